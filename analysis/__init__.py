@@ -1,0 +1,1 @@
+"""From MLflow to figures and tables."""

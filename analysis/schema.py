@@ -1,0 +1,65 @@
+"""How a study stands in MLflow: the names that the tracking writes and the analysis reads.
+
+An experiment per study. Three levels of runs: study -> trial -> seed, nested by ``mlflow.parentRunId``.
+The seed runs hold the trajectories (step = epoch, 1-based); a trial's run holds their means over its seeds.
+"""
+
+from __future__ import annotations
+
+#: tag: "study", "trial" or "seed"
+LEVEL = "fierce.level"
+#: tags on every run of a study
+STUDY = "fierce.study"
+#: tags on trial and seed runs
+TRIAL = "fierce.trial"  # Optuna's trial number, decimal
+CRITERION = "fierce.criterion"
+PROTOCOL = "fierce.protocol"
+BENCHMARK = "fierce.benchmark"
+#: tag on seed runs
+SEED = "fierce.seed"
+#: tag on study and trial runs: the planned seeds, "0,1,2"
+SEEDS = "fierce.seeds"
+#: tags on trial and seed runs, known once the data is loaded
+DATA_NAME = "fierce.data.name"
+DATA_PROVENANCE = "fierce.data.provenance"  # real, semi-synthetic or simulated
+DATA_FINGERPRINT = "fierce.data.fingerprint"
+DATA_DESCRIPTION = "fierce.data.description"
+#: tag on trial runs: "baseline" (fixed point), "grid" or "search"
+ROLE = "fierce.role"
+#: tag on failed trial and seed runs
+REASON = "fierce.reason"
+#: tag on the study run: the resolved study file, as YAML, is the artifact of this name
+STUDY_FILE = "study.yaml"
+#: tag on the study run: how many trials are planned, decimal
+PLANNED_TRIALS = "fierce.planned_trials"
+
+#: hyperparameters as MLflow params on trial and seed runs, absent where the criterion does not read them
+HYPERPARAMETERS = ("lambda", "e", "sigma", "beta")
+
+#: artifact of a seed run: arrays kept after the last epoch, by name (see the evaluators' ``arrays``)
+ARRAYS = "arrays.npz"
+#: artifact of a trial run: the weights of all replicas after the last epoch
+WEIGHTS = "weights.pt"
+
+#: every metric of the hyperspectral benchmark: name -> (axis label, what it is)
+METRICS = {
+    "loss/train": ("training loss", "the criterion's value, mean over the epoch's batches"),
+    "accuracy/train": ("training accuracy", "coarse accuracy over the epoch's batches, while training"),
+    "accuracy/coarse": ("coarse accuracy", "share of held-out samples whose coarse class is right"),
+    "accuracy/validation": ("coarse validation accuracy", "the same on the validation split"),
+    "mse/raw": ("raw MSE", "softmax output against the fine labels: squared error summed over materials, mean over samples"),
+    "rmse/raw": ("raw RMSE", "square root of mse/raw, eq. 14 to the letter"),
+    "mse/transfer": ("transfer MSE", "the paper's probe, last epoch: linear + softmax on frozen features, Adam lr 0.1; mean over materials"),
+    "mse/transfer-min": ("transfer MSE, best epoch", "the same probe at its best epoch, as the released notebook also prints"),
+    "mse/transfer-standardized": ("transfer MSE, standardized", "the same probe on standardized features, Adam lr 0.01"),
+    "mse/transfer-least-squares": ("transfer MSE, least squares", "closed-form affine least squares from the features to the fine labels"),
+    "entropy/features": ("feature entropy (bits)", "released histogram of all feature values, log2"),
+    "entropy/spectral": ("spectral entropy (bits)", "entropy of the normalised eigenvalues of the feature covariance"),
+    "entropy/anchors": ("anchor entropy (bits)", "one-hot assignment to the nearest anchor (eq. 10), log2"),
+    "features/scale": ("feature scale", "standard deviation over all feature values"),
+    "calibration/ece": ("ECE", "expected calibration error over all class probabilities, 10 bins"),
+    "calibration/mce": ("MCE", "maximum calibration error over all class probabilities, 10 bins"),
+    "information/mutual": ("mutual information (bits)", "H(mean q) − mean H(q), log2"),
+    "stability": ("stability", "1 − mean over classes of the deviation of q_c among the samples predicted as c"),
+    "stability/released": ("stability, released", "the released code's: the last class alone"),
+}

@@ -1,0 +1,1 @@
+"""One trial: criteria, anchors, replicated backbones, benchmarks and evaluators."""

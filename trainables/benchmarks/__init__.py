@@ -1,0 +1,123 @@
+"""Benchmarks: data with coarse and fine labels, a backbone, evaluators and the paper's defaults.
+
+A benchmark is found by its name, or by ``package.module:name`` for one of your own.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from trainables.evaluators import Evaluator
+from trainables.trial import Recipe
+
+#: name in a study file -> where the benchmark stands
+BENCHMARKS: Mapping[str, str] = {
+    "hyperspectral": "trainables.benchmarks.hyperspectral:Hyperspectral",
+}
+
+
+@dataclass
+class Data:
+    """A data set in memory, with both kinds of labels.
+
+    ``inputs`` (N, …) as stored (float spectra, uint8 images); ``coarse`` (N,) int64 class indices in
+    0..C−1; ``fine`` (N,) or (N, m) what the evaluators compare with. ``provenance`` is ``real``,
+    ``semi-synthetic`` or ``simulated``, and stands beside every number made from the data.
+    """
+
+    name: str
+    provenance: str
+    #: SHA-256 over the tensors, in hexadecimal
+    fingerprint: str
+    inputs: Tensor
+    coarse: Tensor
+    fine: Tensor
+    coarse_names: tuple[str, ...]
+    description: str = ""
+    #: anything a benchmark's own evaluators need (image shape, class lists, …)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> int:
+        return len(self.coarse_names)
+
+    def to(self, device: torch.device | str) -> Data:
+        """The same data with its tensors on ``device``."""
+        moved = {name: getattr(self, name).to(device) for name in ("inputs", "coarse", "fine")}
+        return Data(**{**self.__dict__, **moved})
+
+
+#: part of the data ("train", "validation", "heldout", or a benchmark's own) -> indices (n,) int64 on CPU;
+#: a part has the same length for every seed
+Split = dict[str, Tensor]
+
+
+@runtime_checkable
+class Benchmark(Protocol):
+    """What a benchmark provides. Instances are made without arguments and hold no state."""
+
+    name: ClassVar[str]
+    #: a frozen dataclass: the benchmark's options in a study file, with their defaults and a
+    #: ``__post_init__`` that raises ``ValueError`` with one sentence on a bad value
+    Options: ClassVar[type]
+
+    def recipe(self, protocol: str, options: Any) -> Recipe:
+        """The defaults under ``protocol`` (``paper`` or ``released``)."""
+        ...
+
+    def load(self, options: Any) -> Data:
+        """Read or generate the data; ``DataError`` with one sentence where that fails."""
+        ...
+
+    def split(self, data: Data, options: Any, generator: torch.Generator) -> Split:
+        """Parts of the data for one seed; ``generator`` (CPU) is that seed's stream "split"."""
+        ...
+
+    def batch(self, inputs: Tensor, train: bool, generators: Sequence[torch.Generator]) -> Tensor:
+        """Stored inputs (S, B, …) to the network's: normalised, and augmented where ``train``.
+
+        ``generators`` are the replicas' streams "augmentation" on the inputs' device.
+        """
+        ...
+
+    def backbone(self, data: Data, options: Any, generators: Sequence[torch.Generator]) -> nn.Module:
+        """A replicated network: (S, B, …) -> features (S, B, d), logits (S, B, C).
+
+        ``generators`` (CPU) are the replicas' streams "init"; replica s draws from its own alone.
+        """
+        ...
+
+    def evaluators(self, data: Data, options: Any) -> Sequence[Evaluator]:
+        """What is measured, each with its cadence."""
+        ...
+
+
+class DataError(ValueError):
+    """The data cannot be used as it stands; the message is one sentence that names the file."""
+
+
+def find(name: str) -> Benchmark:
+    """The benchmark called ``name``, or the one at ``package.module:name``.
+
+    Raises ``LookupError`` with one sentence where there is none.
+    """
+    target = BENCHMARKS.get(name, name)
+    if ":" not in target:
+        raise LookupError(
+            f"unknown benchmark {name!r}; known: {', '.join(sorted(BENCHMARKS))}, or your own as package.module:name"
+        )
+    module, _, attribute = target.partition(":")
+    try:
+        factory = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise LookupError(f"benchmark {name!r} cannot be imported: {error}") from error
+    made = factory() if isinstance(factory, type) else factory
+    if not isinstance(made, Benchmark):
+        raise LookupError(f"{name!r} is not a benchmark: see trainables.benchmarks.Benchmark for what one provides")
+    return made

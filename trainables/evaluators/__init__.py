@@ -1,0 +1,60 @@
+"""Evaluators: pure functions of a snapshot of the replicas, one idea a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the replicas say of one part of the data, without gradients and in evaluation mode.
+
+    Shapes, with S replicas and n samples: ``features`` (S, n, d), ``logits`` (S, n, C), ``coarse`` (S, n)
+    int64, ``fine`` (S, n) or (S, n, m), ``indices`` (S, n) into the data.
+    """
+
+    features: Tensor
+    logits: Tensor
+    coarse: Tensor
+    fine: Tensor
+    indices: Tensor
+
+
+class Snapshot(Protocol):
+    """The replicas at the end of an epoch, as an evaluator sees them."""
+
+    #: 1-based, and the trial's number of epochs
+    epoch: int
+    epochs: int
+    seeds: tuple[int, ...]
+    #: fixed anchors (S, e, d): drawn for every criterion alike, so that their entropy can be monitored
+    anchors: Tensor
+    #: "cosine", "dot" or "squared-distance"
+    similarity: str
+
+    def has(self, part: str) -> bool:
+        """Whether the split has ``part`` and it is not empty."""
+        ...
+
+    def outputs(self, part: str) -> Outputs:
+        """Outputs on a part of the split ("train", "validation", "heldout", …), computed once per epoch."""
+        ...
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """A named measurement with its cadence.
+
+    ``measure(snapshot)`` gives metric name -> (S,) float tensor. ``every`` is the cadence in epochs;
+    0 is the last epoch alone, and the last epoch is always measured. ``arrays(snapshot)``, after the last
+    epoch, gives name -> (S, …) tensor, kept as an artifact of each replica's run.
+    """
+
+    name: str
+    measure: Callable[[Snapshot], Mapping[str, Tensor]] | None = None
+    every: int = 1
+    arrays: Callable[[Snapshot], Mapping[str, Any]] | None = None

@@ -1,0 +1,91 @@
+"""What a trial is: one criterion with one hyperparameter setting, trained with all its seeds at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal
+
+CRITERIA = ("ce", "ls", "fierce", "confidence-penalty")
+PROTOCOLS = ("paper", "released")
+
+#: hyperparameters that each criterion reads, by their name in a study file
+HYPERPARAMETERS: Mapping[str, tuple[str, ...]] = {
+    "ce": (),
+    "ls": ("sigma",),
+    "fierce": ("lambda", "e"),
+    "confidence-penalty": ("beta",),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a benchmark trains under one protocol: everything that the paper or its released code fixes.
+
+    A study file may override any field under ``training:``; the fields are not fusible, so they never
+    vary inside a trial.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    optimizer: Literal["adam", "sgd"] = "adam"
+    #: the learning rate is multiplied by ``gamma`` after each of these epochs
+    milestones: tuple[int, ...] = ()
+    gamma: float = 0.1
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    #: label smoothing: ``others`` gives σ/(C−1) to each other class, ``uniform`` σ/C to every class (PyTorch's)
+    smoothing: Literal["others", "uniform"] = "others"
+    #: ``subtract`` is CE − λH (eq. 8); ``weighted`` is CE/(1+λ) + λ/(1+λ)·(log2 e − H), the released age code
+    entropy_form: Literal["subtract", "weighted"] = "subtract"
+    similarity: Literal["cosine", "dot", "squared-distance"] = "cosine"
+    #: ``uniform`` draws U[0, 1], ``centred`` U[−1/e, 1/e], ``grid`` is the fixed grid 1..e (d = 1)
+    anchors: Literal["uniform", "centred", "grid"] = "uniform"
+    temperature: float = 1.0
+    dtype: Literal["float32", "float64"] = "float32"
+    #: bf16 autocast on a GPU
+    mixed_precision: bool = False
+    #: σ, λ, e and β where a study file gives none, by their name there
+    hyperparameters: Mapping[str, float] = field(
+        default_factory=lambda: {"sigma": 0.1, "lambda": 1.0, "e": 100, "beta": 0.1}
+    )
+
+    def override(self, settings: Mapping[str, Any]) -> Recipe:
+        """The recipe with ``settings`` in place of its own; ``KeyError`` names an unknown field."""
+        known = {f.name for f in fields(self)} - {"hyperparameters"}
+        unknown = set(settings) - known
+        if unknown:
+            raise KeyError(f"unknown training setting {sorted(unknown)[0]!r}; known: {', '.join(sorted(known))}")
+        values = dict(settings)
+        if "milestones" in values:
+            values["milestones"] = tuple(values["milestones"])
+        return replace(self, **values)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One criterion at one hyperparameter setting, with all its seeds.
+
+    ``options`` are the benchmark's own (see its ``Options``), ``training`` overrides of its `Recipe`,
+    ``hyperparameters`` the subset of lambda, e, sigma, beta that the criterion reads.
+    """
+
+    benchmark: str
+    criterion: str
+    seeds: tuple[int, ...]
+    protocol: str = "released"
+    hyperparameters: Mapping[str, float] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    #: overrides of evaluators' cadence, by evaluator: every so many epochs, 0 for the last epoch only
+    cadence: Mapping[str, int] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, for Tune's config and for a file."""
+        return {**asdict(self), "seeds": list(self.seeds)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Trial:
+        return cls(**{**values, "seeds": tuple(values["seeds"])})
