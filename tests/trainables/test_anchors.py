@@ -1,0 +1,52 @@
+"""Anchors, similarities and entropies against scipy, torch and hand-worked cases."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from torch.nn import functional
+
+from trainables.anchors import draw_anchors, entropy, nearest_anchor_entropy, similarity
+from trainables.replicas import streams
+
+
+def test_kinds_of_anchors() -> None:
+    generators = streams([0, 1], "anchors")
+    uniform = draw_anchors("uniform", 50, 20, generators)
+    assert uniform.shape == (2, 50, 20)
+    assert uniform.min() >= 0 and 0.95 < uniform.max() <= 1
+    centred = draw_anchors("centred", 50, 20, generators)
+    assert centred.abs().max() <= 1 / 50 and centred.min() < -0.9 / 50
+    assert draw_anchors("grid", 4, 1, generators)[1].flatten().tolist() == [1, 2, 3, 4]
+    with pytest.raises(ValueError, match="line"):
+        draw_anchors("grid", 4, 2, generators)
+
+
+def test_a_replicas_anchors_depend_on_its_seed_alone() -> None:
+    together = draw_anchors("uniform", 5, 3, streams([0, 1, 2], "anchors"))
+    alone = draw_anchors("uniform", 5, 3, streams([2], "anchors"))
+    assert torch.equal(together[2], alone[0])
+    assert not torch.equal(together[0], together[1])
+
+
+@pytest.mark.parametrize("d", [1, 7])
+def test_similarities(d: int) -> None:
+    features, anchors = torch.randn(2, 9, d), torch.randn(2, 5, d)
+    r, a = features[:, :, None], anchors[:, None]
+    torch.testing.assert_close(similarity(features, anchors, "cosine"), functional.cosine_similarity(r, a, dim=-1))
+    torch.testing.assert_close(similarity(features, anchors, "dot"), (r * a).sum(-1))
+    torch.testing.assert_close(similarity(features, anchors, "squared-distance"), -((r - a) ** 2).sum(-1))
+
+
+def test_entropy_is_scipys_in_bits() -> None:
+    counts = np.array([[3.0, 0, 5, 1], [1, 1, 1, 1], [0, 7, 0, 0]])
+    expected = scipy.stats.entropy(counts, base=2, axis=1)
+    np.testing.assert_allclose(entropy(torch.tensor(counts)).numpy(), expected, atol=1e-12)
+
+
+def test_nearest_anchor_entropy_by_hand() -> None:
+    # samples choose anchors 0, 0, 1, 2: p = (1/2, 1/4, 1/4)
+    similarities = torch.tensor([[[9.0, 1, 1], [5, 1, 1], [0, 1, 0], [0, 0, 2]]])
+    assert nearest_anchor_entropy(similarities).tolist() == [1.5]

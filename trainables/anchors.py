@@ -1,0 +1,119 @@
+"""Anchors of the feature space, the assignment of features to them, and its entropy (§4, eq. 10 to 13)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+#: inside the logarithm of the entropy, so that the gradient towards an anchor that no feature chose is finite
+EPSILON = 1e-10
+
+
+def draw_anchors(kind: str, e: int, d: int, generators: Sequence[torch.Generator]) -> Tensor:
+    """Fixed anchors (S, e, d), replica s from its own stream.
+
+    ``uniform`` draws U[0, 1], ``centred`` U[−1/e, 1/e]; ``grid`` is 1, 2, …, e for every replica and needs
+    d = 1 (``ValueError`` otherwise).
+    """
+    if kind == "grid":
+        if d != 1:
+            raise ValueError(f"grid anchors lie on a line, but the features have {d} dimensions")
+        return torch.arange(1.0, e + 1).reshape(1, e, 1).repeat(len(generators), 1, 1)
+    unit = torch.stack([torch.rand(e, d, generator=g) for g in generators])
+    if kind == "uniform":
+        return unit
+    if kind == "centred":
+        return (2 * unit - 1) / e
+    raise ValueError(f"unknown kind of anchors {kind!r}; known: uniform, centred, grid")
+
+
+def similarity(features: Tensor, anchors: Tensor, kind: str) -> Tensor:
+    """Similarity (S, B, e) of features (S, B, d) to anchors (S, e, d).
+
+    ``cosine`` (the paper), ``dot`` (the released hyperspectral code) or ``squared-distance``, which is
+    −‖r − a‖² (the released age code, where d = 1).
+    """
+    if kind == "dot":
+        return torch.bmm(features, anchors.transpose(1, 2))
+    if kind == "cosine":
+        return torch.bmm(functional.normalize(features, dim=-1), functional.normalize(anchors, dim=-1).transpose(1, 2))
+    if kind == "squared-distance":
+        if features.shape[-1] == 1:
+            return -((features - anchors.transpose(1, 2)) ** 2)
+        return -(torch.cdist(features, anchors) ** 2)
+    raise ValueError(f"unknown similarity {kind!r}; known: cosine, dot, squared-distance")
+
+
+def entropy(probabilities: Tensor) -> Tensor:
+    """Shannon entropy in bits over the last dimension; rows may hold counts, and 0·log 0 = 0."""
+    p = probabilities / probabilities.sum(-1, keepdim=True)
+    return -torch.xlogy(p, p).sum(-1) / math.log(2)
+
+
+def nearest_anchor_entropy(similarities: Tensor) -> Tensor:
+    """Entropy (S,) in bits, 0..log2 e, of the assignment of n samples to the most similar anchor (eq. 10).
+
+    ``similarities`` (S, n, e).
+    """
+    e = similarities.shape[-1]
+    nearest = similarities.argmax(-1)
+    return entropy(_counts(nearest, e, similarities.dtype))
+
+
+def exponential_noise(
+    shape: Sequence[int], generators: Sequence[torch.Generator], dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Exp(1) variates (S, *shape), replica s from its own stream; their −log is the Gumbel noise of eq. 11."""
+    noise = torch.empty(len(generators), *shape, dtype=dtype, device=device)
+    for replica, generator in zip(noise, generators, strict=True):
+        replica.uniform_(generator=generator)
+    # −log U in place of exponential_(), which takes five times as long on a CPU; U may be 0, E must not be infinite
+    return noise.clamp_(min=2.0**-25).log_().neg_()
+
+
+def assignment_entropy(logits: Tensor, noise: Tensor, temperature: float = 1.0) -> Tensor:
+    """Entropy (S,) in bits of the straight-through Gumbel-softmax assignment of a batch (eq. 11 to 13).
+
+    ``logits`` (S, B, e) are log π up to a constant per row: the similarity itself, since a cosine may be
+    negative and log π would be undefined. ``noise`` (S, B, e) is `exponential_noise`. The value is that of
+    the one-hot rows averaged over the batch; the gradient is that of the soft rows.
+    """
+    return _AssignmentEntropy.apply(logits, noise, temperature)
+
+
+def _counts(nearest: Tensor, e: int, dtype: torch.dtype) -> Tensor:
+    """How often each of e anchors was chosen: (S, n) indices -> (S, e)."""
+    counts = torch.zeros(nearest.shape[0], e, dtype=dtype, device=nearest.device)
+    return counts.scatter_add_(1, nearest, torch.ones((), dtype=dtype, device=nearest.device).expand(nearest.shape))
+
+
+class _AssignmentEntropy(torch.autograd.Function):
+    """Closed-form gradient, found in the forward pass: autograd would pass six times over (S, B, e)."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, noise: Tensor, temperature: float) -> Tensor:
+        if temperature == 1.0:
+            # softmax(l − log E) = exp(l) / E, normalised: spares a logarithm of the noise
+            soft = torch.exp(logits - logits.amax(-1, keepdim=True)).div_(noise)
+            soft.div_(soft.sum(-1, keepdim=True))
+        else:
+            soft = torch.softmax((logits - noise.log()) / temperature, -1)
+        batch, e = logits.shape[1:]
+        p = _counts(soft.argmax(-1), e, logits.dtype) / batch
+        log2_p = torch.log2(p + EPSILON)
+        # dH/dp of −Σ p log2(p + ε)
+        slope = -(log2_p + p / (p + EPSILON) / math.log(2))
+        mean_slope = torch.bmm(soft, slope.unsqueeze(-1))
+        gradient = soft.mul_(slope.unsqueeze(1) - mean_slope).div_(batch * temperature)
+        ctx.save_for_backward(gradient)
+        return -(p * log2_p).sum(-1)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * upstream[0].reshape(-1, 1, 1), None, None

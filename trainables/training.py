@@ -1,0 +1,217 @@
+"""Training of one trial: all its replicas, epoch by epoch, with a state that can be saved and restored exactly."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainables import benchmarks
+from trainables.anchors import draw_anchors, exponential_noise
+from trainables.benchmarks import DataError, Split
+from trainables.criteria import make_criterion, needs_noise
+from trainables.evaluators import Evaluator, Outputs
+from trainables.replicas import make_optimizer, stream, streams
+from trainables.trial import HYPERPARAMETERS, Trial
+
+#: how many input values one evaluation pass holds at most, over all replicas
+EVALUATION_VALUES = 2**25
+
+
+@dataclass(frozen=True)
+class Record:
+    """One epoch of a trial: metric name -> one value per replica, in the order of the trial's seeds.
+
+    A metric with a slower cadence is absent in other epochs. ``seconds`` is the epoch's duration,
+    evaluation included.
+    """
+
+    epoch: int
+    metrics: dict[str, list[float]]
+    seconds: float
+
+
+class Training:
+    """All replicas of one trial on one device.
+
+    Replica s depends on its seed alone, not on its neighbours: trained alone or among ten it follows the
+    same trajectory up to floating-point reassociation. Raises ``LookupError`` for an unknown benchmark or
+    criterion, `DataError` for data that cannot be used, ``KeyError`` for an unknown training setting.
+    """
+
+    def __init__(self, trial: Trial, device: torch.device | str = "cpu") -> None:
+        self.trial = trial
+        self.device = torch.device(device)
+        self.benchmark = benchmarks.find(trial.benchmark)
+        self.options = self.benchmark.Options(**trial.options)
+        self.recipe = self.benchmark.recipe(trial.protocol, self.options).override(trial.training)
+        self.hyperparameters = {
+            name: trial.hyperparameters.get(name, self.recipe.hyperparameters[name])
+            for name in HYPERPARAMETERS[trial.criterion]
+        }
+        #: epochs completed
+        self.epoch = 0
+
+        data = self.benchmark.load(self.options)
+        self.evaluators = tuple(self.benchmark.evaluators(data, self.options))
+        splits = [self.benchmark.split(data, self.options, stream(seed, "split")) for seed in trial.seeds]
+        self.parts = _stack(splits, self.device)
+        self.dtype = getattr(torch, self.recipe.dtype)
+        self.data = data.to(self.device)
+        if self.data.inputs.is_floating_point():
+            self.data.inputs = self.data.inputs.to(self.dtype)
+
+        network = self.benchmark.backbone(data, self.options, streams(trial.seeds, "init"))
+        self.network = network.to(self.device, self.dtype)
+        self.optimizer = make_optimizer(self.network, self.recipe)
+        self.criterion = make_criterion(trial.criterion, self.hyperparameters, self.recipe)
+        self.anchors = self._draw_anchors()
+
+    def run(self) -> Iterator[Record]:
+        """Train the remaining epochs, one record each."""
+        while self.epoch < self.recipe.epochs:
+            started = time.perf_counter()
+            metrics = self._train_epoch(self.epoch + 1)
+            self.epoch += 1
+            metrics |= self._evaluate()
+            columns = {name: value.double().tolist() for name, value in metrics.items()}
+            yield Record(self.epoch, columns, time.perf_counter() - started)
+
+    def state(self) -> dict[str, Any]:
+        """Tensors and plain values from which `load` continues; ``torch.load(weights_only=True)`` reads them."""
+        return {
+            "epoch": self.epoch,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Continue from a `state` of the same trial."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.epoch = state["epoch"]
+
+    def weights(self) -> dict[str, Tensor]:
+        """The weights and buffers of all replicas, on CPU."""
+        return {name: value.detach().cpu() for name, value in self.network.state_dict().items()}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What the evaluators keep after the last epoch, by name, (S, …) each."""
+        snapshot = _Snapshot(self)
+        kept = [evaluator.arrays(snapshot) for evaluator in self.evaluators if evaluator.arrays]
+        return {name: torch.as_tensor(value).cpu().numpy() for arrays in kept for name, value in arrays.items()}
+
+    def _draw_anchors(self) -> Tensor:
+        e = int(self.hyperparameters.get("e", self.recipe.hyperparameters["e"]))
+        first = self.parts["train"][:, :1]
+        features, _ = self._predict(first)
+        drawn = draw_anchors(self.recipe.anchors, e, features.shape[-1], streams(self.trial.seeds, "anchors"))
+        return drawn.to(self.device, self.dtype)
+
+    def _train_epoch(self, epoch: int) -> dict[str, Tensor]:
+        seeds, recipe = self.trial.seeds, self.recipe
+        decays = sum(epoch > milestone for milestone in recipe.milestones)
+        for group in self.optimizer.param_groups:
+            group["lr"] = recipe.learning_rate * recipe.gamma**decays
+        # a user's network may draw from the global stream (dropout): counted by epoch, so that a resume repeats it
+        torch.manual_seed(stream(seeds[0], "global", epoch).initial_seed())
+        augmentation = streams(seeds, "augmentation", epoch, device=self.device)
+        gumbel = streams(seeds, "gumbel", epoch, device=self.device)
+        noisy = needs_noise(self.trial.criterion, self.hyperparameters)
+
+        indices = self._order(epoch)
+        losses = torch.zeros(len(seeds), dtype=self.dtype, device=self.device)
+        hits = torch.zeros_like(losses)
+        self.network.train()
+        for batch in indices.split(recipe.batch_size, dim=1):
+            inputs = self.benchmark.batch(self.data.inputs[batch], True, augmentation).to(self.dtype)
+            targets = self.data.coarse[batch]
+            noise = None
+            if noisy:
+                noise = exponential_noise((batch.shape[1], self.anchors.shape[1]), gumbel, self.dtype, self.device)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.mixed_precision):
+                features, logits = self.network(inputs)
+            features, logits = features.to(self.dtype), logits.to(self.dtype)
+            loss = self.criterion(logits, features, targets, self.anchors, noise)
+            self.optimizer.zero_grad(set_to_none=True)
+            # a sum over replicas: each one's gradient is that of its own loss
+            loss.sum().backward()
+            self.optimizer.step()
+            losses += loss.detach() * batch.shape[1]
+            hits += (logits.detach().argmax(-1) == targets).sum(1)
+        samples = indices.shape[1]
+        return {"loss/train": losses / samples, "accuracy/train": hits / samples}
+
+    def _order(self, epoch: int) -> Tensor:
+        """Every replica's training indices (S, n) in its own random order."""
+        train = self.parts["train"]
+        permutations = [torch.randperm(train.shape[1], generator=g) for g in streams(self.trial.seeds, "order", epoch)]
+        return train.gather(1, torch.stack(permutations).to(self.device))
+
+    def _evaluate(self) -> dict[str, Tensor]:
+        snapshot = _Snapshot(self)
+        measured: dict[str, Tensor] = {}
+        for evaluator in self.evaluators:
+            if evaluator.measure is not None and self._due(evaluator):
+                measured |= evaluator.measure(snapshot)
+        return measured
+
+    def _due(self, evaluator: Evaluator) -> bool:
+        every = self.trial.cadence.get(evaluator.name, evaluator.every)
+        return self.epoch == self.recipe.epochs or (every > 0 and self.epoch % every == 0)
+
+    @torch.no_grad()
+    def _predict(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (S, n, d) and logits (S, n, C) of the samples at ``indices`` (S, n), in evaluation mode."""
+        self.network.eval()
+        sample = self.data.inputs[0].numel() * indices.shape[0]
+        features, logits = [], []
+        for chunk in indices.split(max(1, EVALUATION_VALUES // sample), dim=1):
+            inputs = self.benchmark.batch(self.data.inputs[chunk], False, []).to(self.dtype)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.mixed_precision):
+                part_features, part_logits = self.network(inputs)
+            features.append(part_features.to(self.dtype))
+            logits.append(part_logits.to(self.dtype))
+        return torch.cat(features, 1), torch.cat(logits, 1)
+
+
+class _Snapshot:
+    """The replicas at the end of an epoch: see `trainables.evaluators.Snapshot`."""
+
+    def __init__(self, training: Training) -> None:
+        self._training = training
+        self._outputs: dict[str, Outputs] = {}
+        self.epoch = training.epoch
+        self.epochs = training.recipe.epochs
+        self.seeds = training.trial.seeds
+        self.anchors = training.anchors
+        self.similarity: str = training.recipe.similarity
+
+    def has(self, part: str) -> bool:
+        return part in self._training.parts
+
+    def outputs(self, part: str) -> Outputs:
+        if part not in self._outputs:
+            data, indices = self._training.data, self._training.parts[part]
+            features, logits = self._training._predict(indices)
+            self._outputs[part] = Outputs(features, logits, data.coarse[indices], data.fine[indices], indices)
+        return self._outputs[part]
+
+
+def _stack(splits: list[Split], device: torch.device) -> dict[str, Tensor]:
+    """Every seed's split, stacked: part -> (S, n); empty parts are left out."""
+    parts = {}
+    for name in splits[0]:
+        lengths = {len(split[name]) for split in splits}
+        if len(lengths) > 1:
+            raise DataError(f"part {name!r} of the split has {min(lengths)} to {max(lengths)} samples, by seed")
+        if lengths != {0}:
+            parts[name] = torch.stack([split[name] for split in splits]).to(device)
+    if "train" not in parts:
+        raise DataError("the split leaves no training samples")
+    return parts
