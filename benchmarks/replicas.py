@@ -1,0 +1,115 @@
+"""Ten seeds as one trial against ten one-seed trials of Ray Tune, on the same cores.
+
+Both sides train FIERCE on the hyperspectral benchmark through Tune, with every evaluator and without tracking,
+on a Ray that is already up. The separate trials have one thread each; Tune's actors are reused on both sides
+(``--fresh-actors``: a new process a trial, as Tune does by itself).
+
+    python -m benchmarks.replicas --data jasper_ridge.mat --epochs 3 10 30
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray import tune
+
+from benchmarks.machine import describe
+from trainables.training import Training
+from trainables.trial import Trial
+
+SEEDS = tuple(range(10))
+
+
+def train(config: dict[str, Any]) -> None:
+    case = config["case"]
+    torch.set_num_threads(case["threads"])
+    training = Training(Trial.from_dict(case["trial"]))
+    started = time.perf_counter()
+    for _ in training.run():
+        pass
+    tune.report({"seconds": time.perf_counter() - started, "gflop": gflop(training)})
+
+
+def gflop(training: Training) -> float:
+    """Floating-point operations (1e9) of the matrix products of all training steps: forward, and twice backward.
+
+    The first layer passes no gradient to its inputs, and FIERCE adds the products with the anchors.
+    """
+    weights = [p[0].numel() for name, p in training.network.named_parameters() if name.endswith("weight")]
+    anchors = training.anchors[0].numel() if training.trial.criterion == "fierce" else 0
+    products = 3 * sum(weights) - weights[0] + 2 * anchors
+    samples = training.parts["train"].shape[1] * training.recipe.epochs * len(training.trial.seeds)
+    return 2 * products * samples / 1e9
+
+
+def matrix_rate(threads: int) -> float:
+    """GFLOP/s of one product of two 3000 × 3000 float32 matrices, the best of several."""
+    torch.set_num_threads(threads)
+    a, b = torch.randn(3000, 3000), torch.randn(3000, 3000)
+    best = float("inf")
+    for _ in range(8):
+        started = time.perf_counter()
+        a @ b
+        best = min(best, time.perf_counter() - started)
+    return 2 * 3000**3 / best / 1e9
+
+
+def run(trials: list[Trial], cpus: int, fresh: bool) -> tuple[float, list[dict[str, Any]]]:
+    """Wall seconds of all trials together, and what each reported."""
+    configs = [{"trial": trial.to_dict(), "threads": cpus} for trial in trials]
+    tuner = tune.Tuner(
+        tune.with_resources(train, {"cpu": cpus}),
+        param_space={"case": tune.grid_search(configs)},
+        tune_config=tune.TuneConfig(reuse_actors=not fresh),
+        run_config=tune.RunConfig(verbose=0),
+    )
+    started = time.perf_counter()
+    results = tuner.fit()
+    seconds = time.perf_counter() - started
+    if results.errors:
+        raise results.errors[0]
+    return seconds, [dict(result.metrics or {}) for result in results]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="simulated", help="a .mat file, or the simulated scene")
+    parser.add_argument("--epochs", type=int, nargs="+", default=[3, 10, 30])
+    parser.add_argument("--probe-epochs", type=int, default=400, help="of the transfer probes after the last epoch")
+    parser.add_argument("--fresh-actors", action="store_true")
+    arguments = parser.parse_args()
+
+    cores = os.cpu_count() or 1
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    ray.init(num_cpus=cores, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+    data = str(Path(arguments.data).resolve()) if arguments.data != "simulated" else arguments.data
+    rate = matrix_rate(cores)
+    print(describe())
+    print(f"data {Path(data).name}, FIERCE, {len(SEEDS)} seeds; one 3000 × 3000 product: {rate:.0f} GFLOP/s")
+    print("epochs  together s  separate s  ratio  GFLOP/s together  share of one large product")
+    for epochs in arguments.epochs:
+
+        def trial(seeds: tuple[int, ...], epochs: int = epochs) -> Trial:
+            options = {"data": data, "probe_epochs": arguments.probe_epochs}
+            return Trial("hyperspectral", "fierce", seeds, options=options, training={"epochs": epochs})
+
+        together, reports = run([trial(SEEDS)], cores, arguments.fresh_actors)
+        separate, _ = run([trial((seed,)) for seed in SEEDS], 1, arguments.fresh_actors)
+        reached = reports[0]["gflop"] / reports[0]["seconds"]
+        print(
+            f"{epochs:6d}  {together:10.1f}  {separate:10.1f}  {separate / together:5.2f}"
+            f"  {reached:16.0f}  {reached / rate:27.0%}",
+            flush=True,
+        )
+    ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()
