@@ -10,9 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-#: inside the logarithm of the entropy, so that the gradient towards an anchor that no feature chose is finite
-EPSILON = 1e-10
-
 
 def draw_anchors(kind: str, e: int, d: int, generators: Sequence[torch.Generator]) -> Tensor:
     """Fixed anchors (S, e, d), replica s from its own stream.
@@ -76,14 +73,15 @@ def exponential_noise(
     return noise.clamp_(min=2.0**-25).log_().neg_()
 
 
-def assignment_entropy(logits: Tensor, noise: Tensor, temperature: float = 1.0) -> Tensor:
+def assignment_entropy(logits: Tensor, noise: Tensor, temperature: float = 1.0, epsilon: float = 1e-15) -> Tensor:
     """Entropy (S,) in bits of the straight-through Gumbel-softmax assignment of a batch (eq. 11 to 13).
 
     ``logits`` (S, B, e) are log π up to a constant per row: the similarity itself, since a cosine may be
     negative and log π would be undefined. ``noise`` (S, B, e) is `exponential_noise`. The value is that of
-    the one-hot rows averaged over the batch; the gradient is that of the soft rows.
+    the one-hot rows averaged over the batch; the gradient is that of the soft rows. ``epsilon`` stands inside the
+    logarithm, −Σ p log2(p + ε): an anchor that no feature chose pulls with −log2 ε bits instead of without bound.
     """
-    return _AssignmentEntropy.apply(logits, noise, temperature)
+    return _AssignmentEntropy.apply(logits, noise, temperature, epsilon)
 
 
 def _counts(nearest: Tensor, e: int, dtype: torch.dtype) -> Tensor:
@@ -96,7 +94,7 @@ class _AssignmentEntropy(torch.autograd.Function):
     """Closed-form gradient, found in the forward pass: autograd would pass six times over (S, B, e)."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, noise: Tensor, temperature: float) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, noise: Tensor, temperature: float, epsilon: float) -> Tensor:
         if temperature == 1.0:
             # softmax(l − log E) = exp(l) / E, normalised: spares a logarithm of the noise
             soft = torch.exp(logits - logits.amax(-1, keepdim=True)).div_(noise)
@@ -105,15 +103,15 @@ class _AssignmentEntropy(torch.autograd.Function):
             soft = torch.softmax((logits - noise.log()) / temperature, -1)
         batch, e = logits.shape[1:]
         p = _counts(soft.argmax(-1), e, logits.dtype) / batch
-        log2_p = torch.log2(p + EPSILON)
+        log2_p = torch.log2(p + epsilon)
         # dH/dp of −Σ p log2(p + ε)
-        slope = -(log2_p + p / (p + EPSILON) / math.log(2))
+        slope = -(log2_p + p / (p + epsilon) / math.log(2))
         mean_slope = torch.bmm(soft, slope.unsqueeze(-1))
         gradient = soft.mul_(slope.unsqueeze(1) - mean_slope).div_(batch * temperature)
         ctx.save_for_backward(gradient)
         return -(p * log2_p).sum(-1)
 
     @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * upstream[0].reshape(-1, 1, 1), None, None
+        return gradient * upstream[0].reshape(-1, 1, 1), None, None, None

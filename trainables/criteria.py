@@ -55,6 +55,7 @@ def fierce(
     *,
     kind: str,
     temperature: float = 1.0,
+    epsilon: float = 1e-15,
     form: str = "subtract",
 ) -> Tensor:
     """Cross-entropy regularised by the entropy of the feature space, ``strength`` being λ.
@@ -62,7 +63,7 @@ def fierce(
     ``subtract`` is CE − λ·H(r̃) (eq. 8); ``weighted`` is CE/(1+λ) + λ/(1+λ)·(log2 e − H), the released age
     code. CE in nats, H in bits, as in the released code (the paper states no base).
     """
-    bits = assignment_entropy(similarity(features, anchors, kind), noise, temperature)
+    bits = assignment_entropy(similarity(features, anchors, kind), noise, temperature, epsilon)
     loss = cross_entropy(logits, targets)
     if form == "subtract":
         return loss - strength * bits
@@ -102,6 +103,7 @@ def make_criterion(name: str, hyperparameters: Mapping[str, float], recipe: Reci
                 strength,
                 kind=recipe.similarity,
                 temperature=recipe.temperature,
+                epsilon=recipe.entropy_epsilon,
                 form=recipe.entropy_form,
             )
 

@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from trainables.anchors import EPSILON, assignment_entropy, draw_anchors, exponential_noise, similarity
+from trainables.anchors import assignment_entropy, draw_anchors, exponential_noise, similarity
 from trainables.criteria import confidence_penalty, cross_entropy, fierce, label_smoothing
 from trainables.replicas import stream, streams
 
 S, B, C, D, E = 3, 40, 4, 6, 8
+EPSILON = 1e-15
 
 
 @pytest.fixture
@@ -52,9 +53,7 @@ def test_two_classes_at_sigma_04_is_torchs_at_08() -> None:
 
 def test_released_smoothing_is_torchs(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
     logits, targets = batch
-    expected = torch.stack(
-        [functional.cross_entropy(z, y, label_smoothing=0.4) for z, y in zip(*batch, strict=True)]
-    )
+    expected = torch.stack([functional.cross_entropy(z, y, label_smoothing=0.4) for z, y in zip(*batch, strict=True)])
     torch.testing.assert_close(label_smoothing(logits, targets, 0.4, "uniform"), expected)
 
 
