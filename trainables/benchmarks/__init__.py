@@ -19,6 +19,11 @@ from trainables.trial import Recipe
 #: name in a study file -> where the benchmark stands
 BENCHMARKS: Mapping[str, str] = {
     "hyperspectral": "trainables.benchmarks.hyperspectral:Hyperspectral",
+    "age": "trainables.benchmarks.age:Age",
+    "cifar-fs": "trainables.benchmarks.few_shot:CifarFS",
+    "cub": "trainables.benchmarks.few_shot:Cub",
+    "cifar10-few-shot": "trainables.benchmarks.few_shot:Cifar10FewShot",
+    "cifar10": "trainables.benchmarks.cifar10:Cifar10",
 }
 
 
@@ -27,8 +32,9 @@ class Data:
     """A data set in memory, with both kinds of labels.
 
     ``inputs`` (N, …) as stored (float spectra, uint8 images); ``coarse`` (N,) int64 class indices in
-    0..C−1; ``fine`` (N,) or (N, m) what the evaluators compare with. ``provenance`` is ``real``,
-    ``semi-synthetic`` or ``simulated``, and stands beside every number made from the data.
+    0..C−1 (−1 where a sample is never trained on, e.g. a novel class); ``fine`` (N,) or (N, m) what the
+    evaluators compare with. ``provenance`` is ``real``, ``semi-synthetic`` or ``simulated``, and stands beside
+    every number made from the data.
     """
 
     name: str

@@ -1,0 +1,303 @@
+"""Hyperspectral unmixing (Table 1): trained on each pixel's dominant material, asked for its abundances."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trainables.backbones import ReplicatedMLP
+from trainables.benchmarks import Data, DataError, Split
+from trainables.benchmarks.scene_files import read_scene
+from trainables.benchmarks.scenes import Scene, simulate
+from trainables.evaluators import Evaluator, Outputs, Snapshot, calibration, classification, entropy, unmixing
+from trainables.replicas import streams
+from trainables.trial import Recipe
+
+PROVENANCES = ("real", "semi-synthetic", "simulated")
+PIXEL_ORDERS = ("column-major", "row-major")
+#: hidden layers; the last one's outputs are the features
+HIDDEN = (200, 400, 100)
+#: held-out samples of a replica kept as an artifact
+KEPT_SAMPLES = 2000
+#: learning rate of the probe: the paper's, and one that suits standardized features
+PAPER_RATE, STANDARDIZED_RATE = 0.1, 0.01
+#: fixes the noise and the choice of pixels, which belong to the scene and not to a replica
+_SCENE_SEED = 0
+
+
+@dataclass(frozen=True)
+class HyperspectralOptions:
+    """Where the scene comes from, how it is split, and how long the probes train."""
+
+    #: a .mat or .npz file, or ``simulated`` for the embedded scene
+    data: str = "simulated"
+    #: a second file that holds the abundances, where the first does not
+    abundances: str | None = None
+    #: how the pixels of the file are numbered; for cubes and maps
+    pixel_order: str = "column-major"
+    #: white Gaussian noise added once to the scene, in dB below its mean power; none by default
+    snr_db: float | None = None
+    #: share of the training part set aside for validation, 0..0.5
+    validation: float = 0.0
+    #: share of the pixels that is not held out; the paper's is 9,408 of 13,440
+    train_fraction: float = 0.7
+    #: epochs of the two trained probes, the learning rate ×0.1 after every quarter
+    probe_epochs: int = 400
+    #: ``real``, ``semi-synthetic`` or ``simulated``; by default what the file says, else ``real``
+    provenance: str | None = None
+    #: added to the data's description, e.g. a citation
+    description: str = ""
+    #: a fixed random subset of so many pixels; all by default
+    pixels: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.data, str) or not self.data:
+            raise ValueError("data must be a file's path or 'simulated'")
+        if self.data == "simulated":
+            if self.abundances is not None:
+                raise ValueError("abundances needs data to be a file; the simulated scene has its own")
+            if self.provenance not in (None, "simulated"):
+                raise ValueError(f"provenance of the simulated scene is simulated, not {self.provenance!r}")
+        if self.provenance is not None and self.provenance not in PROVENANCES:
+            raise ValueError(f"provenance must be one of {', '.join(PROVENANCES)}, not {self.provenance!r}")
+        if self.pixel_order not in PIXEL_ORDERS:
+            raise ValueError(f"pixel_order must be one of {', '.join(PIXEL_ORDERS)}, not {self.pixel_order!r}")
+        if self.snr_db is not None and not (_is_number(self.snr_db) and -50 <= self.snr_db <= 200):
+            raise ValueError(f"snr_db must be a number of decibels in [-50, 200], not {self.snr_db!r}")
+        if not (_is_number(self.validation) and 0 <= self.validation <= 0.5):
+            raise ValueError(f"validation must be a share in [0, 0.5], not {self.validation!r}")
+        if not (_is_number(self.train_fraction) and 0 < self.train_fraction < 1):
+            raise ValueError(f"train_fraction must be a share in (0, 1), not {self.train_fraction!r}")
+        if not (_is_integer(self.probe_epochs) and self.probe_epochs >= 1):
+            raise ValueError(f"probe_epochs must be a whole number of at least 1, not {self.probe_epochs!r}")
+        if self.pixels is not None and not (_is_integer(self.pixels) and self.pixels >= 10):
+            raise ValueError(f"pixels must be a whole number of at least 10, not {self.pixels!r}")
+
+
+class Hyperspectral:
+    """The benchmark of Table 1 and of figures A1 to A4 and A6 (§5.2)."""
+
+    name: ClassVar[str] = "hyperspectral"
+    Options: ClassVar[type] = HyperspectralOptions
+
+    def recipe(self, protocol: str, options: HyperspectralOptions) -> Recipe:
+        """Both protocols train alike; they differ in similarity and label smoothing."""
+        differing: Mapping[str, Mapping[str, Any]] = {
+            "paper": {"similarity": "cosine", "smoothing": "others"},
+            "released": {"similarity": "dot", "smoothing": "uniform"},
+        }
+        if protocol not in differing:
+            raise ValueError(f"unknown protocol {protocol!r}; known: {', '.join(differing)}")
+        return Recipe(
+            epochs=200,
+            batch_size=200,
+            learning_rate=1e-4,
+            milestones=(100,),
+            anchors="uniform",
+            hyperparameters={"sigma": 0.4, "lambda": 1.0, "e": 100, "beta": 0.1},
+            **differing[protocol],
+        )
+
+    def load(self, options: HyperspectralOptions) -> Data:
+        """The scene: inputs (N, bands) reflectances, coarse (N,) the largest abundance, fine (N, m) abundances."""
+        if options.data == "simulated":
+            scene, name, provenance = simulate(), "simulated", "simulated"
+        else:
+            path = Path(options.data).expanduser()
+            second = None if options.abundances is None else Path(options.abundances).expanduser()
+            scene, name = read_scene(path, second, options.pixel_order), path.stem
+            provenance = options.provenance or scene.provenance or "real"
+            if provenance not in PROVENANCES:
+                raise DataError(f"provenance of {path} is {provenance!r}; one of {', '.join(PROVENANCES)} is needed")
+        chosen = _chosen_pixels(scene, options)
+        inputs = torch.from_numpy(_noisy(scene.spectra, options.snr_db)[chosen])
+        fine = torch.from_numpy(scene.abundances[chosen])
+        coarse = fine.argmax(1)
+        return Data(
+            name=name,
+            provenance=provenance,
+            fingerprint=_fingerprint(inputs, coarse, fine),
+            inputs=inputs,
+            coarse=coarse,
+            fine=fine,
+            coarse_names=scene.names,
+            description=_description(name, scene, inputs, options),
+            # pixel numbers in the whole image, from which maps are drawn
+            extra={"shape": scene.shape, "pixel_order": scene.pixel_order, "pixels": torch.from_numpy(chosen)},
+        )
+
+    def split(self, data: Data, options: HyperspectralOptions, generator: torch.Generator) -> Split:
+        """Random parts ``train``, ``validation`` (empty by default) and ``heldout``; `DataError` for too few pixels."""
+        order = torch.randperm(len(data.inputs), generator=generator)
+        fitted = round(len(order) * options.train_fraction)
+        validated = round(fitted * options.validation)
+        train, validation, heldout = order.split([fitted - validated, validated, len(order) - fitted])
+        if not len(train) or not len(heldout):
+            raise DataError(
+                f"{len(order)} pixels of {data.name} are too few for train_fraction {options.train_fraction}"
+            )
+        return {"train": train, "validation": validation, "heldout": heldout}
+
+    def batch(self, inputs: Tensor, train: bool, generators: Sequence[torch.Generator]) -> Tensor:
+        """Reflectances as they are: neither source normalises or augments."""
+        return inputs
+
+    def backbone(self, data: Data, options: HyperspectralOptions, generators: Sequence[torch.Generator]) -> nn.Module:
+        """bands-200-400-100-m with a ReLU after each hidden layer (the released code; the paper counts two)."""
+        return ReplicatedMLP((data.inputs.shape[1], *HIDDEN), data.classes, generators)
+
+    def evaluators(self, data: Data, options: HyperspectralOptions) -> Sequence[Evaluator]:
+        """On the held-out part: cheap ones each epoch, dearer ones every ten, trained probes at the last."""
+
+        def paper_probe(snapshot: Snapshot) -> Mapping[str, Tensor]:
+            errors = _probe(snapshot, options, PAPER_RATE, standardized=False)
+            return {"mse/transfer": errors[:, -1], "mse/transfer-min": errors.amin(1)}
+
+        def standardized_probe(snapshot: Snapshot) -> Mapping[str, Tensor]:
+            errors = _probe(snapshot, options, STANDARDIZED_RATE, standardized=True)
+            return {"mse/transfer-standardized": errors[:, -1]}
+
+        return (
+            Evaluator("accuracy", _accuracy),
+            Evaluator("raw", _raw),
+            Evaluator("features", _features),
+            Evaluator("anchors", _anchors),
+            Evaluator("least-squares", _least_squares, every=10),
+            Evaluator("calibration", _calibration, every=10),
+            Evaluator("output", _output, every=10),
+            Evaluator("probe", paper_probe, every=0),
+            Evaluator("probe-standardized", standardized_probe, every=0),
+            Evaluator("arrays", arrays=_arrays),
+        )
+
+
+def _accuracy(snapshot: Snapshot) -> Mapping[str, Tensor]:
+    parts = {"accuracy/coarse": "heldout", "accuracy/validation": "validation"}
+    measured = {metric: snapshot.outputs(part) for metric, part in parts.items() if snapshot.has(part)}
+    return {metric: classification.accuracy(outputs.logits, outputs.coarse) for metric, outputs in measured.items()}
+
+
+def _raw(snapshot: Snapshot) -> Mapping[str, Tensor]:
+    heldout = snapshot.outputs("heldout")
+    mse = unmixing.raw_mse(_probabilities(heldout), heldout.fine)
+    return {"mse/raw": mse, "rmse/raw": mse.sqrt()}
+
+
+def _features(snapshot: Snapshot) -> Mapping[str, Tensor]:
+    features = snapshot.outputs("heldout").features
+    return {
+        "features/scale": entropy.scale(features),
+        "entropy/features": entropy.histogram_entropy(features),
+        "entropy/spectral": entropy.spectral_entropy(features),
+    }
+
+
+def _anchors(snapshot: Snapshot) -> Mapping[str, Tensor]:
+    features = snapshot.outputs("heldout").features
+    return {"entropy/anchors": entropy.anchor_entropy(features, snapshot.anchors, snapshot.similarity)}
+
+
+def _least_squares(snapshot: Snapshot) -> Mapping[str, Tensor]:
+    train, heldout = snapshot.outputs("train"), snapshot.outputs("heldout")
+    mse = unmixing.least_squares_mse(train.features, train.fine, heldout.features, heldout.fine)
+    return {"mse/transfer-least-squares": mse}
+
+
+def _probe(snapshot: Snapshot, options: HyperspectralOptions, rate: float, *, standardized: bool) -> Tensor:
+    train, heldout = snapshot.outputs("train"), snapshot.outputs("heldout")
+    features = (train.features, heldout.features)
+    fitted, scored = unmixing.standardize(*features) if standardized else features
+    return unmixing.probe_mse(
+        fitted,
+        train.fine,
+        scored,
+        heldout.fine,
+        streams(snapshot.seeds, "probe"),
+        learning_rate=rate,
+        epochs=options.probe_epochs,
+    )
+
+
+def _calibration(snapshot: Snapshot) -> Mapping[str, Tensor]:
+    heldout = snapshot.outputs("heldout")
+    curve = calibration.reliability(_probabilities(heldout), heldout.coarse)
+    return {
+        "calibration/ece": calibration.expected_calibration_error(curve),
+        "calibration/mce": calibration.maximum_calibration_error(curve),
+    }
+
+
+def _output(snapshot: Snapshot) -> Mapping[str, Tensor]:
+    probabilities = _probabilities(snapshot.outputs("heldout"))
+    return {
+        "information/mutual": classification.mutual_information(probabilities),
+        "stability": classification.stability(probabilities),
+        "stability/released": classification.stability_released(probabilities),
+    }
+
+
+def _arrays(snapshot: Snapshot) -> Mapping[str, Tensor]:
+    """Held-out samples in their random order, and the reliability curve of all of them."""
+    heldout = snapshot.outputs("heldout")
+    probabilities = _probabilities(heldout)
+    return {
+        "features": heldout.features[:, :KEPT_SAMPLES].half(),
+        "fine": heldout.fine[:, :KEPT_SAMPLES],
+        "coarse": heldout.coarse[:, :KEPT_SAMPLES],
+        "probabilities": probabilities[:, :KEPT_SAMPLES].float(),
+        "reliability": calibration.reliability(probabilities, heldout.coarse),
+    }
+
+
+def _probabilities(outputs: Outputs) -> Tensor:
+    return torch.softmax(outputs.logits, -1)
+
+
+def _chosen_pixels(scene: Scene, options: HyperspectralOptions) -> np.ndarray:
+    """Indices of all pixels, or of the fixed random subset, in ascending order."""
+    available = len(scene.spectra)
+    if options.pixels is None:
+        return np.arange(available)
+    if options.pixels > available:
+        raise DataError(f"{options.data} has {available} pixels, fewer than the {options.pixels} of option 'pixels'")
+    return np.sort(np.random.default_rng(_SCENE_SEED).permutation(available)[: options.pixels])
+
+
+def _noisy(spectra: np.ndarray, snr_db: float | None) -> np.ndarray:
+    """The scene's spectra with white noise of the mean power less ``snr_db``, the same at every call."""
+    if snr_db is None:
+        return spectra
+    deviation = math.sqrt(np.square(spectra, dtype=np.float64).mean() / 10 ** (snr_db / 10))
+    noise = np.random.default_rng(_SCENE_SEED).normal(0, deviation, spectra.shape)
+    return (spectra + noise).astype(np.float32)
+
+
+def _description(name: str, scene: Scene, inputs: Tensor, options: HyperspectralOptions) -> str:
+    pixels, bands = inputs.shape
+    noise = "no noise added" if options.snr_db is None else f"noise added at {options.snr_db:g} dB"
+    text = f"{name}: {pixels:,} pixels × {bands} bands, {len(scene.names)} materials; {scene.note}; {noise}"
+    return f"{text}. {options.description}" if options.description else text
+
+
+def _fingerprint(*tensors: Tensor) -> str:
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(f"{tensor.dtype} {tuple(tensor.shape)};".encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

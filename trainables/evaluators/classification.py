@@ -1,0 +1,46 @@
+"""What the outputs say of the coarse classes: accuracy, mutual information, stability (appendix A.2)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from trainables.anchors import entropy
+
+
+def accuracy(logits: Tensor, coarse: Tensor) -> Tensor:
+    """Share (S,) of samples whose largest logit (S, n, C) is that of their class (S, n)."""
+    return (logits.argmax(-1) == coarse).to(logits.dtype).mean(-1)
+
+
+def mutual_information(probabilities: Tensor) -> Tensor:
+    """H(mean q) − mean H(q) in bits (S,), 0..log2 C, of class probabilities q (S, n, C)."""
+    return entropy(probabilities.mean(1)) - entropy(probabilities).mean(1)
+
+
+def stability(probabilities: Tensor) -> Tensor:
+    """1 − mean over classes of the standard deviation of q_c among the samples predicted as c: (S,).
+
+    ``probabilities`` (S, n, C). The deviation is that of the population (divided by the number of
+    samples). A class that no sample is predicted as is left out of the mean: it has nothing to vary.
+    """
+    return 1 - _deviations(probabilities).nanmean(-1)
+
+
+def stability_released(probabilities: Tensor) -> Tensor:
+    """`stability` as the released code computes it: 1 − the deviation of the last class alone (S,).
+
+    NaN where no sample is predicted as the last class.
+    """
+    return 1 - _deviations(probabilities)[:, -1]
+
+
+def _deviations(probabilities: Tensor) -> Tensor:
+    """Standard deviation of q_c among the samples predicted as c: (S, C), NaN where there are none."""
+    predicted = functional.one_hot(probabilities.argmax(-1), probabilities.shape[-1]).bool()
+    samples = predicted.sum(1)
+    zero = probabilities.new_zeros(())
+    means = torch.where(predicted, probabilities, zero).sum(1) / samples
+    squares = torch.where(predicted, probabilities - means.unsqueeze(1), zero).square().sum(1)
+    return (squares / samples).sqrt()
