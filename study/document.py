@@ -1,0 +1,178 @@
+"""A YAML mapping that remembers where each of its values was written."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from study.errors import UserError
+
+#: keys and list positions from the root to a value
+Keys = tuple[str | int, ...]
+
+#: a study file is a page of text; anything larger is another file given by mistake
+MAX_BYTES = 1_000_000
+#: far deeper than any study file, and far from the interpreter's recursion limit
+MAX_DEPTH = 20
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML with ``1e-4`` a number, dates plain text and no aliases (they can grow without bound)."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.composer.ComposerError(
+                None, None, "aliases (*name) are not accepted: write the value out", event.start_mark
+            )
+        return super().compose_node(parent, index)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, regexp) for tag, regexp in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9]+[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def dotted(keys: Keys) -> str:
+    """``grid.fierce.lambda.0`` for ("grid", "fierce", "lambda", 0)."""
+    return ".".join(str(key) for key in keys)
+
+
+class Document:
+    """A mapping read from ``text``, with the line of each value; `override` replaces values.
+
+    Raises `UserError` where the text is not one YAML mapping with distinct, textual keys.
+    """
+
+    def __init__(self, text: str, source: str) -> None:
+        self.source = source
+        self._places: dict[Keys, str] = {}
+        root = _parse(text, source)
+        if not isinstance(root, yaml.MappingNode):
+            raise UserError(f"{source}: a study file is a mapping of keys to values, not {_kind(root)}")
+        self.values: dict[str, Any] = self._value(root, (), source)
+
+    def where(self, keys: Keys) -> str:
+        """The place of the value at ``keys``, or of the nearest one around it: ``study.yaml line 3, seeds``."""
+        for length in range(len(keys), 0, -1):
+            if keys[:length] in self._places:
+                return f"{self._places[keys[:length]]}, {dotted(keys)}"
+        return f"{self.source}, {dotted(keys)}" if keys else self.source
+
+    def override(self, assignment: str) -> None:
+        """Apply one ``key.path=value``; the value is YAML. List positions are numbers: ``criteria.2.lambda=4``."""
+        flag = f"--set {assignment}"
+        path, equals, text = assignment.partition("=")
+        names = path.strip().split(".")
+        if not equals or not all(names):
+            raise UserError(f"{flag}: write it as key.path=value")
+        keys: Keys = tuple(int(name) if name.isdigit() else name for name in names)
+        target: Any = self.values
+        for depth, key in enumerate(keys[:-1]):
+            target = self._step(target, key, keys[: depth + 1], flag)
+        last = keys[-1]
+        self._check(target, last, keys, flag)
+        # the lines that were noted for what is replaced no longer tell where its values come from
+        self._places = {known: place for known, place in self._places.items() if known[: len(keys)] != keys}
+        node = _parse(text, flag)
+        target[last] = self._value(node, keys, flag, lines=False) if node is not None else None
+        self._places[keys] = f"--set {path.strip()}"
+
+    def _step(self, target: Any, key: str | int, keys: Keys, flag: str) -> Any:
+        """The mapping or list under ``key``, made where there is none yet."""
+        self._check(target, key, keys, flag)
+        below = target.get(key) if isinstance(target, dict) else target[key]
+        if isinstance(below, str) and keys[0] in ("benchmark", "criteria"):
+            # `benchmark: hyperspectral` is short for `benchmark: {name: hyperspectral}`
+            below = {"name": below}
+        elif below is None:
+            below = {}
+            self._places[keys] = flag.partition("=")[0]
+        target[key] = below
+        return below
+
+    def _check(self, target: Any, key: str | int, keys: Keys, flag: str) -> None:
+        if isinstance(target, dict) and isinstance(key, str):
+            return
+        if isinstance(target, list) and isinstance(key, int):
+            if key < len(target):
+                return
+            raise UserError(f"{flag}: {dotted(keys[:-1])} has {len(target)} entries, numbered from 0")
+        raise UserError(f"{flag}: {dotted(keys[:-1])} has no entry {key!r}")
+
+    def _value(self, node: yaml.Node, keys: Keys, source: str, lines: bool = True) -> Any:
+        """The plain value of ``node``, noting its place and refusing repeated keys and foreign types."""
+        place = f"{source} line {node.start_mark.line + 1}" if lines else source
+        if keys:
+            self._places[keys] = place
+        if len(keys) > MAX_DEPTH:
+            raise UserError(f"{place}: nested more than {MAX_DEPTH} levels deep")
+        if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
+            values: dict[str, Any] = {}
+            for key_node, value_node in node.value:
+                at = f"{source} line {key_node.start_mark.line + 1}" if lines else source
+                if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
+                    shown = key_node.value if isinstance(key_node, yaml.ScalarNode) else _kind(key_node)
+                    raise UserError(f"{at}: keys are names, and {shown!r} is not one; put it in quotes if it is meant")
+                key = key_node.value
+                if key in values:
+                    raise UserError(f"{at}, {dotted((*keys, key))}: given twice; keep one")
+                values[key] = self._value(value_node, (*keys, key), source, lines)
+                # the key's line: a value may stand on a later one
+                if lines:
+                    self._places[(*keys, key)] = at
+            return values
+        if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
+            return [self._value(item, (*keys, index), source, lines) for index, item in enumerate(node.value)]
+        if not isinstance(node, yaml.ScalarNode) or node.tag not in _SCALARS:
+            raise UserError(f"{place}, {dotted(keys)}: the type {node.tag!r} is not accepted in a study file")
+        try:
+            return yaml.constructor.SafeConstructor().construct_object(node)
+        except ValueError:
+            raise UserError(f"{place}, {dotted(keys)}: {node.value!r} cannot be read as a value") from None
+
+
+_SCALARS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null"))
+
+
+def read(path: Path) -> Document:
+    """The document in the file ``path``."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError(f"{path}: too large for a study file ({path.stat().st_size:,} bytes)")
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not a text file in UTF-8, so not a study file") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    return Document(text, str(path))
+
+
+def _parse(text: str, source: str) -> yaml.Node | None:
+    try:
+        return _Loader(text).get_single_node()
+    except yaml.reader.ReaderError as error:
+        raise UserError(
+            f"{source}: not a text file (it holds a control character at position {error.position})"
+        ) from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f" line {mark.line + 1}" if mark is not None else ""
+        raise UserError(f"{source}{line}: not valid YAML: {error.problem or error.context}") from None
+    except RecursionError:
+        raise UserError(f"{source}: nested more than {MAX_DEPTH} levels deep") from None
+
+
+def _kind(node: yaml.Node | None) -> str:
+    if node is None:
+        return "an empty file"
+    return "a list" if isinstance(node, yaml.SequenceNode) else "a single value"
