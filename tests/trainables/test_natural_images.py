@@ -1,0 +1,349 @@
+"""Loaders on miniature trees in the published layouts, the CIFAR files also against torchvision's own reader."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.datasets import CIFAR10, CIFAR100
+
+from trainables.benchmarks import DataError
+from trainables.benchmarks.natural_images import download, read_images
+
+
+class Python2Pickler(pickle._Pickler):
+    """Writes what Python 2 with numpy 1 wrote: byte strings, and arrays by numpy.core."""
+
+    dispatch: ClassVar[dict[type, Any]] = dict(pickle._Pickler.dispatch)
+
+    def save_text(self, text: str | bytes) -> None:
+        data = text.encode("latin1") if isinstance(text, str) else text
+        self.write(pickle.BINSTRING + len(data).to_bytes(4, "little") + data)  # type: ignore[attr-defined]
+        self.memoize(text)  # type: ignore[attr-defined]
+
+    def save_global(self, obj: Any, name: str | None = None) -> None:
+        module = obj.__module__.replace("numpy._core", "numpy.core")
+        self.write(pickle.GLOBAL + f"{module}\n{name or obj.__qualname__}\n".encode())  # type: ignore[attr-defined]
+        self.memoize(obj)  # type: ignore[attr-defined]
+
+    dispatch[str] = dispatch[bytes] = save_text
+    dispatch[type] = dispatch[type(len)] = dispatch[type(save_text)] = save_global
+
+
+def write(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        Python2Pickler(file, protocol=2).dump(value)
+
+
+def batch(labels: list[int], key: str, seed: int) -> dict[str, Any]:
+    data = np.random.default_rng(seed).integers(0, 256, (len(labels), 3072), dtype=np.uint8)
+    return {"batch_label": "a batch", key: labels, "data": data, "filenames": [f"{i}.png" for i in range(len(labels))]}
+
+
+def cifar10_tree(root: Path) -> Path:
+    folder = root / "cifar-10-batches-py"
+    write(folder / "batches.meta", {"label_names": list("abcdefghij"), "num_vis": 3072})
+    for i, (file, _) in enumerate([*CIFAR10.train_list, *CIFAR10.test_list]):
+        write(folder / file, batch([(i + j) % 10 for j in range(4)], "labels", seed=i))
+    return folder
+
+
+def cifar100_tree(root: Path) -> Path:
+    folder = root / "cifar-100-python"
+    names = [f"class {i}" for i in range(100)]
+    write(folder / "meta", {"fine_label_names": names, "coarse_label_names": ["x"] * 20})
+    for seed, file in enumerate(("train", "test")):
+        write(folder / file, batch([99, 0, 7], "fine_labels", seed) | {"coarse_labels": [0, 0, 0]})
+    return folder
+
+
+@pytest.mark.parametrize(("tree", "published"), [(cifar10_tree, CIFAR10), (cifar100_tree, CIFAR100)])
+def test_cifar_equals_torchvisions_reader(
+    tree: Callable[[Path], Path], published: type[CIFAR10], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tree(tmp_path)
+
+    def with_checksum(files: list[list[str]]) -> list[list[str]]:
+        return [[file, hashlib.md5((folder / file).read_bytes()).hexdigest()] for file, *_ in files]
+
+    for part in ("train_list", "test_list"):
+        monkeypatch.setattr(published, part, with_checksum(getattr(published, part)))
+    meta = dict(published.meta)
+    meta["md5"] = with_checksum([[meta["filename"]]])[0][1]
+    monkeypatch.setattr(published, "meta", meta)
+
+    for path in (folder, tmp_path):
+        ours = read_images(path, 32)
+        for is_test in (False, True):
+            theirs = published(str(tmp_path), train=not is_test)
+            mine = ours.test == is_test
+            np.testing.assert_array_equal(ours.pixels[mine].permute(0, 2, 3, 1), theirs.data)
+            assert ours.labels[mine].tolist() == theirs.targets
+            assert list(ours.names) == theirs.classes
+    assert "checksums verified" in ours.note
+
+
+def test_cifar_of_another_size(tmp_path: Path) -> None:
+    cifar10_tree(tmp_path)
+    full, small = read_images(tmp_path, 32, verify=False), read_images(tmp_path, 16, verify=False)
+    assert small.pixels.shape == (24, 3, 16, 16)
+    assert small.pixels.dtype == torch.uint8
+    # noise, averaged over about four pixels
+    assert small.pixels.float().std() < 0.75 * full.pixels.float().std()
+
+
+class Harm:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (open, (str(self.path), "w"))
+
+
+def spoil_checksum(folder: Path) -> None:
+    """Leave the tree as it is: a miniature has not the published checksums."""
+
+
+def spoil_with_code(folder: Path) -> None:
+    (folder / "data_batch_2").write_bytes(pickle.dumps({"data": Harm(folder / "harmed"), "labels": []}))
+
+
+def spoil_by_truncation(folder: Path) -> None:
+    path = folder / "test_batch"
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def spoil_by_removal(folder: Path) -> None:
+    (folder / "data_batch_5").unlink()
+
+
+def spoil_labels(folder: Path) -> None:
+    write(folder / "data_batch_1", batch([0, 1, 10], "labels", 0))
+
+
+def spoil_label_count(folder: Path) -> None:
+    write(folder / "data_batch_1", batch([0, 1, 2], "labels", 0) | {"labels": [0]})
+
+
+def spoil_pixels(folder: Path) -> None:
+    write(folder / "data_batch_1", {"data": np.zeros((2, 100), np.uint8), "labels": [0, 1]})
+
+
+def spoil_names(folder: Path) -> None:
+    write(folder / "batches.meta", {"names": []})
+
+
+def spoil_kind(folder: Path) -> None:
+    write(folder / "data_batch_3", [1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "verify", "said"),
+    [
+        (spoil_checksum, True, r"batches\.meta does not have the published checksum.*set verify to false"),
+        (spoil_with_code, False, r"data_batch_2 is not a CIFAR file: it asks for \w+\.open"),
+        (spoil_by_truncation, False, r"test_batch is (truncated or damaged|not a CIFAR file)"),
+        (spoil_by_removal, False, r"data_batch_5 cannot be read: No such file"),
+        (spoil_labels, False, r"data_batch_1 has labels in 'labels' that are not whole numbers from 0 to 9"),
+        (spoil_label_count, False, r"data_batch_1 has no list 'labels' with a label for each of its 3 images"),
+        (spoil_pixels, False, r"data_batch_1 has no array 'data' of n × 3072 bytes"),
+        (spoil_names, False, r"batches\.meta has no list 'label_names' of class names"),
+        (spoil_kind, False, r"data_batch_3 is not a CIFAR file: it holds no dictionary"),
+    ],
+)
+def test_a_spoilt_cifar_file_is_named(spoil: Callable[[Path], None], verify: bool, said: str, tmp_path: Path) -> None:
+    folder = cifar10_tree(tmp_path)
+    spoil(folder)
+    with pytest.raises(DataError, match=said):
+        read_images(tmp_path, 32, verify=verify)
+    assert not (folder / "harmed").exists()
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A web server of the folder ``served``; gives its address."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    (tmp_path / "served").mkdir()
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "served"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        thread = Thread(target=running.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+        thread.join()
+
+
+def test_a_download_that_fails_is_one_sentence(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CIFAR10, "url", f"{server}/missing.tar.gz")
+    with pytest.raises(DataError, match=r"missing\.tar\.gz could not be downloaded .*404.*unpack it into"):
+        download(tmp_path / "data", "cifar-10-batches-py")
+
+
+def test_a_download_is_verified_and_unpacked(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = cifar10_tree(tmp_path / "source")
+    archive = tmp_path / "served" / "c.tar.gz"
+    with tarfile.open(archive, "w:gz") as file:
+        file.add(folder, folder.name)
+    monkeypatch.setattr(CIFAR10, "url", f"{server}/c.tar.gz")
+    monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5(b"another").hexdigest())
+    with pytest.raises(DataError, match="could not be downloaded"):
+        download(tmp_path / "bad", folder.name)
+    assert not (tmp_path / "bad" / folder.name).exists()
+    monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
+    download(tmp_path / "good", folder.name)
+    assert len(read_images(tmp_path / "good", 32, verify=False).labels) == 24
+    # what is there is not fetched again
+    archive.unlink()
+    download(tmp_path / "good", folder.name)
+
+
+COLOURS = {"001.Red_Bird": (255, 0, 0), "002.Green_Bird": (0, 255, 0), "010.Blue_Bird": (0, 0, 255)}
+
+
+def save(path: Path, colour: tuple[int, int, int], size: tuple[int, int] = (30, 20)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path)
+
+
+def cub_tree(root: Path) -> Path:
+    """Three classes of three images, in the files of CUB-200-2011."""
+    folder = root / "CUB_200_2011"
+    images: list[str] = []
+    labels: list[str] = []
+    parts: list[str] = []
+    for c, (name, colour) in enumerate(COLOURS.items(), 1):
+        for i in range(3):
+            number, file = len(images) + 1, f"{name}/{name[4:]}_000{i}_{90 + i}.png"
+            save(folder / "images" / file, colour)
+            images.append(f"{number} {file}")
+            labels.append(f"{number} {c}")
+            parts.append(f"{number} {int(i > 0)}")
+    for name, lines in (
+        ("images", images),
+        ("image_class_labels", labels),
+        ("train_test_split", parts),
+        ("classes", [f"{c} {name}" for c, name in enumerate(COLOURS, 1)]),
+    ):
+        (folder / f"{name}.txt").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_cub(tmp_path: Path) -> None:
+    folder = cub_tree(tmp_path)
+    for path in (tmp_path, folder):
+        found = read_images(path, 8, tmp_path / "cache")
+        assert found.names == tuple(COLOURS)
+        assert found.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+        assert found.test.tolist() == [True, False, False] * 3
+        assert found.pixels.shape == (9, 3, 8, 8)
+        for colour, pixels in zip(COLOURS.values(), found.pixels[::3], strict=True):
+            assert pixels[:, 4, 4].tolist() == list(colour)
+
+
+def test_cub_with_a_damaged_image(tmp_path: Path) -> None:
+    folder = cub_tree(tmp_path)
+    (folder / "images" / "002.Green_Bird" / "Green_Bird_0001_91.png").write_bytes(b"no image")
+    found = read_images(tmp_path, 8, tmp_path / "cache")
+    assert found.labels.tolist() == [0, 0, 0, 1, 1, 2, 2, 2]
+    assert found.note.endswith("1 files left out (1 not an image)")
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "said"),
+    [
+        ("images.txt", "10 ../../secret.png", r"images\.txt names '\.\./\.\./secret\.png', which leads outside"),
+        ("images.txt", "10 002.Green_Bird/none.png", r"image_class_labels\.txt gives image 10 no class"),
+        ("images.txt", "10", r"images\.txt, line 10: a number and a value are needed, not '10'"),
+    ],
+)
+def test_a_spoilt_cub_list_is_named(file: str, line: str, said: str, tmp_path: Path) -> None:
+    folder = cub_tree(tmp_path)
+    with (folder / file).open("a") as text:
+        text.write(line + "\n")
+    with pytest.raises(DataError, match=said):
+        read_images(tmp_path, 8, tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("gone", "said"),
+    [
+        ("classes.txt", r"classes\.txt cannot be read as text"),
+        (
+            "images/010.Blue_Bird/Blue_Bird_0002_92.png",
+            r"Blue_Bird_0002_92\.png is missing, but .*images\.txt lists it",
+        ),
+    ],
+)
+def test_a_missing_cub_file_is_named(gone: str, said: str, tmp_path: Path) -> None:
+    (cub_tree(tmp_path) / gone).unlink()
+    with pytest.raises(DataError, match=said):
+        read_images(tmp_path, 8, tmp_path / "cache")
+
+
+def class_folders(root: Path) -> Path:
+    for part, count in (("train", 3), ("test", 1)):
+        for name, colour in COLOURS.items():
+            for i in range(count):
+                save(root / part / name / f"{i}.png", colour)
+    (root / "train" / "README.txt").write_text("not in a class folder")
+    (root / "train" / "001.Red_Bird" / "notes.txt").write_text("not an image")
+    return root
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_class_folders(zipped: bool, tmp_path: Path) -> None:
+    path = class_folders(tmp_path / "birds")
+    if zipped:
+        with zipfile.ZipFile(tmp_path / "birds.zip", "w") as archive:
+            for file in sorted(path.rglob("*.*g")) + sorted(path.rglob("*.txt")):
+                if file.is_file():
+                    archive.write(file, file.relative_to(tmp_path))
+        path = tmp_path / "birds.zip"
+    found = read_images(path, 8, tmp_path / "cache")
+    assert found.names == tuple(COLOURS)
+    assert found.labels.bincount().tolist() == [4, 4, 4]
+    assert found.labels[found.test].bincount().tolist() == [1, 1, 1]
+    for label, pixels in zip(found.labels, found.pixels, strict=True):
+        assert pixels[:, 4, 4].tolist() == list(COLOURS[found.names[label]])
+    assert "2 files left out" in found.note
+
+
+def test_class_folders_without_parts(tmp_path: Path) -> None:
+    class_folders(tmp_path / "birds")
+    found = read_images(tmp_path / "birds" / "train", 8, tmp_path / "cache")
+    assert found.names == tuple(COLOURS)
+    assert len(found.labels) == 9
+    assert not found.test.any()
+
+
+@pytest.mark.parametrize("make", [lambda p: None, lambda p: p.mkdir(), lambda p: p.write_bytes(b"PK no zip")])
+def test_no_images(make: Callable[[Path], None], tmp_path: Path) -> None:
+    make(tmp_path / "nothing")
+    with pytest.raises(DataError, match="nothing"):
+        read_images(tmp_path / "nothing", 8, tmp_path / "cache")
+
+
+def test_the_shared_cifar10_zip(shared_data: Path, tmp_path: Path) -> None:
+    found = read_images(shared_data / "cifar10" / "cifar10_jpeg.zip", 32, tmp_path)
+    assert found.pixels.shape == (15_000, 3, 32, 32)
+    assert found.names == ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+    assert found.labels.bincount().tolist() == [1500] * 10
+    assert found.labels[found.test].bincount().tolist() == [300] * 10
+    with zipfile.ZipFile(shared_data / "cifar10" / "cifar10_jpeg.zip") as archive:
+        name = next(n for n in archive.namelist() if "/test/ship/" in n)
+        expected = np.array(Image.open(archive.open(name)).convert("RGB")).transpose(2, 0, 1)
+    ships = found.pixels[(found.labels == 8) & found.test]
+    assert (ships == torch.from_numpy(expected)).flatten(1).all(1).sum() == 1
