@@ -14,19 +14,22 @@ from torch.nn import functional
 def draw_anchors(kind: str, e: int, d: int, generators: Sequence[torch.Generator]) -> Tensor:
     """Fixed anchors (S, e, d), replica s from its own stream.
 
-    ``uniform`` draws U[0, 1], ``centred`` U[−1/e, 1/e]; ``grid`` is 1, 2, …, e for every replica and needs
-    d = 1 (``ValueError`` otherwise).
+    ``uniform`` draws U[0, 1], ``centred`` U[−1/e, 1/e]; ``grid`` is 1, 2, …, e for every replica (the released
+    age code) and ``centred-grid`` the same less its mean, on the scale of fresh features (ours, for short
+    trainings). Grids need d = 1 (``ValueError`` otherwise).
     """
-    if kind == "grid":
+    if kind in ("grid", "centred-grid"):
         if d != 1:
             raise ValueError(f"grid anchors lie on a line, but the features have {d} dimensions")
-        return torch.arange(1.0, e + 1).reshape(1, e, 1).repeat(len(generators), 1, 1)
+        line = torch.arange(1.0, e + 1)
+        line = line - line.mean() if kind == "centred-grid" else line
+        return line.reshape(1, e, 1).repeat(len(generators), 1, 1)
     unit = torch.stack([torch.rand(e, d, generator=g) for g in generators])
     if kind == "uniform":
         return unit
     if kind == "centred":
         return (2 * unit - 1) / e
-    raise ValueError(f"unknown kind of anchors {kind!r}; known: uniform, centred, grid")
+    raise ValueError(f"unknown kind of anchors {kind!r}; known: uniform, centred, grid, centred-grid")
 
 
 def similarity(features: Tensor, anchors: Tensor, kind: str) -> Tensor:
@@ -49,7 +52,7 @@ def similarity(features: Tensor, anchors: Tensor, kind: str) -> Tensor:
 def entropy(probabilities: Tensor) -> Tensor:
     """Shannon entropy in bits over the last dimension; rows may hold counts, and 0·log 0 = 0."""
     p = probabilities / probabilities.sum(-1, keepdim=True)
-    return -torch.xlogy(p, p).sum(-1) / math.log(2)
+    return torch.special.entr(p).sum(-1) / math.log(2)
 
 
 def nearest_anchor_entropy(similarities: Tensor) -> Tensor:

@@ -41,8 +41,9 @@ class Recipe:
     #: ``subtract`` is CE − λH (eq. 8); ``weighted`` is CE/(1+λ) + λ/(1+λ)·(log2 e − H), the released age code
     entropy_form: Literal["subtract", "weighted"] = "subtract"
     similarity: Literal["cosine", "dot", "squared-distance"] = "cosine"
-    #: ``uniform`` draws U[0, 1], ``centred`` U[−1/e, 1/e], ``grid`` is the fixed grid 1..e (d = 1)
-    anchors: Literal["uniform", "centred", "grid"] = "uniform"
+    #: ``uniform`` draws U[0, 1], ``centred`` U[−1/e, 1/e], ``grid`` is the fixed grid 1..e (d = 1),
+    #: ``centred-grid`` that grid less its mean
+    anchors: Literal["uniform", "centred", "grid", "centred-grid"] = "uniform"
     temperature: float = 1.0
     #: ε of −Σ p log2(p + ε). Neither source states it, and FIERCE's result depends on it (see docs/results.md):
     #: 1e-15 lies where the features' scale and the raw MSE of an independent implementation were met

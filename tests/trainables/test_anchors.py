@@ -20,6 +20,7 @@ def test_kinds_of_anchors() -> None:
     centred = draw_anchors("centred", 50, 20, generators)
     assert centred.abs().max() <= 1 / 50 and centred.min() < -0.9 / 50
     assert draw_anchors("grid", 4, 1, generators)[1].flatten().tolist() == [1, 2, 3, 4]
+    assert draw_anchors("centred-grid", 4, 1, generators)[1].flatten().tolist() == [-1.5, -0.5, 0.5, 1.5]
     with pytest.raises(ValueError, match="line"):
         draw_anchors("grid", 4, 2, generators)
 

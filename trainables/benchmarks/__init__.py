@@ -20,6 +20,7 @@ from trainables.trial import Recipe
 BENCHMARKS: Mapping[str, str] = {
     "hyperspectral": "trainables.benchmarks.hyperspectral:Hyperspectral",
     "age": "trainables.benchmarks.age:Age",
+    "age-augmented": "trainables.benchmarks.age:AugmentedAge",
     "cifar-fs": "trainables.benchmarks.few_shot:CifarFS",
     "cub": "trainables.benchmarks.few_shot:Cub",
     "cifar10-few-shot": "trainables.benchmarks.few_shot:Cifar10FewShot",
