@@ -23,21 +23,21 @@ PARTS = {"train": 120, "validation": 40, "heldout": 40}
 
 
 @dataclass(frozen=True)
-class Options:
+class TinyOptions:
     samples: int = 200
-    #: seconds that the last evaluation of each epoch waits: slow enough for a test to strike in between
+    #: seconds that each epoch waits: slow enough for a test to strike in between
     pause: float = 0.0
     #: a file that decides how epochs go wrong: see `_misbehave`
     trouble: str = ""
-    #: where the loss turns NaN from this seed's replica on, in the metric "mse/odd"
+    #: the seed whose "mse/odd" is not a number
     odd_seed: int = -1
 
 
 class Tiny:
     name: ClassVar[str] = "tiny"
-    Options: ClassVar[type] = Options
+    Options: ClassVar[type] = TinyOptions
 
-    def recipe(self, protocol: str, options: Options) -> Recipe:
+    def recipe(self, protocol: str, options: TinyOptions) -> Recipe:
         return Recipe(
             epochs=6,
             batch_size=40,
@@ -45,7 +45,7 @@ class Tiny:
             hyperparameters={"sigma": 0.2, "lambda": 1.0, "e": 10, "beta": 0.1},
         )
 
-    def load(self, options: Options) -> Data:
+    def load(self, options: TinyOptions) -> Data:
         if options.samples < 200:
             raise DataError(f"tiny data has {options.samples} samples; 200 are needed")
         generator = torch.Generator().manual_seed(7)
@@ -54,7 +54,7 @@ class Tiny:
         digest = hashlib.sha256(inputs.numpy().tobytes()).hexdigest()
         return Data("tiny", "simulated", digest, inputs, (fine >= 2).long(), fine, ("low", "high"), "four blobs")
 
-    def split(self, data: Data, options: Options, generator: torch.Generator) -> Split:
+    def split(self, data: Data, options: TinyOptions, generator: torch.Generator) -> Split:
         order = torch.randperm(len(data.inputs), generator=generator)
         parts = order[: sum(PARTS.values())].split(list(PARTS.values()))
         return dict(zip(PARTS, parts, strict=True))
@@ -62,10 +62,10 @@ class Tiny:
     def batch(self, inputs: Tensor, train: bool, generators: Sequence[torch.Generator]) -> Tensor:
         return inputs
 
-    def backbone(self, data: Data, options: Options, generators: Sequence[torch.Generator]) -> nn.Module:
+    def backbone(self, data: Data, options: TinyOptions, generators: Sequence[torch.Generator]) -> nn.Module:
         return ReplicatedMLP((8, 16, 8), data.classes, generators)
 
-    def evaluators(self, data: Data, options: Options) -> Sequence[Evaluator]:
+    def evaluators(self, data: Data, options: TinyOptions) -> Sequence[Evaluator]:
         def accuracy(snapshot: Snapshot) -> Mapping[str, Tensor]:
             _misbehave(options, snapshot.epoch)
             measured = {}
@@ -92,7 +92,7 @@ class Tiny:
         )
 
 
-def _misbehave(options: Options, epoch: int) -> None:
+def _misbehave(options: TinyOptions, epoch: int) -> None:
     """What the file ``options.trouble`` asks of this epoch: "<epoch> raise" or "<epoch> die", once or always.
 
     A file that ends in ``-once`` is removed first, so that the next attempt goes well.

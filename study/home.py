@@ -1,0 +1,98 @@
+"""The study home: the folder that holds the embedded databases and every study's files."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from study.errors import UserError
+
+if TYPE_CHECKING:
+    from study.spec import StudySpec
+
+#: environment variable: the home where ``--home`` is not given
+HOME_VARIABLE = "FIERCE_HOME"
+DEFAULT_HOME = "fierce-home"
+
+
+@dataclass(frozen=True)
+class Home:
+    """A study home.
+
+    ``studies/<name>/`` holds ``study.yaml`` (as resolved), ``lock`` (held by the running driver), ``stop``
+    (present while the study winds up), ``trials/<number>/`` (lock and checkpoint) and ``tune/`` (Ray Tune's
+    own folder). ``mlflow.db`` with ``artifacts/``, and ``optuna.db``, serve the studies that name no server.
+    """
+
+    root: Path
+
+    @classmethod
+    def find(cls, path: str | Path | None = None) -> Home:
+        """The home at ``path``, else at ``FIERCE_HOME``, else ``./fierce-home``."""
+        return cls(Path(path or os.environ.get(HOME_VARIABLE) or DEFAULT_HOME).expanduser().resolve())
+
+    def tracking_uri(self, spec: StudySpec | None = None) -> str:
+        """Where MLflow keeps the runs: the study file's, else ``MLFLOW_TRACKING_URI``, else the home's SQLite."""
+        named = (spec and spec.tracking_uri) or os.environ.get("MLFLOW_TRACKING_URI")
+        return named or f"sqlite:///{self.root / 'mlflow.db'}"
+
+    def artifacts(self, tracking_uri: str) -> str | None:
+        """Where artifacts go: below the home for a database on this machine; a server decides for itself."""
+        return (self.root / "artifacts").as_uri() if tracking_uri.startswith("sqlite:") else None
+
+    def optuna_uri(self, spec: StudySpec | None = None) -> str:
+        """Optuna's database: the study file's, else ``OPTUNA_STORAGE``, else the home's SQLite."""
+        named = (spec and spec.storage_uri) or os.environ.get("OPTUNA_STORAGE")
+        return named or f"sqlite:///{self.root / 'optuna.db'}"
+
+    def study(self, name: str) -> Path:
+        """The study's folder."""
+        return self.root / "studies" / name
+
+    def trial(self, name: str, number: int) -> Path:
+        """The folder of one trial of the study."""
+        return self.study(name) / "trials" / str(number)
+
+    def prepare(self) -> None:
+        """Make the home; `UserError` where that cannot be."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"the study home {self.root} cannot be made: {error.strerror}; choose another with --home"
+            ) from None
+        if not os.access(self.root, os.W_OK | os.X_OK):
+            raise UserError(f"the study home {self.root} is not writable; choose another with --home")
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The file of a SQLite database, None for every other one."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def write_ahead(uri: str) -> None:
+    """Where ``uri`` is SQLite, let readers read while a study writes; it stays with the file.
+
+    This process's connections then leave flushing to disk to the system: a commit costs a tenth of a millisecond
+    instead of several, and survives any process's death, though perhaps not a power cut's last seconds.
+    """
+    path = sqlite_path(uri)
+    if path is None:
+        return
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(path, timeout=60)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+    if not event.contains(Engine, "connect", _commit_lightly):
+        event.listen(Engine, "connect", _commit_lightly)
+
+
+def _commit_lightly(connection: Any, record: Any) -> None:
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous=NORMAL")

@@ -1,0 +1,420 @@
+"""Optuna behind Tune: persistent, idempotent, reconciled on resume.
+
+Every trial of a study, baselines and grid points included, is a trial of one Optuna study in a database, and its
+number is the trial's identity everywhere. Optuna's states and the trials' checkpoints are the only truth: each
+launch starts a fresh Tune experiment, to which `StudySearcher` gives whatever is not settled.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import warnings
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
+from ray.tune.search import Searcher
+
+from study.doctor import without_password
+from study.errors import UserError
+from study.home import write_ahead
+from study.plan import Point, fixed_points, planned, trial_for
+from study.spec import SAMPLERS, VALIDATION_METRIC, Range, StudySpec
+
+if TYPE_CHECKING:
+    from study.home import Home
+
+log = logging.getLogger(__name__)
+
+#: what stands for a trial's value where a study optimises nothing: measured of every benchmark, and comparable
+PLAIN_OBJECTIVES = ("accuracy/coarse", "accuracy/train")
+
+#: a trial's user attributes in Optuna
+ROLE, CRITERION, HYPERPARAMETER_VALUES = "role", "criterion", "hyperparameters"
+MEANS, STANDARD_ERRORS, REASON, TUNE_TRIAL = "means", "standard_errors", "reason", "tune_trial_id"
+#: a second attempt at a failed trial is an Optuna trial of its own, but keeps the first one's number elsewhere
+RETRY_OF = "retry_of"
+
+
+def open_storage(home: Home, spec: StudySpec | None = None) -> optuna.storages.RDBStorage:
+    """Optuna's database; `UserError` where it cannot be opened."""
+    uri = home.optuna_uri(spec)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    options: dict[str, Any] = {"pool_pre_ping": True}
+    if uri.startswith("sqlite:"):
+        options["connect_args"] = {"timeout": 60}
+    with answering(uri):
+        write_ahead(uri)
+        return optuna.storages.RDBStorage(uri, engine_kwargs=options)
+
+
+@contextmanager
+def answering(uri: str) -> Iterator[None]:
+    """Turns a failure of Optuna's database at ``uri`` into one sentence."""
+    from sqlite3 import Error as SQLiteError
+
+    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+    try:
+        yield
+    except (ArgumentError, SQLAlchemyError, SQLiteError, optuna.exceptions.StorageInternalError, ImportError) as error:
+        what = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"Optuna's database {without_password(uri)} cannot be used: {what[:200]}") from error
+
+
+def open_study(spec: StudySpec, home: Home) -> optuna.Study:
+    """The Optuna study of ``spec``, made where it does not exist, with all its fixed points enqueued."""
+    direction = spec.search.objective.direction if spec.search else "maximize"
+    storage = open_storage(home, spec)
+    with answering(home.optuna_uri(spec)):
+        study = optuna.create_study(storage=storage, study_name=spec.name, direction=direction, load_if_exists=True)
+        if spec.search:
+            study.set_metric_names([spec.search.objective.metric])
+        for point in absent_points(spec, study):
+            study.enqueue_trial(dict(point.trial.hyperparameters), user_attrs=_attributes(point))
+    return study
+
+
+def load_study(spec: StudySpec, home: Home) -> optuna.Study | None:
+    """The Optuna study of ``spec`` as it stands, or None where it was never started."""
+    storage = open_storage(home, spec)
+    with answering(home.optuna_uri(spec)):
+        try:
+            return optuna.load_study(storage=storage, study_name=spec.name)
+        except KeyError:
+            return None
+
+
+def absent_points(spec: StudySpec, study: optuna.Study) -> list[Point]:
+    """The study's fixed points that Optuna does not hold."""
+    held = {_key(trial.user_attrs) for trial in study.get_trials(deepcopy=False)}
+    return [point for point in fixed_points(spec) if _key(_attributes(point)) not in held]
+
+
+def _attributes(point: Point) -> dict[str, Any]:
+    hyperparameters = dict(point.trial.hyperparameters)
+    return {ROLE: point.role, CRITERION: point.trial.criterion, HYPERPARAMETER_VALUES: hyperparameters}
+
+
+def _key(attributes: Mapping[str, Any]) -> str:
+    return json.dumps([attributes.get(ROLE), attributes.get(CRITERION), attributes.get(HYPERPARAMETER_VALUES)])
+
+
+def identity(trial: FrozenTrial) -> int:
+    """The number under which the trial is known outside Optuna."""
+    return int(trial.user_attrs.get(RETRY_OF, trial.number))
+
+
+def attempts(study: optuna.Study) -> dict[int, FrozenTrial]:
+    """Every trial's last attempt, by the trial's number."""
+    return {identity(trial): trial for trial in study.get_trials(deepcopy=False)}
+
+
+def retry_failed(study: optuna.Study) -> list[int]:
+    """Enqueue another attempt at every trial that failed; their numbers."""
+    failed = {number: trial for number, trial in attempts(study).items() if trial.state == TrialState.FAIL}
+    for number, trial in failed.items():
+        kept = {name: trial.user_attrs[name] for name in (ROLE, CRITERION, HYPERPARAMETER_VALUES)}
+        study.enqueue_trial(kept[HYPERPARAMETER_VALUES], user_attrs={**kept, RETRY_OF: number})
+    return sorted(failed)
+
+
+#: the sampler while none is drawn from: the others work whenever a trial is opened, and some would end a loop
+_AT_REST = optuna.samplers.RandomSampler(seed=0)
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """What Tune works at: an Optuna trial and the number that the trial has everywhere else."""
+
+    optuna: int
+    number: int
+
+
+class StudySearcher(Searcher):
+    """Gives Tune the trials of a study, and tells Optuna how they ended.
+
+    First come the trials that Optuna holds as RUNNING from an earlier launch and those that are finished but in
+    none of Tune's snapshots (``settled`` are in both; a finished trial's checkpoint lets it return at once); then
+    the fixed points; then what Optuna proposes, as many at a time as ``slots()`` says. A proposal's random stream
+    is derived from the sampler's seed and the trial's number, so that a resume repeats none.
+    """
+
+    def __init__(
+        self,
+        spec: StudySpec,
+        study: optuna.Study,
+        slots: Callable[[], int],
+        settled: Collection[int] = (),
+    ) -> None:
+        super().__init__()
+        self.spec, self.study, self._slots = spec, study, slots
+        #: set to stop: no trial is given out any more
+        self.stopping = False
+        #: why the search cannot go on, in one sentence
+        self.problem: str | None = None
+        self._live: dict[str, _Attempt] = {}
+        self._ce: Mapping[str, Any] | None = None
+        unsettled = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.FAIL)
+        self._again = deque(
+            trial
+            for number, trial in sorted(attempts(study).items())
+            if trial.state in unsettled
+            and (trial.state == TrialState.RUNNING or number not in settled)
+            # a failed trial is only trained again when asked (`retry_failed`)
+            and trial.state != TrialState.FAIL
+        )
+
+    @property
+    def live(self) -> set[int]:
+        """Numbers of the trials that Tune works at."""
+        return {attempt.number for attempt in self._live.values()}
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next trial's config; None while one must be waited for; FINISHED when there is none left."""
+        if self.stopping:
+            return self.FINISHED
+        limit = self.spec.concurrency
+        if limit != "auto" and len(self._live) >= limit:
+            return None
+        if self._again:
+            return self._give(trial_id, self._again.popleft())
+        waiting = self._waiting()
+        return self._give(trial_id, waiting[0]) if waiting else self._propose(trial_id)
+
+    def _propose(self, trial_id: str) -> Any:
+        search = self.spec.search
+        if search is None:
+            return self.FINISHED
+        asked = dict.fromkeys(search.criteria, 0)
+        for trial in attempts(self.study).values():
+            if trial.user_attrs[ROLE] == "search":
+                asked[trial.user_attrs[CRITERION]] += 1
+        criterion = min(asked, key=lambda name: asked[name])
+        if asked[criterion] >= search.trials:
+            return self.FINISHED
+        if len(self._live) >= self._slots():
+            return None
+        if search.needs_ce and self._reference() is None:
+            if self._live:
+                return None
+            self.problem = (
+                "the search compares with cross-entropy, whose trial failed; resume the study to try it again"
+            )
+            return self.FINISHED
+        # the attributes are in the database before the trial can be RUNNING, so that no kill leaves one without
+        self.study.enqueue_trial({}, user_attrs={ROLE: "search", CRITERION: criterion})
+        return self._give(trial_id, self._waiting()[0])
+
+    def _waiting(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+
+    def _give(self, trial_id: str, frozen: FrozenTrial) -> dict[str, Any]:
+        attributes = frozen.user_attrs
+        values = attributes.get(HYPERPARAMETER_VALUES)
+        if not frozen.state.is_finished():
+            # the sampler draws relative parameters when the trial is made
+            self.study.sampler = _AT_REST if values is not None else _sampler(self.spec, frozen.number)
+            waiting = frozen.state == TrialState.WAITING
+            # asking takes the first that waits, which is this one
+            trial = self.study.ask() if waiting else optuna.Trial(self.study, frozen._trial_id)
+            if values is None:
+                values = self._sample(trial, attributes[CRITERION])
+            else:
+                self._register(trial, values)
+            self.study.sampler = _AT_REST
+            trial.set_user_attr(TUNE_TRIAL, trial_id)
+        assert values is not None
+        attempt = _Attempt(frozen.number, identity(frozen))
+        self._live[trial_id] = attempt
+        return {
+            "number": attempt.number,
+            "role": attributes[ROLE],
+            "trial": trial_for(self.spec, attributes[CRITERION], values).to_dict(),
+        }
+
+    def _sample(self, trial: optuna.Trial, criterion: str) -> dict[str, float]:
+        """The searched hyperparameters, drawn, or as they were drawn before a kill; the others at their defaults."""
+        assert self.spec.search is not None
+        ranges = self.spec.search.criteria[criterion].items()
+        drawn = {name: _suggest(trial, name, _distribution(name, interval)) for name, interval in ranges}
+        values = dict(trial_for(self.spec, criterion, drawn).hyperparameters)
+        trial.set_user_attr(HYPERPARAMETER_VALUES, values)
+        return values
+
+    def _register(self, trial: optuna.Trial, values: Mapping[str, float]) -> None:
+        """Makes a fixed point's hyperparameters known to the sampler and the dashboard, where they lie in the space."""
+        for name, value in values.items():
+            distribution = self._space().get(name)
+            if distribution is not None and distribution._contains(distribution.to_internal_repr(value)):
+                _suggest(trial, name, distribution)
+
+    def _space(self) -> dict[str, BaseDistribution]:
+        """By hyperparameter: the searched range, or the extent of the grid's and baselines' values."""
+        if self.spec.search:
+            criteria = self.spec.search.criteria.values()
+            return {name: _distribution(name, interval) for space in criteria for name, interval in space.items()}
+        extents: dict[str, list[float]] = {}
+        for point in fixed_points(self.spec):
+            for name, value in point.trial.hyperparameters.items():
+                extents.setdefault(name, []).append(value)
+        return {
+            name: IntDistribution(int(min(values)), int(max(values)))
+            if name == "e"
+            else FloatDistribution(min(values), max(values))
+            for name, values in extents.items()
+        }
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Nothing: Optuna is told at the end."""
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Tell Optuna of a trial that ended, unless it was interrupted or failed (see `fail`)."""
+        if error or trial_id not in self._live:
+            return
+        attempt = self._live.pop(trial_id)
+        result = result or {}
+        if result.get("finished"):
+            self._tell(attempt, result)
+        elif self.spec.search and self.spec.search.pruner and not result.get("interrupted") and result.get("epoch"):
+            self._prune(attempt, result)
+
+    def fail(self, trial_id: str, reason: str) -> int | None:
+        """Tell Optuna that a trial failed for good; its number."""
+        attempt = self._live.pop(trial_id, None)
+        if attempt is None:
+            return None
+        trial = self._unfinished(attempt)
+        if trial is not None:
+            trial.set_user_attr(REASON, reason)
+            self.study.tell(attempt.optuna, None, TrialState.FAIL)
+        return attempt.number
+
+    def _tell(self, attempt: _Attempt, result: Mapping[str, Any]) -> None:
+        trial = self._unfinished(attempt)
+        if trial is None:
+            return
+        means = {name.removeprefix("mean/"): value for name, value in result.items() if name.startswith("mean/")}
+        errors = {name.removeprefix("se/"): value for name, value in result.items() if name.startswith("se/")}
+        trial.set_user_attr(MEANS, _json(means))
+        trial.set_user_attr(STANDARD_ERRORS, _json(errors))
+        held = trial.constraints
+        for name, value in self._constraints(trial.user_attrs, means, errors).items():
+            if name not in held:
+                trial.set_constraint(name, value)
+        metrics = [self.spec.search.objective.metric] if self.spec.search else PLAIN_OBJECTIVES
+        value = next(means[name] for name in metrics if name in means)
+        self.study.tell(attempt.optuna, value, TrialState.COMPLETE)
+
+    def _prune(self, attempt: _Attempt, result: Mapping[str, Any]) -> None:
+        trial = self._unfinished(attempt)
+        if trial is None:
+            return
+        assert self.spec.search is not None
+        epoch = int(result["epoch"])
+        value = result.get(f"mean/{self.spec.search.objective.metric}", math.nan)
+        if math.isfinite(value):
+            trial.report(value, epoch)
+        trial.set_user_attr(REASON, f"stopped early after epoch {epoch}")
+        self.study.tell(attempt.optuna, None, TrialState.PRUNED)
+
+    def _unfinished(self, attempt: _Attempt) -> optuna.Trial | None:
+        """The trial, or None where it was told already, by a launch that was killed before Tune noted it."""
+        frozen = self.study.get_trials(deepcopy=False)[attempt.optuna]
+        return None if frozen.state.is_finished() else optuna.Trial(self.study, frozen._trial_id)
+
+    def _constraints(
+        self, attributes: Mapping[str, Any], means: Mapping[str, float], errors: Mapping[str, float]
+    ) -> dict[str, float]:
+        """By metric, how far the mean lies below its bound: feasible at 0 or less."""
+        search = self.spec.search
+        if search is None:
+            return {}
+        if search.needs_ce and attributes[ROLE] == "baseline" and attributes[CRITERION] == "ce":
+            ce_means, ce_errors = means, errors
+        elif search.needs_ce:
+            reference = self._reference()
+            # another baseline may end before CE; as it is not searched, it needs no verdict
+            if reference is None:
+                return {}
+            ce_means, ce_errors = reference[MEANS], reference[STANDARD_ERRORS]
+        if search.objective.label_free:
+            bound = ce_means[VALIDATION_METRIC] - ce_errors.get(VALIDATION_METRIC, 0.0)
+            return {VALIDATION_METRIC: bound - means[VALIDATION_METRIC]}
+        if search.constraint is None:
+            return {}
+        metric = search.constraint.metric
+        if search.constraint.within_of_ce is not None:
+            return {metric: ce_means[metric] - search.constraint.within_of_ce - means[metric]}
+        assert search.constraint.at_least is not None
+        return {metric: search.constraint.at_least - means[metric]}
+
+    def _reference(self) -> Mapping[str, Any] | None:
+        """Cross-entropy's attributes once it is COMPLETE."""
+        if self._ce is None:
+            for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+                if trial.user_attrs[ROLE] == "baseline" and trial.user_attrs[CRITERION] == "ce":
+                    self._ce = trial.user_attrs
+        return self._ce
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the database is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the database is the state."""
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Nothing: the database is the state."""
+
+
+def required_metrics(spec: StudySpec) -> tuple[str, ...]:
+    """The metrics without which a trial of the study cannot count."""
+    return tuple(spec.search.metrics) if spec.search else ()
+
+
+def missing(spec: StudySpec, study: optuna.Study) -> int:
+    """How many planned trials have not ended."""
+    return planned(spec) - sum(trial.state.is_finished() for trial in attempts(study).values())
+
+
+def _json(values: Mapping[str, float]) -> dict[str, float | None]:
+    """Numbers that JSON can hold: not finite is null."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def _sampler(spec: StudySpec, number: int) -> optuna.samplers.BaseSampler:
+    """The study's sampler as it stands for trial ``number``, whichever launch asks."""
+    assert spec.search is not None
+    seed = int(np.random.SeedSequence([spec.search.sampler_seed, number]).generate_state(1)[0])
+    options: dict[str, Any] = {"seed": seed}
+    if spec.search.sampler == "tpe":
+        # trials that run at the same time count as bad ones, so that they are not proposed twice
+        options |= {"constant_liar": spec.concurrency != 1, "multivariate": True, "group": True}
+    sampler = getattr(optuna.samplers, SAMPLERS[spec.search.sampler])(**options)
+    assert isinstance(sampler, optuna.samplers.BaseSampler)
+    return sampler
+
+
+def _distribution(name: str, interval: Range) -> BaseDistribution:
+    if name == "e":
+        step = 1 if interval.step is None else int(interval.step)
+        return IntDistribution(int(interval.low), int(interval.high), interval.log, step)
+    return FloatDistribution(interval.low, interval.high, interval.log, interval.step)
+
+
+def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> float:
+    if isinstance(distribution, IntDistribution):
+        return trial.suggest_int(
+            name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
+        )
+    assert isinstance(distribution, FloatDistribution)
+    return trial.suggest_float(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)

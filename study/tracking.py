@@ -1,0 +1,541 @@
+"""MLflow: the tree of runs of a study, and trajectories that arrive once, whatever is killed in between.
+
+Runs are found by their tags, never by an id kept elsewhere, so that a restart continues the same ones. Names are
+those of `analysis.schema`.
+"""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import os
+import platform
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from analysis import schema
+from study.doctor import without_password
+from study.errors import UserError
+from study.home import sqlite_path, write_ahead
+from study.plan import label, planned
+from trainables.trial import Trial
+
+if TYPE_CHECKING:
+    import numpy as np
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+    from torch import Tensor
+
+    from study.home import Home
+    from study.spec import StudySpec
+    from trainables.training import Training
+
+log = logging.getLogger(__name__)
+
+#: metrics in one request: MLflow's limit
+METRICS_PER_REQUEST = 1000
+#: seconds between two flushes: at least the first, at most the second, in between in proportion to their cost
+FLUSH_SECONDS = (10.0, 60.0)
+FLUSH_SHARE = 150.0
+#: runs in one answer of a search
+PAGE = 1000
+#: tags beyond `analysis.schema`
+DEVICE = "fierce.device"
+VERSIONS = "fierce.versions"
+
+#: a server that is away must not hold up the training: the client's own defaults retry for minutes
+CLIENT_SETTINGS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+
+
+class TrackingError(UserError):
+    """The tracking server could not be used."""
+
+
+def connect(uri: str) -> MlflowClient:
+    """A client of the server or database at ``uri``; `TrackingError` where it cannot be reached."""
+    for name, value in CLIENT_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    # MLflow takes seconds to import, and an error or --help must not wait for it
+    from mlflow import MlflowClient
+
+    # the store announces every step of its schema
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    with _answering(uri):
+        write_ahead(uri)
+        with _writing(uri):
+            return MlflowClient(tracking_uri=uri)
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """Where one study is tracked: what a worker needs to find and write its runs. Can be pickled."""
+
+    uri: str
+    study: str
+    experiment: str
+    #: id of the study's run
+    run: str
+    #: tags of every trial's and seed's run: source commit, versions, user
+    source: Mapping[str, str] = field(default_factory=dict)
+    #: how long the end of a trial waits for a server that does not answer, in seconds
+    patience: float = 300.0
+
+    def open_trial(self, config: Mapping[str, Any]) -> TrialTracker:
+        """The tracker of the trial that ``config`` (number, role, trial) describes."""
+        return TrialTracker(self, int(config["number"]), str(config["role"]), Trial.from_dict(config["trial"]))
+
+
+def open_study(spec: StudySpec, home: Home, patience: float = 300.0) -> Tracking:
+    """Find or make the study's experiment and run; the run is RUNNING afterwards."""
+    uri = home.tracking_uri(spec)
+    client = connect(uri)
+    source = _source()
+    tags = {
+        schema.LEVEL: "study",
+        schema.STUDY: spec.name,
+        schema.PROTOCOL: spec.protocol,
+        schema.BENCHMARK: spec.benchmark.name,
+        schema.SEEDS: ",".join(map(str, spec.seeds)),
+        schema.PLANNED_TRIALS: str(planned(spec)),
+        "mlflow.note.content": _description(spec),
+        **source,
+    }
+    with _answering(uri), _writing(uri):
+        experiment = _experiment(client, spec.name, home.artifacts(uri))
+        found = _oldest(client, _search(client, experiment, {schema.LEVEL: "study"})).get(("study", None))
+        run = found or client.create_run(experiment, tags=tags, run_name=spec.name)
+        client.log_batch(run.info.run_id, tags=_entities(tags))
+        client.update_run(run.info.run_id, status="RUNNING")
+        client.log_text(run.info.run_id, spec.to_yaml(), schema.STUDY_FILE)
+    return Tracking(uri, spec.name, experiment, run.info.run_id, source, patience)
+
+
+def finished_trials(tracking: Tracking) -> set[int]:
+    """Numbers of the trials whose own run, which ends last, is FINISHED."""
+    client = connect(tracking.uri)
+    with _answering(tracking.uri):
+        wanted = {schema.LEVEL: "trial"}
+        found = _search(client, tracking.experiment, wanted, "attributes.status = 'FINISHED'")
+        return {int(run.data.tags[schema.TRIAL]) for run in found}
+
+
+def close_study(tracking: Tracking, status: str) -> None:
+    """End the study's run as ``FINISHED``, ``FAILED`` or ``KILLED``."""
+    client = connect(tracking.uri)
+    with _answering(tracking.uri), _writing(tracking.uri):
+        client.set_terminated(tracking.run, status)
+
+
+def close_trial(tracking: Tracking, number: int, status: str, reason: str) -> None:
+    """End the runs of a trial whose worker cannot: it died, or was told to stop."""
+    client = connect(tracking.uri)
+    with _answering(tracking.uri):
+        for run in _search(client, tracking.experiment, {schema.TRIAL: str(number)}):
+            with _writing(tracking.uri):
+                client.set_tag(run.info.run_id, schema.REASON, reason[:5000])
+                client.set_terminated(run.info.run_id, status)
+
+
+def close_open_trials(tracking: Tracking, reason: str) -> None:
+    """End as ``KILLED`` every run of a trial or seed that is still RUNNING though nobody trains it any more."""
+    client = connect(tracking.uri)
+    with _answering(tracking.uri):
+        for run in _search(client, tracking.experiment, {}, "attributes.status = 'RUNNING'"):
+            if run.data.tags.get(schema.LEVEL) in ("trial", "seed"):
+                with _writing(tracking.uri):
+                    client.set_tag(run.info.run_id, schema.REASON, reason)
+                    client.set_terminated(run.info.run_id, "KILLED")
+
+
+def read_runs(uri: str, study: str) -> dict[tuple[int, int], tuple[str, int | None]]:
+    """(trial, seed) -> its run's status and, unless it is FINISHED, the last epoch that the store holds.
+
+    Empty where the study was never tracked.
+    """
+    client = connect(uri)
+    found: dict[tuple[int, int], tuple[str, int | None]] = {}
+    with _answering(uri):
+        experiment = client.get_experiment_by_name(study)
+        if experiment is None:
+            return found
+        for run in _search(client, experiment.experiment_id, {schema.LEVEL: "seed"}):
+            epoch = None
+            if run.info.status != "FINISHED":
+                epoch = max((each.step for each in client.get_metric_history(run.info.run_id, "loss/train")), default=0)
+            tags = run.data.tags
+            found[int(tags[schema.TRIAL]), int(tags[schema.SEED])] = (run.info.status, epoch)
+    return found
+
+
+@dataclass
+class _Line:
+    """One MLflow run of a trial: a replica's, or (column None) the means over the replicas."""
+
+    run_id: str
+    column: int | None
+    status: str
+    #: (metric, epoch) and params that the run held when it was reopened
+    held: set[tuple[str, int]]
+    params: set[str]
+    #: how many of the trial's records it holds
+    sent: int = 0
+
+
+class TrialTracker:
+    """The runs of one trial, from the process that trains it (see `trainables.trainable.Tracker`)."""
+
+    def __init__(self, tracking: Tracking, number: int, role: str, trial: Trial) -> None:
+        self.tracking, self.number, self.role, self.trial = tracking, number, role, trial
+        self._client: MlflowClient | None = None
+        self._lines: list[_Line] | None = None
+        self._records: list[Mapping[str, Any]] = []
+        self._facts: tuple[dict[str, str], dict[str, str]] | None = None
+        self._dataset: Any = None
+        self._next_flush = 0.0
+
+    def describe(self, training: Training) -> None:
+        """Data, recipe and device, as tags and params of the runs."""
+        data = training.data
+        tags = {
+            schema.DATA_NAME: data.name,
+            schema.DATA_PROVENANCE: data.provenance,
+            schema.DATA_FINGERPRINT: data.fingerprint,
+            schema.DATA_DESCRIPTION: data.description,
+            DEVICE: _device(training.device.type),
+        }
+        recipe = {f"training.{name}": str(value) for name, value in asdict(training.recipe).items()}
+        recipe.pop("training.hyperparameters")
+        self._facts = (tags, recipe)
+        self._dataset = _dataset_input(data)
+
+    def add(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Take records; the next flush that is due sends them."""
+        self._records.extend(records)
+
+    def flush(self) -> None:
+        """Send what has gathered, every 10 to 60 s; a server that is away is tried again at the next one."""
+        if time.monotonic() < self._next_flush:
+            return
+        started = time.monotonic()
+        try:
+            self._send()
+        except TrackingError as error:
+            log.warning("%s; the records are kept and sent later", error)
+        took = time.monotonic() - started
+        self._next_flush = time.monotonic() + min(max(FLUSH_SECONDS[0], FLUSH_SHARE * took), FLUSH_SECONDS[1])
+
+    def complete(self, arrays: Mapping[str, np.ndarray], weights: Mapping[str, Tensor]) -> None:
+        """Send all records, each replica's ``arrays`` and the trial's ``weights``.
+
+        Raises `TrackingError` where the server does not answer within the study's patience.
+        """
+        self._insist(lambda: self._send(arrays, weights))
+
+    def finish(self) -> None:
+        """End all runs as FINISHED, the trial's last."""
+        self._insist(self._terminate)
+
+    def _insist(self, act: Callable[[], None]) -> None:
+        deadline = time.monotonic() + self.tracking.patience
+        wait = 0.5
+        while True:
+            try:
+                return act()
+            except TrackingError as error:
+                if time.monotonic() + wait > deadline:
+                    raise TrackingError(
+                        f"{error}; it was tried for {self.tracking.patience:.0f} s, and the trajectories are kept in "
+                        "the trial's checkpoint: resume the study once it answers"
+                    ) from error
+                log.warning("%s; trying again in %.1f s", error, wait)
+                time.sleep(wait)
+                wait = min(2 * wait, 10.0)
+
+    def _send(
+        self, arrays: Mapping[str, np.ndarray] | None = None, weights: Mapping[str, Tensor] | None = None
+    ) -> None:
+        with _answering(self.tracking.uri):
+            client, lines = self._open()
+            for line in lines:
+                for records in _requests(self._records[line.sent :]):
+                    metrics = self._metrics(line, records)
+                    tags, params = self._take_facts(line)
+                    if metrics or tags or params:
+                        with _writing(self.tracking.uri):
+                            client.log_batch(line.run_id, metrics, _params(params), _entities(tags))
+                    line.sent += len(records)
+            if self._dataset is not None:
+                with _writing(self.tracking.uri):
+                    client.log_inputs(lines[-1].run_id, datasets=[self._dataset])
+                self._dataset = None
+            if arrays or weights:
+                self._upload(client, lines, arrays or {}, weights or {})
+
+    def _take_facts(self, line: _Line) -> tuple[dict[str, str], dict[str, str]]:
+        """Tags and params that the next request of a run carries; the recipe stands on the trial's run alone."""
+        if self._facts is None or line.sent:
+            return {}, {}
+        tags, recipe = self._facts
+        if line.column is not None:
+            recipe = {}
+        return tags, {name: value for name, value in recipe.items() if name not in line.params}
+
+    def _metrics(self, line: _Line, records: Sequence[Mapping[str, Any]]) -> list[Any]:
+        from mlflow.entities import Metric
+
+        return [
+            # the record's own time: a request that is repeated after a lost answer adds no second row
+            Metric(name, _value(values, line.column), record["time"], record["epoch"])
+            for record in records
+            for name, values in record["metrics"].items()
+            if (name, record["epoch"]) not in line.held
+        ]
+
+    def _open(self) -> tuple[MlflowClient, list[_Line]]:
+        """The client and the runs: one for each replica, the trial's own last; found or made on the first call."""
+        if self._client is None:
+            self._client = connect(self.tracking.uri)
+        if self._lines is None:
+            with _writing(self.tracking.uri):
+                self._lines = self._find_or_make(self._client)
+        return self._client, self._lines
+
+    def _find_or_make(self, client: MlflowClient) -> list[_Line]:
+        found = _oldest(client, _search(client, self.tracking.experiment, {schema.TRIAL: str(self.number)}))
+        name = label(self.trial.criterion, self.trial.hyperparameters)
+        common = {
+            schema.STUDY: self.tracking.study,
+            schema.TRIAL: str(self.number),
+            schema.CRITERION: self.trial.criterion,
+            schema.PROTOCOL: self.trial.protocol,
+            schema.BENCHMARK: self.trial.benchmark,
+            **self.tracking.source,
+        }
+        own = {
+            schema.LEVEL: "trial",
+            schema.ROLE: self.role,
+            schema.SEEDS: ",".join(map(str, self.trial.seeds)),
+            "mlflow.parentRunId": self.tracking.run,
+        }
+        trial = self._line(client, found.get(("trial", None)), None, name, common | own)
+        lines = []
+        for column, seed in enumerate(self.trial.seeds):
+            own = {schema.LEVEL: "seed", schema.SEED: str(seed), "mlflow.parentRunId": trial.run_id}
+            lines.append(self._line(client, found.get(("seed", str(seed))), column, f"seed {seed}", common | own))
+        return [*lines, trial]
+
+    def _line(
+        self, client: MlflowClient, run: Run | None, column: int | None, name: str, tags: Mapping[str, str]
+    ) -> _Line:
+        params = {key: str(value) for key, value in self.trial.hyperparameters.items()}
+        if run is None:
+            run = client.create_run(self.tracking.experiment, tags=dict(tags), run_name=name)
+        line = _Line(run.info.run_id, column, run.info.status, set(), set(run.data.params))
+        if line.status == "FINISHED":
+            # it was only ended once it held everything
+            line.sent = len(self._records)
+            return line
+        line.held = _held(client, run)
+        # a run that a kill left between its creation and its params has none
+        if missing := {key: value for key, value in params.items() if key not in line.params}:
+            client.log_batch(line.run_id, params=_params(missing))
+        if line.status != "RUNNING":
+            client.update_run(line.run_id, status="RUNNING")
+        if schema.REASON in run.data.tags:
+            client.delete_tag(line.run_id, schema.REASON)
+        return line
+
+    def _upload(
+        self,
+        client: MlflowClient,
+        lines: Sequence[_Line],
+        arrays: Mapping[str, np.ndarray],
+        weights: Mapping[str, Tensor],
+    ) -> None:
+        import numpy as np
+        import torch
+
+        with tempfile.TemporaryDirectory() as scratch:
+            for line in lines:
+                if line.column is None:
+                    file = Path(scratch) / schema.WEIGHTS
+                    torch.save(dict(weights), file)
+                elif arrays:
+                    file = Path(scratch) / schema.ARRAYS
+                    np.savez(file, **{name: values[line.column] for name, values in arrays.items()})
+                else:
+                    continue
+                client.log_artifact(line.run_id, str(file))
+
+    def _terminate(self) -> None:
+        with _answering(self.tracking.uri):
+            client, lines = self._open()
+            for line in lines:
+                if line.status != "FINISHED":
+                    with _writing(self.tracking.uri):
+                        client.set_terminated(line.run_id, "FINISHED")
+                    line.status = "FINISHED"
+
+
+def _requests(records: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[Mapping[str, Any]]]:
+    """``records`` in parts of at most 1,000 metrics, whole records each; one empty part where there are none."""
+    start = size = 0
+    for position, record in enumerate(records):
+        if size + len(record["metrics"]) > METRICS_PER_REQUEST:
+            yield records[start:position]
+            start, size = position, 0
+        size += len(record["metrics"])
+    yield records[start:]
+
+
+def _value(values: Sequence[float], column: int | None) -> float:
+    return float(sum(values) / len(values)) if column is None else float(values[column])
+
+
+def _held(client: MlflowClient, run: Run) -> set[tuple[str, int]]:
+    """The (metric, epoch) pairs that a run holds."""
+    return {
+        (name, metric.step) for name in run.data.metrics for metric in client.get_metric_history(run.info.run_id, name)
+    }
+
+
+def _search(client: MlflowClient, experiment: str, tags: Mapping[str, str], *more: str) -> list[Run]:
+    """All runs of the experiment with these tags, oldest first."""
+    wanted = " and ".join([*(f"tags.`{name}` = '{value}'" for name, value in tags.items()), *more])
+    found: list[Run] = []
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment], wanted, max_results=PAGE, order_by=["attributes.start_time ASC"], page_token=token
+        )
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def _oldest(client: MlflowClient, runs: Sequence[Run]) -> dict[tuple[str, str | None], Run]:
+    """(level, seed) -> its run; a second one, made by a request whose answer was lost, is deleted."""
+    kept: dict[tuple[str, str | None], Run] = {}
+    for run in runs:
+        tags = run.data.tags
+        if kept.setdefault((tags[schema.LEVEL], tags.get(schema.SEED)), run) is not run:
+            client.delete_run(run.info.run_id)
+    return kept
+
+
+def _experiment(client: MlflowClient, name: str, artifacts: str | None) -> str:
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        location = f"{artifacts}/{name}" if artifacts else None
+        return str(client.create_experiment(name, artifact_location=location))
+    if found.lifecycle_stage != "active":
+        raise TrackingError(
+            f"the MLflow experiment {name!r} was deleted; restore it there, or run the study under another --name"
+        )
+    return str(found.experiment_id)
+
+
+@contextmanager
+def _answering(uri: str) -> Iterator[None]:
+    """Turns a failed request into one sentence."""
+    from sqlite3 import Error as SQLiteError
+
+    import requests
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, SQLiteError, requests.RequestException, OSError) as error:
+        shown = without_password(uri)
+        what = (str(error).strip() or type(error).__name__).splitlines()[0].replace(uri, shown)
+        raise TrackingError(f"the tracking server {shown} did not do as asked ({what[:200]})") from error
+
+
+def _writing(uri: str) -> AbstractContextManager[Any]:
+    """Held while writing to SQLite: MLflow reads and then writes in one transaction, which two cannot do at once."""
+    path = sqlite_path(uri)
+    return FileLock(f"{path}.lock", is_singleton=True) if path else nullcontext()
+
+
+def _entities(tags: Mapping[str, str]) -> list[Any]:
+    from mlflow.entities import RunTag
+
+    return [RunTag(name, value) for name, value in tags.items()]
+
+
+def _params(params: Mapping[str, str]) -> list[Any]:
+    from mlflow.entities import Param
+
+    return [Param(name, value) for name, value in params.items()]
+
+
+def _dataset_input(data: Any) -> Any:
+    """The data set as MLflow's own record of it; the digest there holds 36 characters at most."""
+    import json
+
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    profile = json.dumps({"samples": len(data.inputs), "classes": data.classes})
+    source = json.dumps({"name": data.name, "description": data.description})
+    dataset = Dataset(data.name, data.fingerprint[:36], "code", source, profile=profile)
+    return DatasetInput(dataset, [InputTag("provenance", data.provenance)])
+
+
+def _description(spec: StudySpec) -> str:
+    search = (
+        f", {spec.search.trials} searched trials for each of {', '.join(spec.search.criteria)}" if spec.search else ""
+    )
+    return (
+        f"{spec.description}\n\nBenchmark **{spec.benchmark.name}**, protocol **{spec.protocol}**, "
+        f"{planned(spec)} trials{search}, {len(spec.seeds)} seeds each.\n\n"
+        f"`fierce status {spec.name}`, `fierce resume {spec.name}`, `fierce report {spec.name}`"
+    ).strip()
+
+
+def _device(kind: str) -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if kind == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+
+
+def _source() -> dict[str, str]:
+    """The commit of this code where it runs from a checkout, versions, and who runs it."""
+    versions = " ".join(f"{name} {version(name)}" for name in ("torch", "ray", "optuna", "mlflow"))
+    tags = {
+        VERSIONS: f"fierce-study {version('fierce-study')} python {platform.python_version()} {versions}",
+        "mlflow.source.name": "fierce",
+        "mlflow.source.type": "LOCAL",
+    }
+    # a container may run under a user id without a name
+    with suppress(KeyError, OSError):
+        tags["mlflow.user"] = getpass.getuser()
+    folder = Path(__file__).parent
+    commit = _git(folder, "rev-parse", "HEAD")
+    if commit:
+        tags["mlflow.source.git.commit"] = commit
+        tags["mlflow.source.git.dirty"] = str(bool(_git(folder, "status", "--porcelain", "--untracked-files=no")))
+    return tags
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -1,0 +1,330 @@
+"""Studies from start to end on a Ray of their own: outcome, what the stores hold, failures, Ctrl-C, refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from analysis import schema
+from study import search, status, sweep
+from study.cluster import connect
+from study.errors import UserError
+from study.home import Home
+from study.spec import Resources, StudySpec
+from trainables.training import Training
+
+TESTS = Path(__file__).resolve().parents[1]
+ROOT = TESTS.parent
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_here() -> Iterator[None]:
+    """One Ray for all studies of this file: it takes seconds to start."""
+    with connect(Resources(cpus=1)):
+        yield
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    for name in ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE"):
+        monkeypatch.delenv(name, raising=False)
+    return Home(tmp_path)
+
+
+def spec(**changes: Any) -> StudySpec:
+    values: dict[str, Any] = {"name": "s", "benchmark": "tiny:Tiny", "criteria": ["ce", "ls"], "seeds": [1, 4]}
+    return StudySpec.model_validate(values | changes)
+
+
+class Watcher:
+    """An observer that keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.planned = 0
+        self.heard: list[tuple[Any, ...]] = []
+
+    def started(self, planned: int) -> None:
+        self.planned = planned
+
+    def trial_started(self, number: int, label: str, role: str) -> None:
+        self.heard.append(("start", number, label, role))
+
+    def epoch(self, number: int, epoch: int, epochs: int, means: Mapping[str, float]) -> None:
+        self.heard.append(("epoch", number, epoch, epochs))
+
+    def trial_ended(self, number: int, state: str, reason: str | None, means: Mapping[str, float]) -> None:
+        self.heard.append((state, number, reason))
+
+
+def runs(home: Home, name: str = "s") -> dict[tuple[str | None, str | None], Run]:
+    """(trial, seed) -> run; each must be there once."""
+    client = MlflowClient(home.tracking_uri())
+    experiment = client.get_experiment_by_name(name)
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id], max_results=1000)
+    keyed = {(run.data.tags.get(schema.TRIAL), run.data.tags.get(schema.SEED)): run for run in found}
+    assert len(keyed) == len(found)
+    return keyed
+
+
+def check_trajectories(home: Home, study: StudySpec) -> None:
+    """Every replica's rows are those of a training that nothing disturbs, each once; means on the trial's run."""
+    torch.set_num_threads(1)
+    client, held = MlflowClient(home.tracking_uri()), runs(home, study.name)
+    loaded = search.load_study(study, home)
+    assert loaded is not None
+    for number, attempt in search.attempts(loaded).items():
+        attributes = attempt.user_attrs
+        trial = search.trial_for(study, attributes[search.CRITERION], attributes[search.HYPERPARAMETER_VALUES])
+        records = list(Training(trial).run())
+        for column, seed in enumerate((*trial.seeds, None)):
+            run = held[str(number), None if seed is None else str(seed)]
+            rows = [
+                (name, row.step, row.value)
+                for name in run.data.metrics
+                for row in client.get_metric_history(run.info.run_id, name)
+            ]
+            wanted = [
+                (name, record.epoch, values[column] if seed is not None else sum(values) / len(values))
+                for record in records
+                for name, values in record.metrics.items()
+            ]
+            np.testing.assert_equal(sorted(rows), sorted(wanted))
+
+
+def snapshot(home: Home, name: str = "s") -> list[tuple[int, str]]:
+    """(number, status) of every trial in Tune's one snapshot."""
+    (path,) = (home.study(name) / sweep.TUNE).glob("experiment_state-*.json")
+    states = [json.loads(row[0]) for row in json.loads(path.read_text())["trial_data"]]
+    return [(state["config"]["number"], state["status"]) for state in states]
+
+
+def test_a_study_from_start_to_end_and_once_more(home: Home) -> None:
+    searched = {
+        "criteria": {"fierce": {"lambda": {"low": 0.01, "high": 10, "log": True}}},
+        "trials": 2,
+        "objective": {"label_free": True},
+    }
+    study, watcher = spec(search=searched), Watcher()
+    assert sweep.run(study, home, watcher) == sweep.Outcome(done=4, failed=0, missing=0, interrupted=False)
+    assert watcher.planned == 4
+    assert ("start", 0, "ce", "baseline") in watcher.heard
+    for number in range(4):
+        assert ("epoch", number, 6, 6) in watcher.heard
+        assert ("done", number, None) in watcher.heard
+
+    held = runs(home)
+    assert len(held) == 1 + 4 * 3
+    assert {run.info.status for run in held.values()} == {"FINISHED"}
+    assert [held[str(number), None].data.tags[schema.ROLE] for number in range(4)] == ["baseline"] * 2 + ["search"] * 2
+    check_trajectories(home, study)
+    assert snapshot(home) == [(number, "TERMINATED") for number in range(4)]
+    loaded = search.load_study(study, home)
+    assert loaded is not None
+    for trial in loaded.trials:
+        again = search.trial_for(study, trial.user_attrs["criterion"], trial.user_attrs["hyperparameters"])
+        last = list(Training(again).run())[-1]
+        assert trial.value == pytest.approx(np.mean(last.metrics["entropy/features"]), rel=1e-12)
+
+    read = status.read(home, "s")
+    assert (read.running, read.count("done"), read.count_replicas("done")) == (False, 4, 8)
+    assert {trial.epoch for trial in read.trials} == {6}
+
+    # a launch of a study that is complete changes nothing
+    again = Watcher()
+    assert sweep.run(study, home, again).done == 4
+    assert sorted(event[1] for event in again.heard if event[0] == "done") == [0, 1, 2, 3]
+    assert snapshot(home) == [(number, "TERMINATED") for number in range(4)]
+    assert runs(home).keys() == held.keys()
+
+
+def test_a_failed_trial_is_told_everywhere_and_the_rest_goes_on(home: Home) -> None:
+    trouble = home.root / "trouble-once"
+    trouble.write_text("3 raise")
+    study = spec(benchmark={"name": "tiny:Tiny", "trouble": str(trouble)}, max_failures=0, concurrency=1)
+    watcher = Watcher()
+    assert sweep.run(study, home, watcher) == sweep.Outcome(done=1, failed=1, missing=0, interrupted=False)
+    reason = "RuntimeError: the tiny benchmark was told to fail"
+    assert ("failed", 0, reason) in watcher.heard
+    assert ("done", 1, None) in watcher.heard
+    held = runs(home)
+    for seed in (None, "1", "4"):
+        assert (held["0", seed].info.status, held["0", seed].data.tags[schema.REASON]) == ("FAILED", reason)
+        assert held["1", seed].info.status == "FINISHED"
+    assert held[None, None].info.status == "FAILED"
+    assert snapshot(home) == [(0, "ERROR"), (1, "TERMINATED")]
+    read = status.read(home, "s")
+    assert [(trial.state, trial.reason) for trial in read.trials] == [("failed", reason), ("done", None)]
+    assert read.count_replicas("failed") == 2
+
+    # asked to, it goes on from its checkpoint, under its own number
+    assert sweep.run(study, home).failed == 1
+    assert sweep.run(study, home, retry_failed=True) == sweep.Outcome(2, 0, 0, False)
+    assert snapshot(home) == [(0, "TERMINATED"), (1, "TERMINATED")]
+    held = runs(home)
+    assert {run.info.status for run in held.values()} == {"FINISHED"}
+    assert schema.REASON not in held["0", None].data.tags
+    check_trajectories(home, study)
+    assert status.read(home, "s").count("done") == 2
+
+
+def test_a_trial_whose_process_dies_is_taken_up_again(home: Home) -> None:
+    trouble = home.root / "trouble-once"
+    trouble.write_text("4 die")
+    study = spec(benchmark={"name": "tiny:Tiny", "trouble": str(trouble)}, criteria=["ls"], max_failures=1)
+    assert sweep.run(study, home, cadence=sweep.Cadence(checkpoint=0)).done == 1
+    assert not trouble.exists()
+    check_trajectories(home, study)
+    assert snapshot(home) == [(0, "TERMINATED")]
+
+
+def test_a_trial_whose_process_always_dies_is_given_up(home: Home) -> None:
+    trouble = home.root / "trouble"
+    trouble.write_text("2 die")
+    study = spec(benchmark={"name": "tiny:Tiny", "trouble": str(trouble)}, criteria=["ls"], max_failures=0)
+    watcher = Watcher()
+    assert sweep.run(study, home, watcher).failed == 1
+    assert ("failed", 0, "the trial's process died: killed, or out of memory") in watcher.heard
+    assert {run.info.status for run in runs(home).values()} == {"FAILED"}
+
+
+def test_data_that_cannot_be_used_is_one_sentence(home: Home) -> None:
+    study = spec(benchmark={"name": "tiny:Tiny", "samples": 10}, criteria=["ce"], max_failures=0)
+    watcher = Watcher()
+    assert sweep.run(study, home, watcher).failed == 1
+    assert ("failed", 0, "tiny data has 10 samples; 200 are needed") in watcher.heard
+
+
+def test_asha_stops_trials_and_says_so(home: Home) -> None:
+    """With two trials one after another and ranks at epoch 2, the worse of them goes no further."""
+    searched = {
+        "criteria": {"fierce": {"lambda": {"low": 0.01, "high": 10, "log": True}}},
+        "trials": 4,
+        "objective": {"metric": "loss/train", "direction": "minimize"},
+        "pruner": {"name": "asha", "grace_period": 2, "reduction_factor": 2},
+    }
+    study, watcher = spec(criteria=[], search=searched, concurrency=1), Watcher()
+    assert sweep.run(study, home, watcher, cadence=sweep.Cadence(report=0)).done == 4
+    stopped = [event for event in watcher.heard if event[0] == "stopped early"]
+    assert stopped
+    held = runs(home)
+    for _, number, reason in stopped:
+        assert held[str(number), None].info.status == "KILLED"
+        assert held[str(number), None].data.tags[schema.REASON] == reason
+    loaded = search.load_study(study, home)
+    assert loaded is not None
+    states = [trial.state.name for trial in loaded.trials]
+    assert (states.count("PRUNED"), states.count("COMPLETE")) == (len(stopped), 4 - len(stopped))
+
+
+def test_only_one_driver_at_a_time(home: Home) -> None:
+    home.study("s").mkdir(parents=True)
+    (home.study("s") / sweep.HOLDER).write_text(json.dumps({"pid": 17, "host": "there"}))
+    with FileLock(home.study("s") / sweep.LOCK), pytest.raises(UserError, match="is being run by process 17 on there"):
+        sweep.run(spec(), home)
+
+
+def test_another_file_under_the_same_name_is_refused(home: Home) -> None:
+    home.study("s").mkdir(parents=True)
+    path = home.study("s") / sweep.SPEC
+    sweep._keep_spec(spec(), path)
+    with pytest.raises(UserError, match=r"'s' was started with another seeds \(\(1, 4\)\)"):
+        sweep._keep_spec(spec(seeds=3), path)
+    assert StudySpec.from_yaml(path.read_text()) == spec()
+    sweep._keep_spec(spec(max_failures=3, resources={"cpus": 2}), path)
+    assert StudySpec.from_yaml(path.read_text()).max_failures == 3
+
+
+def test_snapshots_become_one(tmp_path: Path) -> None:
+    """Two launches: 0 finished in the first, 1 was running in it, 2 failed, 3 is lost with a half-written file."""
+
+    def write(name: str, *rows: tuple[int, str]) -> Path:
+        states = [[json.dumps({"config": {"number": n}, "status": state}), "{}"] for n, state in rows]
+        path = tmp_path / f"experiment_state-{name}.json"
+        path.write_text(json.dumps({"trial_data": states, "runner_data": {"launch": name}}))
+        return path
+
+    write("1", (0, "TERMINATED"), (1, "RUNNING"), (4, "ERROR"))
+    write("2", (1, "TERMINATED"), (2, "ERROR"), (4, "TERMINATED"), (5, "TERMINATED"), (6, "PENDING"))
+    write("3").write_text('{"trial_data": [["{')
+    # 5 was interrupted: Tune ended it, but it is not finished
+    assert sweep.settle(tmp_path, {0, 1, 2, 3, 4}) == {0, 1, 2, 4}
+    (path,) = tmp_path.glob("experiment_state-*.json")
+    left = json.loads(path.read_text())
+    found = [(json.loads(row[0])["config"]["number"], json.loads(row[0])["status"]) for row in left["trial_data"]]
+    assert found == [(0, "TERMINATED"), (1, "TERMINATED"), (2, "ERROR"), (4, "TERMINATED")]
+    assert sweep.settle(tmp_path, {0, 1, 2, 3, 4}) == {0, 1, 2, 4}
+    assert sweep.settle(tmp_path / "none", {0}) == set()
+
+
+DRIVER = """
+import sys
+from study import sweep
+from study.home import Home
+from study.spec import StudySpec
+print(sweep.run(StudySpec.from_yaml(sys.stdin.read()), Home.find(sys.argv[1])), flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_leaves_a_study_that_resumes(home: Home, number: signal.Signals) -> None:
+    study = spec(benchmark={"name": "tiny:Tiny", "pause": 0.2}, training={"epochs": 30}, criteria=["ls"])
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(TESTS)])}
+    # the driver has a Ray of its own, as it has on the command line
+    for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+        environment.pop(name, None)
+    driver = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(home.root)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+    )  # fmt: skip
+    assert driver.stdin is not None
+    driver.stdin.write(study.to_yaml())
+    driver.stdin.close()
+    driver.stdin = None
+    began, deadline = home.trial("s", 0) / "lock", time.monotonic() + 300
+    try:
+        while not began.exists():
+            assert driver.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        driver.send_signal(number)
+        output, errors = driver.communicate(timeout=300)
+    finally:
+        driver.kill()
+    assert "interrupted=True" in output, errors
+    assert "Traceback" not in errors
+    assert {run.info.status for run in runs(home).values()} <= {"KILLED"}
+    assert snapshot(home) == []
+    read = status.read(home, "s")
+    assert (read.running, read.count("missing"), read.count_replicas("missing")) == (False, 1, 2)
+
+    assert sweep.run(study, home) == sweep.Outcome(1, 0, 0, False)
+    assert {run.info.status for run in runs(home).values()} == {"FINISHED"}
+    check_trajectories(home, study)
+    assert snapshot(home) == [(0, "TERMINATED")]
+
+
+def test_an_unknown_study_has_no_status(home: Home) -> None:
+    with pytest.raises(UserError, match="there is no study 'x'"):
+        status.read(home, "x")
+
+
+def test_a_trial_that_does_not_fit_is_refused_before_anything_starts(home: Home) -> None:
+    """On this machine's own Ray; what a cluster may grow to is its own matter."""
+    from study import cluster
+
+    with pytest.raises(UserError, match=r"resources\.cpus: a trial asks for 64 CPUs, and this machine has 2"):
+        cluster._check_fits(Resources(cpus=64), {"CPU": 2.0})
