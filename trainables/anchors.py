@@ -76,7 +76,7 @@ def exponential_noise(
     return noise.clamp_(min=2.0**-25).log_().neg_()
 
 
-def assignment_entropy(logits: Tensor, noise: Tensor, temperature: float = 1.0, epsilon: float = 1e-15) -> Tensor:
+def assignment_entropy(logits: Tensor, noise: Tensor, temperature: float = 1.0, epsilon: float = 1e-12) -> Tensor:
     """Entropy (S,) in bits of the straight-through Gumbel-softmax assignment of a batch (eq. 11 to 13).
 
     ``logits`` (S, B, e) are log π up to a constant per row: the similarity itself, since a cosine may be

@@ -55,7 +55,7 @@ def fierce(
     *,
     kind: str,
     temperature: float = 1.0,
-    epsilon: float = 1e-15,
+    epsilon: float = 1e-12,
     form: str = "subtract",
 ) -> Tensor:
     """Cross-entropy regularised by the entropy of the feature space, ``strength`` being λ.

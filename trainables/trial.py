@@ -46,8 +46,8 @@ class Recipe:
     anchors: Literal["uniform", "centred", "grid", "centred-grid"] = "uniform"
     temperature: float = 1.0
     #: ε of −Σ p log2(p + ε). Neither source states it, and FIERCE's result depends on it (see docs/results.md):
-    #: 1e-15 lies where the features' scale and the raw MSE of an independent implementation were met
-    entropy_epsilon: float = 1e-15
+    #: 1e-12 lies where the features' scale and the raw MSE of an independent implementation were met
+    entropy_epsilon: float = 1e-12
     dtype: Literal["float32", "float64"] = "float32"
     #: bf16 autocast on a GPU
     mixed_precision: bool = False

@@ -13,7 +13,7 @@ from trainables.criteria import confidence_penalty, cross_entropy, fierce, label
 from trainables.replicas import stream, streams
 
 S, B, C, D, E = 3, 40, 4, 6, 8
-EPSILON = 1e-15
+EPSILON = 1e-12
 
 
 @pytest.fixture

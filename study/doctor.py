@@ -1,0 +1,244 @@
+"""Is this machine able to run a study: versions, devices, servers, disk; and the checks before a study starts."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import socket
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from study.errors import UserError
+from study.spec import StudySpec
+
+#: seconds within which a server has to answer
+TIMEOUT = 5.0
+#: a study keeps features and weights of every replica: some MB a trial
+MIN_FREE_BYTES = 1_000_000_000
+PACKAGES = ("fierce-study", "ray", "torch", "torchvision", "optuna", "mlflow", "pot", "numpy", "scipy", "pandas")
+#: SQLAlchemy's databases that are reached over the network, by driver -> how each names the time it may take
+_CONNECT_TIMEOUT = {"psycopg2": "connect_timeout", "psycopg": "connect_timeout", "pymysql": "connect_timeout"}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of ``fierce doctor``; ``detail`` says what was found or what to do."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def examine(home: Path, tracking_uri: str, optuna_uri: str, address: str | None = None) -> list[Check]:
+    """Everything a study needs on this machine, each looked at by itself."""
+    return [
+        *_versions(),
+        _try("devices", devices),
+        _try("ray", lambda: check_ray(address)),
+        _try("home", lambda: check_home(home)),
+        _try("disk", lambda: check_disk(home)),
+        _try("tracking", lambda: check_tracking(tracking_uri)),
+        _try("optuna", lambda: check_database(optuna_uri, "storage_uri")),
+    ]
+
+
+def preflight(spec: StudySpec, address: str | None = None) -> None:
+    """Refuse what this machine cannot run, before anything starts; `UserError` with one sentence.
+
+    With ``address`` the trials run elsewhere, and neither devices nor data are looked for here.
+    """
+    if address in (None, "local"):
+        _check_resources(spec)
+        _check_data(spec)
+
+
+def check_servers(tracking_uri: str, optuna_uri: str) -> None:
+    """Refuse to start a study whose results could not be kept."""
+    check_tracking(tracking_uri)
+    check_database(optuna_uri, "storage_uri")
+
+
+def _check_resources(spec: StudySpec) -> None:
+    cores = os.cpu_count() or 1
+    if spec.resources.cpus > cores:
+        raise UserError(
+            f"resources.cpus: {spec.resources.cpus:g} cores are asked for and this machine has {cores}; lower it"
+        )
+    if spec.resources.gpus > 0:
+        import torch
+
+        if not torch.cuda.is_available():
+            raise UserError(
+                f"resources.gpus: {spec.resources.gpus:g} of a GPU is asked for and torch finds none on this machine; "
+                "set it to 0, or give the address of a cluster that has one"
+            )
+
+
+def _check_data(spec: StudySpec) -> None:
+    """Load the benchmark's data once, so that a bad file is known before any trial."""
+    from pydantic import TypeAdapter
+
+    from trainables.benchmarks import find
+
+    benchmark = find(spec.benchmark.name)
+    options: Any = TypeAdapter(benchmark.Options).validate_python(spec.benchmark.options)
+    data = benchmark.load(options)
+    names = {evaluator.name for evaluator in benchmark.evaluators(data, options)}
+    for name in spec.evaluation.cadence:
+        if name not in names:
+            raise UserError(
+                f"evaluation.cadence.{name}: {spec.benchmark.name} has no such evaluator; "
+                f"known: {', '.join(sorted(names))}"
+            )
+
+
+def devices() -> str:
+    """CPU cores and GPUs, in words."""
+    import torch
+
+    gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    named = ", ".join(f"{gpu.name} ({gpu.total_memory / 2**30:.0f} GiB)" for gpu in gpus)
+    return f"{os.cpu_count()} CPU cores; {named or 'no GPU'}"
+
+
+def check_ray(address: str | None) -> str:
+    """The cluster at ``address`` answers, or a study brings up its own Ray."""
+    if address in (None, "local", ""):
+        return "embedded: a study starts its own and ends it"
+    assert address is not None
+    if address == "auto":
+        return "Ray looks for a running cluster when a study starts"
+    parts = urlsplit(address if "://" in address else f"ray://{address}")
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or not port:
+        raise UserError(f"Ray's address {address!r} is not host:port or ray://host:port")
+    try:
+        socket.create_connection((host, port), timeout=TIMEOUT).close()
+    except OSError as error:
+        raise UserError(
+            f"no Ray cluster answers at {address} ({_reason(error)}); start it, or leave --address and RAY_ADDRESS out"
+        ) from None
+    return f"a server listens at {address}"
+
+
+def check_home(home: Path) -> str:
+    """The study home can be written to; it is made where there is none."""
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"the study home {home} cannot be written to ({_reason(error)}); choose another by --home or FIERCE_HOME"
+        ) from None
+    return f"{home.resolve()} can be written to"
+
+
+def check_disk(home: Path) -> str:
+    """There is room for checkpoints and artifacts."""
+    folder = next(each for each in (home.resolve(), *home.resolve().parents) if each.exists())
+    free = shutil.disk_usage(folder).free
+    if free < MIN_FREE_BYTES:
+        raise UserError(f"only {free / 1e9:.1f} GB are free at {folder}; make room or choose another --home")
+    return f"{free / 1e9:.0f} GB free at {folder}"
+
+
+def check_tracking(uri: str) -> str:
+    """MLflow's server, or the database or folder of an embedded store, answers within `TIMEOUT`."""
+    shown = without_password(uri)
+    scheme = urlsplit(uri).scheme
+    if scheme in ("http", "https"):
+        request = urllib.request.Request(f"{uri.rstrip('/')}/health")
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT):
+                return f"{shown} answers"
+        except urllib.error.HTTPError as error:
+            # a server that asks for a password is up; MLflow's client brings the password
+            if error.code in (401, 403):
+                return f"{shown} answers, and asks for a login"
+            raise UserError(
+                f"the server at {shown} answers with HTTP {error.code}, which MLflow's tracking does not; check "
+                "tracking_uri or MLFLOW_TRACKING_URI"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"no MLflow tracking server answers at {shown} ({_reason(error)}); start it, or correct tracking_uri "
+                "or MLFLOW_TRACKING_URI"
+            ) from None
+    if scheme in ("", "file"):
+        return f"files under {shown}"
+    return check_database(uri, "tracking_uri")
+
+
+def check_database(uri: str, field: str) -> str:
+    """The database at the SQLAlchemy URL ``uri`` can be opened within `TIMEOUT`."""
+    import sqlalchemy
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+    shown = without_password(uri)
+    try:
+        url = sqlalchemy.make_url(uri)
+        keyword = _CONNECT_TIMEOUT.get(url.get_driver_name())
+        engine = sqlalchemy.create_engine(url, connect_args={keyword: int(TIMEOUT)} if keyword else {})
+        if url.get_backend_name() == "sqlite" and url.database:
+            # connecting would leave an empty database behind
+            folder = Path(url.database).resolve().parent
+            if not folder.is_dir() and field == "storage_uri":
+                raise UserError(f"{field}: {shown}: the folder {folder} does not exist; make it or correct the address")
+            return shown
+        with engine.connect():
+            return f"{shown} answers"
+    except (ArgumentError, NoSuchModuleError):
+        raise UserError(f"{field}: {shown!r} is no database address such as postgresql://user@host/name") from None
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{field}: {shown} needs the Python package {error.name}; install it, as with fierce-study[service]"
+        ) from None
+    except SQLAlchemyError as error:
+        raise UserError(
+            f"{field}: no database answers at {shown} ({_reason(error)}); start it or correct the address"
+        ) from None
+
+
+def without_password(uri: str) -> str:
+    """``uri`` as it may be shown."""
+    parts = urlsplit(uri)
+    if "@" not in parts.netloc:
+        return uri
+    login, _, host = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"{login.partition(':')[0]}@{host}").geturl()
+
+
+def _versions() -> list[Check]:
+    checks = [Check("python", True, f"{platform.python_version()} on {platform.platform()}")]
+    for package in PACKAGES:
+        try:
+            checks.append(Check(package, True, metadata.version(package)))
+        except metadata.PackageNotFoundError:
+            checks.append(Check(package, False, f"not installed; pip install {package}"))
+    return checks
+
+
+def _try(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, look())
+    except UserError as error:
+        return Check(name, False, str(error))
+
+
+def _reason(error: BaseException) -> str:
+    """The cause in few words, on one line."""
+    cause = getattr(error, "reason", None) or getattr(error, "orig", None) or error
+    words = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+    return words.strip().splitlines()[0]

@@ -1,0 +1,376 @@
+"""The command ``fierce``: what it prints, its exit codes, and the servers it starts and ends."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from study.cli import COLUMNS, app
+from study.errors import UserError
+from study.progress import StudyProgress
+from study.spec import StudySpec, ready_made
+from study.ui import Server, serve
+
+TESTS = Path(__file__).resolve().parents[1]
+FIERCE = Path(sys.executable).with_name("fierce")
+COMMANDS = ("run", "resume", "status", "report", "export", "studies", "ui", "doctor")
+STUDY = """
+benchmark: tiny:Tiny
+criteria: [ce, {name: fierce, lambda: 2}]
+seeds: [3, 5]
+training: {epochs: 2}
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Without the variables that point a study elsewhere, and with the tests' own benchmark importable."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS")}
+    return {**kept, "FIERCE_HOME": str(home), "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
+
+
+def fierce(home: Path, *arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    result = subprocess.run(
+        [FIERCE, *arguments], capture_output=True, text=True, env=environment(home), cwd=home.parent, timeout=300
+    )
+    assert result.returncode == expect, result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+    return result
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_help_has_an_example(command: str) -> None:
+    result = CliRunner().invoke(app, [command, "--help"])
+    assert result.exit_code == 0
+    assert f"Example: fierce {command}" in result.output
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom study.cli import app\n"
+        "assert CliRunner().invoke(app, ['run', '--help']).exit_code == 0\n"
+        "print(sorted({'torch', 'ray', 'mlflow', 'optuna', 'pandas', 'numpy'} & set(sys.modules)))"
+    )
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert printed == "[]\n"
+
+
+def test_dry_run_prints_trials_replicas_and_resources(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(STUDY + "resources: {cpus: 0.5}\nconcurrency: 2\n")
+    home = tmp_path / "home"
+    result = CliRunner().invoke(
+        app, ["run", str(tmp_path / "mine.yaml"), "--dry-run", "--home", str(home), "--set", "criteria.1.e=7"]
+    )
+    assert result.exit_code == 0, result.output
+    assert result.output.splitlines()[:4] == [
+        "baseline\tce\t1 trial\t2 replicas",
+        "baseline\tfierce λ=2 e=7\t1 trial\t2 replicas",
+        "benchmark tiny:Tiny, protocol released, 2 epochs",
+        "2 trials, 4 replicas (seeds 3, 5)",
+    ]
+    assert "each trial: 0.5 CPU, 0 GPU; concurrency 2" in result.output
+    assert not home.exists()
+
+
+def test_dry_run_of_a_search_names_its_ranges() -> None:
+    result = CliRunner().invoke(app, ["run", "hyperspectral-search", "--dry-run", "--set", "seeds=2"])
+    assert "search\tfierce: lambda 0.01..10 (log), e 10..400 (log), by tpe\t30 trials\t60 replicas" in result.output
+    assert "32 trials, 64 replicas (seeds 0, 1)" in result.output
+
+
+def test_passwords_are_not_printed(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(STUDY + "storage_uri: postgresql://me:secret@db/optuna\n")
+    result = CliRunner().invoke(app, ["run", str(tmp_path / "mine.yaml"), "--dry-run"])
+    assert "me@db" in result.output
+    assert "secret" not in result.output
+
+
+def test_studies_lists_the_home(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        folder = tmp_path / "studies" / name
+        folder.mkdir(parents=True)
+        (folder / "study.yaml").write_text(STUDY)
+    result = CliRunner().invoke(app, ["studies", "--home", str(tmp_path)])
+    assert result.stdout == "a\nb\n"
+    assert all(name in result.stderr for name in ready_made())
+
+
+def test_doctor_finds_a_good_machine(tmp_path: Path) -> None:
+    checks = json.loads(fierce(tmp_path / "home", "doctor", "--json").stdout)
+    found = {check["name"]: check for check in checks}
+    assert {"python", "torch", "ray", "mlflow", "devices", "home", "disk", "tracking", "optuna"} <= set(found)
+    assert all(check["ok"] for check in checks)
+    assert str(os.cpu_count()) in found["devices"]["detail"]
+
+
+def test_doctor_names_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = f"http://127.0.0.1:{free_port()}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    (tmp_path / "home").write_text("")
+    result = CliRunner().invoke(app, ["doctor", "--home", str(tmp_path / "home")])
+    failed = [line for line in result.output.splitlines() if line.startswith("FAIL")]
+    assert result.exit_code == 1
+    # Optuna's database would lie in the home
+    assert [line.split()[1] for line in failed] == ["home", "tracking", "optuna"]
+    assert uri in failed[1]
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
+
+
+def test_ui_serves_both_interfaces_until_ctrl_c(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    port, dashboard_port = free_port(), free_port()
+    command = [str(FIERCE), "ui", "--port", str(port), "--dashboard-port", str(dashboard_port)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(home), cwd=tmp_path
+    ) as process:
+        try:
+            assert process.stdout is not None
+            lines = [process.stdout.readline().strip() for _ in range(3)]
+            logs = [path.read_text() for path in (home / "logs").glob("*.log")]
+            assert lines == [
+                f"MLflow: http://127.0.0.1:{port}",
+                f"optuna-dashboard: http://127.0.0.1:{dashboard_port}",
+                "Ctrl-C ends both",
+            ], logs
+            groups = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+            assert len(groups) == 2
+            assert answers(f"http://127.0.0.1:{port}/health")
+            assert answers(f"http://127.0.0.1:{dashboard_port}/dashboard/")
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=60)
+    assert process.returncode == 130
+    for group in groups:
+        # the server and its own workers alike
+        with pytest.raises(ProcessLookupError):
+            os.killpg(group, 0)
+
+
+def web_server(name: str) -> Server:
+    port = free_port()
+    return Server(name, (sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"), {}, port)
+
+
+def test_servers_end_together_where_one_ends(tmp_path: Path) -> None:
+    one = web_server("one")
+    # ends by itself once the other one answers
+    program = f"import socket\nwith socket.create_server(('127.0.0.1', {(port := free_port())})) as s: s.accept()"
+    other = Server("other", (sys.executable, "-c", program), {}, port)
+    with pytest.raises(UserError, match=r"other ended by itself .*other\.log"):
+        serve([one, other], tmp_path, lambda: None)
+    assert not answers(one.url)
+
+
+def test_a_request_to_end_ends_the_servers(tmp_path: Path) -> None:
+    started = [web_server("one"), web_server("other")]
+
+    def ready() -> None:
+        assert all(answers(server.url) for server in started)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        serve(started, tmp_path, ready)
+    assert not any(answers(server.url) for server in started)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """The home of a study that was run to its end, and what the command printed."""
+    home = tmp_path_factory.mktemp("cli") / "home"
+    (home.parent / "mine.yaml").write_text(STUDY)
+    yield home, fierce(home, "run", "mine.yaml", "--name", "first").stdout
+
+
+def test_run_prints_plain_lines_and_where_to_go_on(finished: tuple[Path, str]) -> None:
+    _, printed = finished
+    lines = printed.splitlines()
+    assert lines[0] == "2 trials planned"
+    assert "trial 0 started: ce (baseline)" in lines
+    assert "trial 1 started: fierce λ=2 e=10 (baseline)" in lines
+    assert lines[-3] == "2 done, 0 failed, 0 missing"
+    assert lines[-2] == "report: fierce report first"
+    assert lines[-1] == "browse: fierce ui"
+    assert "\x1b" not in printed
+
+
+def test_a_finished_study_has_nothing_left_to_do(finished: tuple[Path, str]) -> None:
+    home, _ = finished
+    again = fierce(home, "resume", "first").stdout
+    assert "2 done, 0 failed, 0 missing" in again
+    assert "epoch" not in again
+
+
+def test_status_by_trial_and_seed(finished: tuple[Path, str]) -> None:
+    home, _ = finished
+    assert fierce(home, "status", "first").stdout.splitlines() == [
+        "trial\tcriterion\trole\tstate\tepoch\tseeds\treason",
+        "0\tce\tbaseline\tdone\t2/2\t2 done\t",
+        "1\tfierce λ=2 e=10\tbaseline\tdone\t2/2\t2 done\t",
+        "trials: 2 done, 0 running, 0 failed, 0 missing",
+        "replicas: 4 done, 0 running, 0 failed, 0 missing",
+    ]
+    state = json.loads(fierce(home, "status", "first", "--json").stdout)
+    assert [trial["state"] for trial in state["trials"]] == ["done", "done"]
+    assert [trial["seeds"] for trial in state["trials"]] == [{"3": "done", "5": "done"}] * 2
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_export_is_one_tidy_table(finished: tuple[Path, str], suffix: str) -> None:
+    home, _ = finished
+    out = home.parent / f"table.{suffix}"
+    fierce(home, "export", "first", "--out", str(out))
+    frame = pd.read_csv(out) if suffix == "csv" else pd.read_parquet(out)
+    assert tuple(frame.columns) == COLUMNS
+    loss = frame[frame.metric == "loss/train"]
+    # 2 trials of 2 seeds and 2 epochs
+    assert len(loss) == 8
+    assert set(loss.seed) == {3, 5}
+    assert set(loss[loss.criterion == "fierce"]["lambda"]) == {2.0}
+    assert loss[loss.criterion == "ce"]["lambda"].isna().all()
+    assert not list(home.parent.glob(".*part"))
+
+
+def test_report_is_one_page(finished: tuple[Path, str]) -> None:
+    home, _ = finished
+    line = fierce(home, "report", "first", "--out", str(home.parent / "page")).stdout.splitlines()[-1]
+    page = Path(line.removeprefix("report: "))
+    assert page.parent == home.parent / "page"
+    assert "<html" in page.read_text()
+
+
+def test_a_failed_trial_is_exit_code_1(tmp_path: Path) -> None:
+    trouble = tmp_path / "trouble"
+    trouble.write_text("1 raise")
+    (tmp_path / "mine.yaml").write_text(
+        f"benchmark: {{name: tiny:Tiny, trouble: {trouble}}}\ncriteria: [ce]\nseeds: 1\nmax_failures: 0\n"
+    )
+    result = fierce(tmp_path / "home", "run", "mine.yaml", expect=1)
+    assert "0 done, 1 failed, 0 missing" in result.stdout
+    assert "fierce resume mine" in result.stderr
+
+
+def test_ctrl_c_leaves_a_study_that_resume_finishes(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "benchmark: {name: tiny:Tiny, pause: 0.3}\ncriteria: [ce, ls]\nseeds: 1\ntraining: {epochs: 20}\n"
+        "concurrency: 1\n"
+    )
+    home = tmp_path / "home"
+    with subprocess.Popen(
+        [FIERCE, "run", "mine.yaml"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(home),
+        cwd=tmp_path,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        for line in process.stdout:
+            if line.startswith("trial 0 started"):
+                break
+        process.send_signal(signal.SIGINT)
+        errors = process.stderr.read()
+        process.wait(timeout=120)
+    assert process.returncode == 130
+    assert "fierce resume mine" in errors
+    assert "Traceback" not in errors
+    assert "2 done, 0 failed, 0 missing" in fierce(home, "resume", "mine").stdout
+
+
+def progress_of(text: str) -> tuple[StudyProgress, io.StringIO]:
+    stream = io.StringIO()
+    return StudyProgress(StudySpec.from_yaml(text), Console(file=stream, width=200)), stream
+
+
+SEARCH = """
+name: s
+benchmark: tiny:Tiny
+criteria: [ce]
+seeds: 2
+search:
+  criteria: {fierce: {lambda: {low: 0.1, high: 1}}}
+  trials: 2
+  objective: {metric: mse/raw, direction: minimize}
+  constraint: {at_least: 0.9}
+"""
+
+
+def test_plain_progress_is_one_line_per_start_and_end() -> None:
+    progress, stream = progress_of(SEARCH)
+    with progress:
+        progress.started(2)
+        progress.trial_started(0, "ce", "baseline")
+        for epoch in range(1, 6):
+            progress.epoch(0, epoch, 5, {"mse/raw": 0.1})
+        progress.trial_ended(0, "done", None, {"mse/raw": 0.1, "accuracy/coarse": 0.95})
+        progress.trial_started(1, "fierce λ=1 e=10", "search")
+        progress.trial_ended(1, "failed", "out of memory", {})
+    # the epochs came within the same ten seconds
+    assert stream.getvalue().splitlines() == [
+        "2 trials planned",
+        "trial 0 started: ce (baseline)",
+        "trial 0 done: ce accuracy/coarse 0.95 mse/raw 0.1 (1/2 ended)",
+        "trial 1 started: fierce λ=1 e=10 (search)",
+        "trial 1 failed: fierce λ=1 e=10: out of memory (2/2 ended)",
+    ]
+
+
+def test_epochs_are_told_after_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr("study.progress.time.monotonic", lambda: now)
+    progress, stream = progress_of(SEARCH)
+    with progress:
+        progress.started(2)
+        progress.trial_started(0, "ce", "baseline")
+        for epoch in (1, 2, 3, 4):
+            now += 6
+            progress.epoch(0, epoch, 10, {"mse/raw": 0.25})
+    # 12 s for a fifth of one of two trials: nine times as much is left; then 24 s for two fifths
+    assert stream.getvalue().splitlines()[2:] == [
+        "trial 0 epoch 2/10 mse/raw 0.25, about 1 min 48 s left",
+        "trial 0 epoch 4/10 mse/raw 0.25, about 1 min 36 s left",
+    ]
+
+
+def test_terminal_progress_names_the_best_feasible_trial() -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, width=160, force_terminal=True)
+    with StudyProgress(StudySpec.from_yaml(SEARCH), console) as progress:
+        progress.started(3)
+        for number, (label, error, accuracy) in enumerate(
+            [("worse", 0.3, 0.95), ("best", 0.2, 0.95), ("infeasible", 0.1, 0.5)]
+        ):
+            progress.trial_started(number, label, "search")
+            progress.epoch(number, 6, 6, {"mse/raw": error})
+            progress.trial_ended(number, "done", None, {"mse/raw": error, "accuracy/coarse": accuracy})
+    last = stream.getvalue()
+    assert "3/3" in last
+    assert "best so far mse/raw 0.2: best" in last
+    assert "mse/raw 0.1: infeasible" not in last
