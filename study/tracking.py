@@ -7,6 +7,7 @@ those of `analysis.schema`.
 from __future__ import annotations
 
 import getpass
+import json
 import logging
 import os
 import platform
@@ -46,6 +47,8 @@ METRICS_PER_REQUEST = 1000
 #: seconds between two flushes: at least the first, at most the second, in between in proportion to their cost
 FLUSH_SECONDS = (10.0, 60.0)
 FLUSH_SHARE = 150.0
+#: characters of a tag, MLflow's limit
+TAG_LENGTH = 8000
 #: runs in one answer of a search
 PAGE = 1000
 #: tags beyond `analysis.schema`
@@ -215,6 +218,7 @@ class TrialTracker:
             schema.DATA_PROVENANCE: data.provenance,
             schema.DATA_FINGERPRINT: data.fingerprint,
             schema.DATA_DESCRIPTION: data.description,
+            schema.DATA_CLASSES: json.dumps(data.coarse_names, ensure_ascii=False)[:TAG_LENGTH],
             DEVICE: _device(training.device.type),
         }
         recipe = {f"training.{name}": str(value) for name, value in asdict(training.recipe).items()}
@@ -487,7 +491,6 @@ def _params(params: Mapping[str, str]) -> list[Any]:
 
 def _dataset_input(data: Any) -> Any:
     """The data set as MLflow's own record of it; the digest there holds 36 characters at most."""
-    import json
 
     from mlflow.entities import Dataset, DatasetInput, InputTag
 

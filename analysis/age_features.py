@@ -1,0 +1,111 @@
+"""The one-dimensional feature against the age by criterion (figure A5), and how well it orders ages within a class.
+
+python -m analysis.age_features --study NAME [--tracking-uri URI] --out DIR
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from analysis import command, output, selection, statistics
+from analysis.feature_space import CLASSES
+from analysis.output import Figure, Section, Table
+from analysis.runs import Study
+
+NEEDED = {"features", "fine", "coarse", "probabilities"}
+
+
+def section(study: Study, out: Path) -> Section:
+    """Figure ``feature-age`` from one seed, and table ``feature-age`` over all seeds."""
+    title = "Feature against age: figure A5"
+    chosen = selection.headline(study)
+    found = {criterion: _kept(study, choice.trial) for criterion, choice in chosen.items()}
+    kept = {criterion: arrays for criterion, arrays in found.items() if arrays}
+    if not kept:
+        return Section(title, ("No features were kept with the replicas.",))
+    # the same seed for all criteria, where there is one: same split, same initial weights
+    common = set.intersection(*(set(arrays) for arrays in kept.values()))
+    panels = {criterion: min(common or arrays) for criterion, arrays in kept.items()}
+    canvas, grid = plt.subplots(1, len(kept), figsize=(3.3 * len(kept), 3.4), squeeze=False, layout="constrained")
+    for axes, (criterion, seed) in zip(grid.flat, panels.items(), strict=True):
+        arrays = kept[criterion][seed]
+        feature = oriented(arrays)
+        for number in np.unique(arrays["coarse"]):
+            rows = arrays["coarse"] == number
+            colour = CLASSES[number % len(CLASSES)]
+            axes.scatter(arrays["fine"][rows], feature[rows], s=6, alpha=0.5, linewidths=0, c=colour, rasterized=True)
+            axes.scatter([], [], s=25, color=colour, label=study.class_name(int(number)))
+        axes.set_title(chosen[criterion].label, color=output.COLOURS.get(criterion, output.OTHER))
+        axes.set_xlabel("age (years)")
+    grid[0, 0].set_ylabel("feature")
+    output.legend_below(canvas, grid.flat[0])
+    seeds = ", ".join(sorted({str(seed) for seed in panels.values()}))
+    caption = (
+        f"The feature against the age on held-out images, after figure A5: seed {seeds}, coloured by coarse class. "
+        "Its sign is turned so that it grows with the predicted class; each panel has a scale of its own."
+    )
+    items: list[str | Figure | Table] = [output.save_figure(study, canvas, out, "feature-age", caption)]
+    rows = []
+    for criterion, choice in chosen.items():
+        if criterion in kept:
+            values = correlations(study)[criterion]
+            wanted = selection.planned(study, choice.trial)
+            rows.append({"": choice.label} | {name: str(statistics.estimate(values[name], wanted)) for name in values})
+    caption = (
+        "Spearman's rank correlation of feature and age, over all images and within the coarse classes (mean over "
+        "classes, weighted by their size): what the feature knows beyond the coarse label. Ours, to put a number to "
+        f"what the paper reads off the figure. Means over seeds with {statistics.LEVEL:.0%} Student-t intervals."
+    )
+    items.append(output.save_table(study, pd.DataFrame(rows), out, "feature-age", caption))
+    return Section(title, tuple(items))
+
+
+def oriented(arrays: dict[str, np.ndarray]) -> np.ndarray:
+    """The feature (n,), turned so that it grows with the expected class Σ c·q_c; no age is used."""
+    feature = arrays["features"].astype(float).reshape(len(arrays["coarse"]))
+    expected = arrays["probabilities"].astype(float) @ np.arange(arrays["probabilities"].shape[1])
+    covariance = np.mean((feature - feature.mean()) * (expected - expected.mean()))
+    return -feature if covariance < 0 else feature
+
+
+@lru_cache(maxsize=1)
+def correlations(study: Study) -> dict[str, pd.DataFrame]:
+    """criterion -> rank correlations of feature and age by seed: columns ``all ages``, ``within the classes``."""
+    found = {}
+    for criterion, choice in selection.headline(study).items():
+        rows = {}
+        for seed, arrays in _kept(study, choice.trial).items():
+            feature, ages, coarse = oriented(arrays), arrays["fine"], arrays["coarse"]
+            classes, sizes = np.unique(coarse, return_counts=True)
+            within = [_spearman(feature[coarse == number], ages[coarse == number]) for number in classes]
+            rows[seed] = (_spearman(feature, ages), float(np.average(within, weights=sizes)))
+        found[criterion] = pd.DataFrame.from_dict(rows, orient="index", columns=["all ages", "within the classes"])
+    return found
+
+
+def _spearman(feature: np.ndarray, ages: np.ndarray) -> float:
+    """NaN where either does not vary."""
+    if len(ages) < 2 or np.ptp(feature) == 0 or np.ptp(ages) == 0:
+        return np.nan
+    return float(stats.spearmanr(feature, ages).statistic)
+
+
+def _kept(study: Study, trial: int) -> dict[int, dict[str, np.ndarray]]:
+    """seed -> arrays of the trial's replicas that kept a one-dimensional feature."""
+    seeds = study.final.loc[study.final["trial"] == trial, "seed"].unique()
+    arrays = {int(seed): study.arrays(trial, int(seed)) for seed in seeds}
+    return {
+        seed: kept
+        for seed, kept in arrays.items()
+        if set(kept) >= NEEDED and kept["features"].size == len(kept["coarse"])
+    }
+
+
+if __name__ == "__main__":
+    command.run(section, __doc__)

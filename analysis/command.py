@@ -1,0 +1,38 @@
+"""The command line of the analysis scripts: ``python -m analysis.X --study NAME [--tracking-uri URI] --out DIR``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from analysis.output import Figure, Section, Table
+from analysis.runs import StoreError, Study
+
+
+def run(section: Callable[[Study, Path], Section], description: str | None) -> None:
+    """Write one section's figures and tables and print where they are."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study", required=True, help="name of the study")
+    parser.add_argument("--tracking-uri", default=default_uri(), help="MLflow store or server (%(default)s)")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    arguments = parser.parse_args()
+    try:
+        made = section(Study.open(arguments.tracking_uri, arguments.study), arguments.out)
+    except StoreError as error:
+        sys.exit(f"error: {error}")
+    for item in made.items:
+        if isinstance(item, Figure):
+            print(item.svg, item.png, sep="\n")
+        elif isinstance(item, Table):
+            print(*(arguments.out / f"{item.stem}.{suffix}" for suffix in ("csv", "md", "tex")), sep="\n")
+        else:
+            print(item)
+
+
+def default_uri() -> str:
+    """``MLFLOW_TRACKING_URI``, else the store in ``FIERCE_HOME``, else the one in ./fierce-home."""
+    home = Path(os.environ.get("FIERCE_HOME", "fierce-home"))
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}"

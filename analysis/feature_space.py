@@ -1,0 +1,126 @@
+"""t-SNE of the features by criterion (figure A4), and how far the coarse classes stand apart in them.
+
+python -m analysis.feature_space --study NAME [--tracking-uri URI] --out DIR
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.colors import to_rgb
+from sklearn.manifold import TSNE
+from sklearn.metrics import silhouette_score
+
+from analysis import command, output, selection, statistics
+from analysis.output import Figure, Section, Table
+from analysis.runs import Study
+from analysis.schema import METRICS
+
+#: points of one panel at most
+POINTS = 1500
+#: measured over all held-out samples, where the benchmark does: what figure A4 is read for on CIFAR-10
+GEOMETRY = ("geometry/between-within", "geometry/cat-dog")
+#: coarse class -> colour
+CLASSES = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#BBBBBB", "#222222", "#994F00", "#40B0A6")
+
+
+def section(study: Study, out: Path) -> Section:
+    """Figure ``feature-space`` from one seed, and table ``separation`` over all seeds."""
+    title = "Feature space: figure A4"
+    chosen = selection.headline(study)
+    found = {criterion: _kept(study, choice.trial) for criterion, choice in chosen.items()}
+    kept = {criterion: arrays for criterion, arrays in found.items() if arrays}
+    if not kept:
+        return Section(title, ("No features were kept with the replicas.",))
+    # the same seed for all criteria, where there is one: same split, same initial weights
+    common = set.intersection(*(set(arrays) for arrays in kept.values()))
+    panels = {criterion: min(common or arrays) for criterion, arrays in kept.items()}
+    canvas, grid = plt.subplots(1, len(kept), figsize=(3.3 * len(kept), 3.4), squeeze=False, layout="constrained")
+    for axes, (criterion, seed) in zip(grid.flat, panels.items(), strict=True):
+        arrays = kept[criterion][seed]
+        places = embed(arrays["features"])
+        coarse = arrays["coarse"][: len(places)]
+        opacity = _opacity(arrays.get("fine"), len(places))
+        for number in np.unique(coarse):
+            rows = coarse == number
+            colours = [(*to_rgb(CLASSES[number % len(CLASSES)]), float(alpha)) for alpha in opacity[rows]]
+            axes.scatter(*places[rows].T, s=7, c=colours, linewidths=0, rasterized=True)
+            axes.scatter([], [], s=25, color=CLASSES[number % len(CLASSES)], label=study.class_name(int(number)))
+        axes.set_title(chosen[criterion].label, color=output.COLOURS.get(criterion, output.OTHER))
+        axes.set(xticks=[], yticks=[])
+        axes.grid(visible=False)
+    output.legend_below(canvas, grid.flat[0])
+    seeds = ", ".join(sorted({str(seed) for seed in panels.values()}))
+    shares = any(arrays[panels[criterion]].get("fine", np.empty(0)).ndim == 2 for criterion, arrays in kept.items())
+    fading = "; the fainter, the more mixed the sample (its largest fine value)" if shares else ""
+    caption = (
+        f"t-SNE (scikit-learn, perplexity 30) of the held-out features, after figure A4: seed {seeds}, at most "
+        f"{POINTS} samples a panel, coloured by coarse class{fading}. Positions and distances between panels have no "
+        "meaning."
+    )
+    items: list[str | Figure | Table] = [output.save_figure(study, canvas, out, "feature-space", caption)]
+    geometry = {metric: means for metric in GEOMETRY if (means := selection.summary(study, metric))}
+    rows = [
+        {
+            "trial": chosen[criterion].label,
+            "silhouette of the coarse classes": str(
+                statistics.estimate(values, selection.planned(study, chosen[criterion].trial))
+            ),
+        }
+        | {METRICS[metric][0]: str(means.get(chosen[criterion].trial, "–")) for metric, means in geometry.items()}
+        for criterion, values in separation(study).items()
+    ]
+    if rows:
+        caption = (
+            "How far the coarse classes stand apart: silhouette score in the feature space itself, −1 to 1 (1: tight "
+            f"and well separated), mean over seeds with {statistics.LEVEL:.0%} Student-t interval. Ours, to put a "
+            "number to what the paper reads off the figure."
+        )
+        if geometry:
+            caption += f" {'; '.join(f'{METRICS[metric][0]}: {METRICS[metric][1]}' for metric in geometry)}."
+        items.append(output.save_table(study, pd.DataFrame(rows), out, "separation", caption))
+    return Section(title, tuple(items))
+
+
+def embed(features: np.ndarray) -> np.ndarray:
+    """Positions (n, 2) of the first at most `POINTS` rows of ``features`` (samples, d), the same at every call."""
+    part = features[:POINTS].astype(np.float32)
+    perplexity = min(30.0, (len(part) - 1) / 3)
+    return TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(part)
+
+
+@lru_cache(maxsize=1)
+def separation(study: Study) -> dict[str, pd.Series]:
+    """criterion -> silhouette score of the coarse classes in the feature space, by seed."""
+    found = {}
+    for criterion, choice in selection.headline(study).items():
+        scores = {}
+        for seed, arrays in _kept(study, choice.trial).items():
+            coarse = arrays["coarse"][:POINTS]
+            if 1 < len(np.unique(coarse)) < len(coarse):
+                scores[seed] = float(silhouette_score(arrays["features"][:POINTS].astype(np.float32), coarse))
+        if scores:
+            found[criterion] = pd.Series(scores)
+    return found
+
+
+def _kept(study: Study, trial: int) -> dict[int, dict[str, np.ndarray]]:
+    """seed -> arrays of the trial's replicas that kept features."""
+    seeds = study.final.loc[study.final["trial"] == trial, "seed"].unique()
+    arrays = {int(seed): study.arrays(trial, int(seed)) for seed in seeds}
+    return {seed: kept for seed, kept in arrays.items() if {"features", "coarse"} <= set(kept)}
+
+
+def _opacity(fine: np.ndarray | None, n: int) -> np.ndarray:
+    """0.9 for a pure sample, less in proportion to its largest share; 0.7 where the fine labels are no shares."""
+    if fine is None or fine.ndim != 2:
+        return np.full(n, 0.7)
+    return 0.9 * fine[:n].max(1).clip(0, 1) ** 2
+
+
+if __name__ == "__main__":
+    command.run(section, __doc__)

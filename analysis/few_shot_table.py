@@ -1,0 +1,186 @@
+"""Table 2: few-shot accuracy by criterion, with both kinds of interval, at two epochs, beside the printed numbers.
+
+python -m analysis.few_shot_table --study NAME [--tracking-uri URI] --out DIR
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+
+import pandas as pd
+
+from analysis import command, output, reference, selection, statistics
+from analysis.output import Section, Table
+from analysis.runs import Study
+from analysis.statistics import Difference
+from analysis.unmixing_table import rows
+
+#: suffix of the metric -> the features that it is measured on
+FEATURES: Mapping[str, str] = {"": "as they are", "-normalized": "centred, unit length"}
+#: which epoch counts
+BEST, LAST = "best validation epoch", "last epoch"
+#: the released code compares validation accuracies from this epoch on, in trainings that reach it
+FIRST_EPOCH: Mapping[str, int] = {"cifar-fs": 300}
+
+
+def section(study: Study, out: Path) -> Section:
+    """Tables ``few-shot`` (ours beside the printed ones) and ``few-shot-differences`` (paired, on the same seeds)."""
+    title = "Few-shot transfer: Table 2"
+    shown = rows(study)
+    if not shown or not shots(study):
+        return Section(title, ("No trial with few-shot accuracy is done.",))
+    options = study.settings.get("benchmark", {})
+    note = (
+        "Accuracy in per cent on classes that training never saw: the nearest mean, in Euclidean distance, of K "
+        f"labelled samples a class; {options.get('ways', 5)} classes a run (all of them where there are fewer), the "
+        "same runs for every criterion and seed. Features as they are is the released evaluation; centred by the base "
+        "classes' mean and scaled to unit length is common in the field. The epoch of the best validation accuracy, "
+        f"chosen seed by seed{_since(study)} by the same measure on the validation classes, is the released rule; the "
+        "last epoch needs no validation classes."
+    )
+    caption = (
+        f"First line: mean and {statistics.LEVEL:.0%} Student-t interval over trainings "
+        f"({output.seeds_note(study, shown, statistics.LEVEL)[:-1]}). Second line: half the 95% interval over runs of "
+        "one training, mean over trainings. Printed rows: Table 2 of the paper."
+    )
+    table = output.save_table(study, _beside(study, shown), out, "few-shot", caption, numbers(study, shown))
+    items: list[str | Table] = [note, table]
+    differences = _differences(study, shown)
+    if len(differences):
+        caption = (
+            f"Paired differences in percentage points on the same seeds: mean, {statistics.LEVEL:.0%} interval over "
+            "trainings and p of the paired t-test, each comparison for itself (no correction for their number). "
+            "Positive is better than the second."
+        )
+        items.append(output.save_table(study, differences, out, "few-shot-differences", caption))
+    return Section(title, tuple(items))
+
+
+def shots(study: Study) -> tuple[int, ...]:
+    """The K whose accuracy was measured, ascending."""
+    found = (re.fullmatch(r"accuracy/(\d+)-shot", str(name)) for name in study.frame["metric"].unique())
+    return tuple(sorted(int(match[1]) for match in found if match))
+
+
+@lru_cache(maxsize=64)
+def scores(study: Study, metric: str, rule: str) -> pd.DataFrame:
+    """``metric`` of the replicas that are done, in per cent, at the epoch that ``rule`` (`BEST` or `LAST`) takes.
+
+    Columns trial, seed, epoch, value, and runs: half the 95% interval over runs. `BEST` is the first epoch of the
+    highest validation accuracy of that replica; a replica without one has no row.
+    """
+    frame = study.frame
+    keys = ["trial", "seed", "epoch"]
+    if rule == LAST:
+        taken = study.final.loc[study.final["metric"] == metric, keys]
+    else:
+        done = study.final[["trial", "seed"]].drop_duplicates()
+        checked = frame[frame["metric"] == f"{metric}-validation"].merge(done).dropna(subset="value")
+        checked = checked[checked["epoch"] >= _first_epoch(study)]
+        taken = checked.loc[checked.groupby(["trial", "seed"])["value"].idxmax(), keys]
+    for column, name in (("value", metric), ("runs", f"{metric}-ci")):
+        rows = frame.loc[frame["metric"] == name, [*keys, "value"]]
+        taken = taken.merge(rows.assign(value=100 * rows["value"]).rename(columns={"value": column}), on=keys)
+    return taken
+
+
+def difference(study: Study, metric: str, first: int, second: int, rule: str = BEST) -> Difference | None:
+    """Paired difference of two trials in percentage points, on the seeds of both; None where one lacks ``metric``."""
+    table = scores(study, metric, rule).pivot(index="seed", columns="trial", values="value")
+    if not {first, second} <= set(table.columns):
+        return None
+    wanted = max(selection.planned(study, first), selection.planned(study, second))
+    return statistics.paired(table[first], table[second], wanted)
+
+
+def numbers(study: Study, shown: Mapping[str, int]) -> pd.DataFrame:
+    """The table as numbers, in per cent: a row per trial, features, K and rule."""
+    table = []
+    for label, trial in shown.items():
+        for kind, features in FEATURES.items():
+            for k, rule, metric in _columns(study, kind):
+                found = scores(study, metric, rule)
+                found = found[found["trial"] == trial]
+                value = statistics.estimate(found["value"], selection.planned(study, trial))
+                table.append(
+                    {
+                        "trial": trial,
+                        "label": label,
+                        "features": features,
+                        "shots": k,
+                        "epoch": rule,
+                        "mean epoch": found["epoch"].mean(),
+                        "mean": value.mean,
+                        "low over trainings": value.low if value.complete else None,
+                        "high over trainings": value.high if value.complete else None,
+                        "half over runs": found["runs"].mean(),
+                        "n": value.n,
+                        "planned": value.planned,
+                        "level": value.level,
+                    }
+                )
+    return pd.DataFrame(table)
+
+
+def _beside(study: Study, shown: Mapping[str, int]) -> pd.DataFrame:
+    table = []
+    for kind, features in FEATURES.items():
+        for label, trial in shown.items():
+            row = {"": label, "features": features}
+            for k, rule, metric in _columns(study, kind):
+                found = scores(study, metric, rule)
+                found = found[found["trial"] == trial]
+                value = statistics.estimate(found["value"], selection.planned(study, trial))
+                row[f"{k}-shot, {rule}"] = f"{value}; ± {found['runs'].mean():.2f} over runs" if value.n else "–"
+            table.append(row)
+    benchmark = study.trials["benchmark"].iloc[0]
+    for label, cell in reference.PAPER_FEW_SHOT.get(benchmark, {}).items():
+        table.append({"": f"paper: {label}", "features": FEATURES[""], f"1-shot, {BEST}": cell})
+    return pd.DataFrame(table).fillna("")
+
+
+def _differences(study: Study, shown: Mapping[str, int]) -> pd.DataFrame:
+    """Each trial against CE, and FIERCE against LS."""
+    chosen = selection.headline(study)
+    pairs = []
+    if ce := chosen.get("ce"):
+        pairs += [(f"{label} − CE", trial, ce.trial) for label, trial in shown.items() if trial != ce.trial]
+    if {"ls", "fierce"} <= chosen.keys():
+        ls, fierce = chosen["ls"], chosen["fierce"]
+        pairs.append((f"{fierce.label} − {ls.label}", fierce.trial, ls.trial))
+    table = []
+    for kind, features in FEATURES.items():
+        for label, first, second in pairs:
+            cells = {
+                f"{k}-shot, {rule}": str(difference(study, metric, first, second, rule) or "–")
+                for k, rule, metric in _columns(study, kind)
+            }
+            table.append({"": label, "features": features} | cells)
+    return pd.DataFrame(table)
+
+
+def _columns(study: Study, kind: str) -> Iterator[tuple[int, str, str]]:
+    """(K, rule, metric) of every column, the best validation epoch only where there are validation classes."""
+    measured = set(study.frame["metric"].unique())
+    for k in shots(study):
+        metric = f"accuracy/{k}-shot{kind}"
+        for rule in (BEST, LAST):
+            if rule == LAST or f"{metric}-validation" in measured:
+                yield k, rule, metric
+
+
+def _first_epoch(study: Study) -> int:
+    first = FIRST_EPOCH.get(study.trials["benchmark"].iloc[0], 1)
+    return first if study.final["epoch"].max() >= first else 1
+
+
+def _since(study: Study) -> str:
+    first = _first_epoch(study)
+    return f" from epoch {first} on" if first > 1 else ""
+
+
+if __name__ == "__main__":
+    command.run(section, __doc__)

@@ -1,0 +1,174 @@
+"""What a section of the report is made of, written to files: figures (SVG, PNG) and tables (CSV, Markdown, LaTeX)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+
+from analysis.runs import Study
+from analysis.selection import planned
+
+#: criterion -> colour (after the paper: CE red, FIERCE green, LS blue; shades that colour-blind readers tell apart)
+COLOURS: Mapping[str, str] = {"ce": "#CC3311", "ls": "#0077BB", "fierce": "#009988", "confidence-penalty": "#EE7733"}
+#: criterion -> line style, so that a grey print can be read
+STYLES: Mapping[str, str] = {"ce": "--", "ls": "-.", "fierce": "-", "confidence-penalty": ":"}
+#: criterion -> marker
+MARKERS: Mapping[str, str] = {"ce": "s", "ls": "^", "fierce": "o", "confidence-penalty": "D"}
+OTHER = "#555555"
+
+#: the look of every figure
+STYLE: dict[Any, Any] = {
+    "figure.dpi": 100,
+    "savefig.dpi": 160,
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e3e3e3",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+}
+plt.rcParams.update(STYLE)
+
+#: characters that pdfLaTeX has no glyph for
+_LATEX = str.maketrans(
+    {
+        "±": r"$\pm$",
+        "λ": r"$\lambda$",
+        "σ": r"$\sigma$",
+        "β": r"$\beta$",
+        "−": "$-$",
+        "–": "--",
+        "×": r"$\times$",
+        "≥": r"$\geq$",
+        "≤": r"$\leq$",
+        "<": "$<$",
+        ">": "$>$",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure in two files."""
+
+    svg: Path
+    png: Path
+    caption: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table for reading; its files stand beside the figures under ``stem``."""
+
+    stem: str
+    frame: pd.DataFrame
+    caption: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report: paragraphs (plain text), figures and tables, in order."""
+
+    title: str
+    items: tuple[str | Figure | Table, ...]
+
+
+def save_figure(study: Study, canvas: Canvas, out: Path, stem: str, caption: str) -> Figure:
+    """Write ``canvas`` as ``stem``.svg and .png under ``out`` and close it; simulated data is stamped on it."""
+    origin = provenance(study)
+    if origin != "real":
+        canvas.text(0.995, 1.005, f"{origin} data", ha="right", va="bottom", fontsize=8, color="#a04000", weight="bold")
+    out.mkdir(parents=True, exist_ok=True)
+    svg, png = out / f"{stem}.svg", out / f"{stem}.png"
+    # the same values give the same bytes
+    with mpl.rc_context({"svg.hashsalt": stem}):
+        canvas.savefig(svg, metadata={"Date": None}, bbox_inches="tight")
+    canvas.savefig(png, bbox_inches="tight")
+    plt.close(canvas)
+    return Figure(svg, png, f"{caption} {data_note(study)}")
+
+
+def save_table(
+    study: Study, frame: pd.DataFrame, out: Path, stem: str, caption: str, data: pd.DataFrame | None = None
+) -> Table:
+    """Write ``frame`` as ``stem``.md and .tex under ``out``, and ``data`` (numbers; else ``frame``) as .csv."""
+    caption = f"{caption} {data_note(study)}"
+    out.mkdir(parents=True, exist_ok=True)
+    (frame if data is None else data).to_csv(out / f"{stem}.csv", index=False)
+    (out / f"{stem}.md").write_text(f"{_markdown(frame)}\n\n{caption}\n")
+    escaped = frame.rename(columns=_escape_latex).map(lambda cell: _escape_latex(str(cell)))
+    latex = escaped.to_latex(
+        index=False, caption=_escape_latex(caption), label=f"tab:{stem}", column_format="l" * len(frame.columns)
+    )
+    (out / f"{stem}.tex").write_text(latex)
+    return Table(stem, frame, caption)
+
+
+def provenance(study: Study) -> str:
+    """``real``, ``semi-synthetic`` or ``simulated``: the furthest from real of the study's data sets."""
+    order = ("simulated", "semi-synthetic", "real")
+    found = set(study.trials["provenance"])
+    return next((kind for kind in order if kind in found), "unstated")
+
+
+def data_note(study: Study) -> str:
+    """The data and where it comes from, in a sentence that stands in every caption."""
+    named = study.trials.loc[study.trials["data_name"] != "", ["data_name", "provenance"]].drop_duplicates()
+    if named.empty:
+        return "Data: not stated."
+    sets = "; ".join(f"{row.data_name} ({row.provenance})" for row in named.itertuples())
+    return f"Data: {sets}."
+
+
+def seeds_note(study: Study, chosen: Mapping[str, int], level: float) -> str:
+    """How many seeds each trial (label -> number) has, and what an interval is."""
+    done = study.final.groupby("trial")["seed"].nunique()
+    short = []
+    whole = set()
+    for label, trial in chosen.items():
+        n, wanted = int(done.get(trial, 0)), planned(study, trial)
+        if n == wanted:
+            whole.add(wanted)
+        else:
+            short.append(f"{label} has n = {n} of {wanted} seeds, hence no interval")
+    counts = " or ".join(str(n) for n in sorted(whole))
+    parts = [f"n = {counts} seeds, {level:.0%} Student-t intervals"] if whole else []
+    return "; ".join(parts + short) + "."
+
+
+def look(criterion: str) -> dict[str, str]:
+    """Colour and line style of a criterion, for `Axes.plot`."""
+    return {"color": COLOURS.get(criterion, OTHER), "linestyle": STYLES.get(criterion, "-")}
+
+
+def legend_below(canvas: Canvas, axes: Axes, rows: int = 1) -> None:
+    """One legend for the whole figure, under its panels."""
+    handles, labels = axes.get_legend_handles_labels()
+    columns = max(1, -(-len(labels) // rows))
+    canvas.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=columns)
+
+
+def _markdown(frame: pd.DataFrame) -> str:
+    rows: list[Any] = [frame.columns, ["---"] * len(frame.columns), *frame.itertuples(index=False)]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows)
+
+
+def _escape_latex(text: str) -> str:
+    for character in "\\&%$#_{}":
+        text = text.replace(character, r"\textbackslash " if character == "\\" else f"\\{character}")
+    return text.translate(_LATEX)

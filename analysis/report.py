@@ -1,0 +1,255 @@
+"""The report of a study: one self-contained page with its figures, its tables and a verdict on the paper's claims.
+
+python -m analysis.report --study NAME [--tracking-uri URI] --out DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from analysis import (
+    age_claims,
+    age_features,
+    age_table,
+    claims,
+    command,
+    early_stopping,
+    entropy_estimate,
+    feature_space,
+    few_shot_table,
+    image_claims,
+    metrics_table,
+    output,
+    reliability,
+    selection,
+    sensitivity,
+    statistics,
+    trajectories,
+    unmixing_table,
+)
+from analysis.output import Figure, Section, Table
+from analysis.runs import StoreError, Study
+
+SectionFunction = Callable[[Study, Path], Section]
+
+#: sections of the benchmarks of table 2
+FEW_SHOT: Sequence[SectionFunction] = (
+    few_shot_table.section,
+    partial(
+        trajectories.section,
+        panels=("accuracy/1-shot", "accuracy/1-shot-normalized", "accuracy/1-shot-validation", "entropy/features"),
+        errors=(),
+    ),
+    partial(
+        sensitivity.section,
+        panels=(
+            ("accuracy, as they are", ("accuracy/1-shot", "accuracy/5-shot")),
+            ("accuracy, normalized", ("accuracy/1-shot-normalized", "accuracy/5-shot-normalized")),
+            ("feature entropy (bits)", ("entropy/features",)),
+        ),
+    ),
+    image_claims.section,
+)
+#: sections of the benchmarks of figure 1
+AGE: Sequence[SectionFunction] = (
+    early_stopping.section,
+    age_table.section,
+    partial(
+        sensitivity.section,
+        panels=(
+            ("age MSE (years²)", ("mse/transport", "mse/transport-heldout")),
+            ("share", ("interpolation/beta", "accuracy/coarse")),
+            ("feature entropy (bits)", ("entropy/features",)),
+        ),
+    ),
+    age_features.section,
+    partial(reliability.section, columns=age_table.OUTPUT, printed=()),
+    age_claims.section,
+)
+#: benchmark -> the sections of its report, in order; any other benchmark gets `DEFAULT`
+SECTIONS: Mapping[str, Sequence[SectionFunction]] = {
+    "hyperspectral": (
+        unmixing_table.section,
+        trajectories.section,
+        sensitivity.section,
+        reliability.section,
+        feature_space.section,
+        entropy_estimate.section,
+        claims.section,
+    ),
+    "age": AGE,
+    "age-augmented": AGE,
+    "cifar-fs": FEW_SHOT,
+    "cub": FEW_SHOT,
+    "cifar10-few-shot": FEW_SHOT,
+    "cifar10": (
+        feature_space.section,
+        partial(trajectories.section, panels=("accuracy/coarse", "entropy/features", *feature_space.GEOMETRY)),
+        partial(sensitivity.section, panels=(("coarse accuracy", ("accuracy/coarse",)),)),
+        image_claims.section,
+    ),
+}
+DEFAULT: Sequence[SectionFunction] = (metrics_table.section, partial(trajectories.section, panels=(), errors=()))
+
+#: what a reader must know of data that is not real
+WARNINGS: Mapping[str, str] = {
+    "simulated": "Every number on this page comes from simulated data: it shows how the methods behave on a generated "
+    "scene, and reproduces no number of the paper.",
+    "semi-synthetic": "The data is semi-synthetic (real components, mixed by a program); no number on this page was "
+    "measured on a real scene.",
+}
+
+
+def write(tracking_uri: str, study: str, out: Path) -> Path:
+    """Write ``out``/report.html and, beside it, every figure (SVG, PNG) and table (CSV, Markdown, LaTeX).
+
+    The page needs no network and no other file. Raises `analysis.runs.StudyNotFound`, or `StoreError` where the
+    store cannot be read.
+    """
+    found = Study.open(tracking_uri, study)
+    benchmark = next(iter(found.trials["benchmark"]), str(found.tags.get("fierce.benchmark", "")))
+    sections = [overview(found, out)]
+    if len(found.final):
+        if search := search_result(found, out):
+            sections.append(search)
+        sections += [make(found, out) for make in SECTIONS.get(benchmark, DEFAULT)]
+    environment = Environment(loader=PackageLoader("analysis"), autoescape=True, undefined=StrictUndefined)
+    environment.filters |= {"data_uri": _data_uri, "kind": _kind, "cell": _cell}
+    origin = output.provenance(found)
+    page = environment.get_template("report.html.j2").render(
+        study=found,
+        benchmark=benchmark,
+        warning=WARNINGS.get(origin, ""),
+        provenance=origin,
+        data=output.data_note(found),
+        sections=sections,
+        verdicts=(claims.HOLDS, claims.FAILS, claims.UNDECIDED, claims.UNTESTED),
+        command=f"fierce run {study}.yaml && fierce report {study}",
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "report.html"
+    path.write_text(page)
+    return path
+
+
+def overview(study: Study, out: Path) -> Section:
+    """What was run: trials, seeds, what failed and what is missing, and the data."""
+    table = study.trials
+    done = table[[state == "done" and found == planned for state, found, planned in _progress(table)]]
+    sentences = [f"{len(done)} of {study.planned_trials} planned trials are done with all their seeds."]
+    for state in ("failed", "running", "stopped"):
+        rows = table[table["state"] == state]
+        if len(rows):
+            named = "; ".join(f"trial {row.trial}, {row.label}{_because(str(row.reason))}" for row in rows.itertuples())
+            sentences.append(f"{state.capitalize()}: {named}.")
+    short = [
+        f"trial {number} lacks {', '.join(str(seed) for seed in planned if seed not in found)}"
+        for number, (_, found, planned) in zip(table["trial"], _progress(table), strict=True)
+        if found != planned
+    ]
+    if short:
+        sentences.append(f"Seeds that are not done: {'; '.join(short)}.")
+    if study.planned_trials > len(table):
+        sentences.append(f"Not started: {study.planned_trials - len(table)} trials.")
+    if len(set(table["fingerprint"]) - {""}) > 1:
+        sentences.append("The trials were trained on different data (their fingerprints differ): compare with care.")
+    items: list[str | Figure | Table] = [" ".join(sentences)]
+    items += [text for text in dict.fromkeys(table["description"]) if text]
+    shown = pd.DataFrame(
+        {
+            "trial": table["trial"],
+            "criterion and setting": table["label"],
+            "role": table["role"],
+            "state": table["state"],
+            "seeds done": [f"{len(found)} of {len(planned)}" for _, found, planned in _progress(table)],
+        }
+    )
+    fingerprints = ", ".join(sorted({digest[:12] for digest in table["fingerprint"]} - {""})) or "not stated"
+    caption = f"Trials of the study. Data fingerprint (SHA-256): {fingerprints}."
+    items.append(output.save_table(study, shown, out, "trials", caption))
+    return Section("What was run", tuple(items))
+
+
+def search_result(study: Study, out: Path) -> Section | None:
+    """The best point of a search and all its points; None for a study without one."""
+    found = selection.search(study)
+    if not found:
+        return None
+    items: list[str | Figure | Table] = [f"Searched for: {selection.rule(study)}."]
+    for criterion, (best, points) in found.items():
+        if best is None:
+            items.append(f"{claims.NAMES[criterion]}: no searched point is done with all its seeds and feasible.")
+        else:
+            objective = points.loc[points["trial"] == best.trial, "objective"].iloc[0]
+            items.append(
+                f"{claims.NAMES[criterion]}: the best of {len(points)} points is {best.label} (trial {best.trial}) at "
+                f"{objective}. It was chosen on the samples that it is scored on, so its value is somewhat optimistic."
+            )
+        shown = pd.DataFrame(
+            {
+                "trial": points["trial"],
+                "setting": points["label"],
+                "objective": [str(value or "–") for value in points["objective"]],
+                "constrained metric": [str(value or "–") for value in points["limit"]],
+                "feasible": ["yes" if feasible else "no" for feasible in points["feasible"]],
+            }
+        )
+        if points.empty:
+            continue
+        if points["limit"].isna().all():
+            shown = shown.drop(columns="constrained metric")
+        caption = (
+            f"Searched points, means at the last epoch with {statistics.LEVEL:.0%} Student-t intervals over seeds."
+        )
+        items.append(output.save_table(study, shown, out, f"search-{criterion}", caption))
+    return Section("Search", tuple(items))
+
+
+def _progress(table: pd.DataFrame) -> list[tuple[str, tuple[int, ...], tuple[int, ...]]]:
+    return list(zip(table["state"], table["found"], table["planned"], strict=True))
+
+
+def _because(reason: str) -> str:
+    return f" ({reason})" if reason else ""
+
+
+def _data_uri(figure: Figure) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(figure.svg.read_bytes()).decode()}"
+
+
+def _kind(item: str | Figure | Table) -> str:
+    return type(item).__name__.lower()
+
+
+def _cell(value: object, is_wide: bool) -> str:
+    """Ties the spaces inside a number with its interval; those of a wide table may break before the sign."""
+    text = re.sub(r" ([<=]) ", "\u00a0\\1\u00a0", str(value))
+    if is_wide:
+        return text.replace(" ± ", " ±\u00a0")
+    text = re.sub(r" ± |(?<=\d), (?=[+−])", lambda match: match[0].replace(" ", "\u00a0"), text)
+    return text.replace("; ", ";\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study", required=True, help="name of the study")
+    parser.add_argument("--tracking-uri", default=command.default_uri(), help="MLflow store or server (%(default)s)")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    arguments = parser.parse_args()
+    try:
+        print(write(arguments.tracking_uri, arguments.study, arguments.out))
+    except StoreError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

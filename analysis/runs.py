@@ -1,0 +1,267 @@
+"""A study as it stands in MLflow: one tidy frame of trajectories, one row per trial, the study file, the arrays."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from mlflow.entities import Experiment, Run
+
+from analysis import schema, store
+from analysis.store import StoreError, StudyNotFound
+
+__all__ = ["COLUMNS", "DuplicateRows", "StoreError", "Study", "StudyNotFound", "label", "load", "trials"]
+
+#: columns of the tidy frame, in order
+COLUMNS = ("study", "trial", "criterion", "protocol", *schema.HYPERPARAMETERS, "seed", "metric", "epoch", "value")
+#: MLflow's run status -> how a trial or replica stands
+STATES: Mapping[str, str] = {
+    "FINISHED": "done",
+    "RUNNING": "running",
+    "SCHEDULED": "running",
+    "FAILED": "failed",
+    "KILLED": "stopped",
+}
+
+
+class DuplicateRows(StoreError):
+    """A replica, or a value of one, is there twice, so that no mean over seeds could be trusted."""
+
+
+def load(tracking_uri: str, study: str) -> pd.DataFrame:
+    """Every trajectory of every replica, tidy: the columns of `COLUMNS`, one row per value.
+
+    ``study``, ``criterion``, ``protocol`` and ``metric`` are categorical; λ, e, σ and β are NaN where the criterion
+    does not read them; ``epoch`` counts from 1. Deleted runs are left out. Raises `StudyNotFound`, `DuplicateRows`,
+    or `StoreError` where the store cannot be read.
+    """
+    return Study.open(tracking_uri, study).frame
+
+
+def trials(tracking_uri: str, study: str) -> pd.DataFrame:
+    """One row per trial of the study; see `Study.trials`. Raises as `load` does."""
+    return Study.open(tracking_uri, study).trials
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """One study's runs, read once; values, study file and arrays are read when first asked for."""
+
+    name: str
+    tracking_uri: str
+    experiment: Experiment
+    runs: Sequence[Run]
+
+    @classmethod
+    def open(cls, tracking_uri: str, name: str) -> Study:
+        """Find the study ``name``; raises `StudyNotFound` or `StoreError`."""
+        return cls(name, tracking_uri, *store.find(tracking_uri, name))
+
+    @cached_property
+    def replicas(self) -> pd.DataFrame:
+        """One row per replica: trial, seed, run_id, state (done, running, failed, stopped), reason."""
+        rows = [
+            {
+                "trial": int(run.data.tags[schema.TRIAL]),
+                "seed": int(run.data.tags[schema.SEED]),
+                "run_id": run.info.run_id,
+                "state": STATES[run.info.status],
+                "reason": run.data.tags.get(schema.REASON, ""),
+            }
+            for run in self._level("seed")
+        ]
+        table = pd.DataFrame(rows, columns=["trial", "seed", "run_id", "state", "reason"])
+        table = table.sort_values(["trial", "seed"], ignore_index=True)
+        twice = table[table.duplicated(["trial", "seed"])]
+        if len(twice):
+            first = twice.iloc[0]
+            raise DuplicateRows(
+                f"study {self.name!r} has two runs of trial {first.trial}, seed {first.seed}: delete one of them in "
+                f"MLflow (one is {first.run_id})"
+            )
+        return table
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """One row per trial, in order of its number.
+
+        Columns: trial, label, criterion, protocol, benchmark, lambda, e, sigma, beta (NaN where not read), role,
+        state, planned (tuple of seeds), found (tuple of the seeds whose run is done), data_name, provenance,
+        fingerprint, description, classes (names), epochs (planned; NaN where unknown), reason.
+        """
+        rows = []
+        found = {number: self.replicas[self.replicas["trial"] == number] for number in set(self.replicas["trial"])}
+        for run in self._level("trial"):
+            tags = run.data.tags
+            number = int(tags[schema.TRIAL])
+            replicas = found.get(number, self.replicas.iloc[:0])
+            hyperparameters = _hyperparameters(run)
+            reasons = [tags.get(schema.REASON, ""), *replicas["reason"]]
+            rows.append(
+                {
+                    "trial": number,
+                    "label": label(tags[schema.CRITERION], hyperparameters),
+                    "criterion": tags[schema.CRITERION],
+                    "protocol": tags.get(schema.PROTOCOL, ""),
+                    "benchmark": tags.get(schema.BENCHMARK, ""),
+                    **hyperparameters,
+                    "role": tags.get(schema.ROLE, ""),
+                    "state": STATES[run.info.status],
+                    "planned": _seeds(tags.get(schema.SEEDS, "")),
+                    "found": tuple(int(seed) for seed in replicas.loc[replicas["state"] == "done", "seed"]),
+                    "data_name": tags.get(schema.DATA_NAME, ""),
+                    "provenance": tags.get(schema.DATA_PROVENANCE, ""),
+                    "fingerprint": tags.get(schema.DATA_FINGERPRINT, ""),
+                    "description": tags.get(schema.DATA_DESCRIPTION, ""),
+                    "classes": _names(tags.get(schema.DATA_CLASSES, "[]")),
+                    "epochs": float(run.data.params.get("training.epochs", "nan")),
+                    "reason": "; ".join(dict.fromkeys(reason for reason in reasons if reason)),
+                }
+            )
+        columns = ["trial", "label", "criterion", "protocol", "benchmark", *schema.HYPERPARAMETERS, "role", "state"]
+        columns += [
+            "planned",
+            "found",
+            "data_name",
+            "provenance",
+            "fingerprint",
+            "description",
+            "classes",
+            "epochs",
+            "reason",
+        ]
+        table = pd.DataFrame(rows, columns=columns).sort_values("trial", ignore_index=True)
+        twice = table[table.duplicated("trial")]
+        if len(twice):
+            raise DuplicateRows(
+                f"study {self.name!r} has two runs of trial {twice.iloc[0].trial}: delete one of them in MLflow"
+            )
+        return table
+
+    def class_name(self, number: int) -> str:
+        """Name of a coarse class, or ``class 3`` where the study does not hold it."""
+        names = next((names for names in self.trials["classes"] if number < len(names)), ())
+        return names[number] if names and number >= 0 else f"class {number}"
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """The tidy frame; see `load`."""
+        runs = self._level("seed")
+        history = store.history(self.tracking_uri, self.experiment.experiment_id, runs)
+        position = history["run"].to_numpy()
+        tags = [run.data.tags for run in runs]
+        columns: dict[str, Any] = {
+            "study": pd.Categorical.from_codes(np.zeros(len(history), np.int64), pd.Index([self.name])),
+            "trial": np.array([int(tag[schema.TRIAL]) for tag in tags], np.int64)[position],
+            "criterion": _category([tag[schema.CRITERION] for tag in tags], position),
+            "protocol": _category([tag.get(schema.PROTOCOL, "") for tag in tags], position),
+        }
+        settings = [_hyperparameters(run) for run in runs]
+        for name in schema.HYPERPARAMETERS:
+            columns[name] = np.array([setting[name] for setting in settings], np.float64)[position]
+        columns["seed"] = np.array([int(tag[schema.SEED]) for tag in tags], np.int64)[position]
+        columns |= {name: history[name].array for name in ("metric", "epoch", "value")}
+        frame = pd.DataFrame(columns, columns=list(COLUMNS))
+        frame = frame.sort_values(["trial", "seed", "metric", "epoch"], ignore_index=True, kind="stable")
+        twice = frame.duplicated(["trial", "seed", "metric", "epoch"])
+        if twice.any():
+            first = frame[twice].iloc[0]
+            raise DuplicateRows(
+                f"study {self.name!r} holds {int(twice.sum())} values twice, the first {first.metric} of trial "
+                f"{first.trial}, seed {first.seed}, epoch {first.epoch}: delete that run in MLflow and resume the study"
+            )
+        return frame
+
+    @cached_property
+    def final(self) -> pd.DataFrame:
+        """Rows of `frame` at the last epoch, of the replicas that are done.
+
+        The last epoch is the planned one of each trial, or the study's last where that is not known; a trial that
+        was stopped earlier has none.
+        """
+        done = self.replicas.loc[self.replicas["state"] == "done", ["trial", "seed"]]
+        frame = self.frame
+        if frame.empty:
+            return frame
+        last = self.trials.set_index("trial")["epochs"].fillna(frame["epoch"].max())
+        rows = frame[frame["epoch"].to_numpy() == frame["trial"].map(last).to_numpy()]
+        return rows.merge(done, on=["trial", "seed"])
+
+    @cached_property
+    def file(self) -> str:
+        """The resolved study file, as YAML without passwords; empty where it was not kept."""
+        for run in self._level("study"):
+            text = store.artifact(self.tracking_uri, run.info.run_id, schema.STUDY_FILE)
+            if text is not None:
+                return store.shown(text.decode())
+        return ""
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The study file's content; empty where it was not kept."""
+        return yaml.safe_load(self.file) or {}
+
+    @property
+    def planned_trials(self) -> int:
+        """How many trials the study plans; those that are there where that was not written down."""
+        counts = [run.data.tags.get(schema.PLANNED_TRIALS) for run in self._level("study")]
+        return int(next((count for count in counts if count), len(self.trials)))
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Tags of the study's run: source commit, versions, description."""
+        return next((dict(run.data.tags) for run in self._level("study")), {})
+
+    def arrays(self, trial: int, seed: int) -> dict[str, np.ndarray]:
+        """Arrays kept after a replica's last epoch, by name; empty where there are none."""
+        if (trial, seed) not in self._arrays:
+            match = self.replicas[(self.replicas["trial"] == trial) & (self.replicas["seed"] == seed)]
+            content = store.artifact(self.tracking_uri, match["run_id"].iloc[0], schema.ARRAYS) if len(match) else None
+            self._arrays[trial, seed] = {}
+            if content is not None:
+                with np.load(io.BytesIO(content), allow_pickle=False) as file:
+                    self._arrays[trial, seed] = dict(file)
+        return self._arrays[trial, seed]
+
+    @cached_property
+    def _arrays(self) -> dict[tuple[int, int], dict[str, np.ndarray]]:
+        return {}
+
+    def _level(self, level: str) -> list[Run]:
+        return [run for run in self.runs if run.data.tags.get(schema.LEVEL) == level]
+
+
+def label(criterion: str, hyperparameters: Mapping[str, float]) -> str:
+    """How a trial is called in figures and tables: ``FIERCE λ=1 e=100``."""
+    names = {"ce": "CE", "ls": "LS", "fierce": "FIERCE", "confidence-penalty": "confidence penalty"}
+    symbols = {"lambda": "λ", "e": "e", "sigma": "σ", "beta": "β"}
+    values = [f"{symbols[key]}={value:.3g}" for key, value in hyperparameters.items() if not np.isnan(value)]
+    return " ".join([names.get(criterion, criterion), *values])
+
+
+def _hyperparameters(run: Run) -> dict[str, float]:
+    return {name: float(run.data.params.get(name, "nan")) for name in schema.HYPERPARAMETERS}
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    return tuple(int(seed) for seed in text.split(",") if seed)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Names of the classes; none where the tag was cut off."""
+    try:
+        return tuple(json.loads(text))
+    except ValueError:
+        return ()
+
+
+def _category(values: Iterable[str], position: np.ndarray) -> pd.Categorical:
+    codes, names = pd.factorize(np.array(list(values), dtype=object))
+    return pd.Categorical.from_codes(codes[position], pd.Index(names))

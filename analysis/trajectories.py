@@ -1,0 +1,112 @@
+"""Entropy and error against epochs, by criterion, with bands over the seeds: the form of figure 1.
+
+python -m analysis.trajectories --study NAME [--tracking-uri URI] --out DIR
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from analysis import command, output, selection, statistics
+from analysis.output import Section
+from analysis.runs import Study
+from analysis.schema import METRICS
+
+#: panels of the hyperspectral benchmark
+PANELS = ("entropy/features", "mse/raw", "mse/transfer-least-squares", "accuracy/coarse")
+#: errors whose turn is looked for
+ERRORS = ("mse/raw", "mse/transfer-least-squares")
+
+
+def section(study: Study, out: Path, panels: Sequence[str] = PANELS, errors: Sequence[str] = ERRORS) -> Section:
+    """Figure ``trajectories`` and table ``turn`` for the trial that speaks for each criterion.
+
+    ``panels`` are metrics, drawn where they were measured at two epochs or more; ``errors`` are those whose last
+    epoch is compared with their best. A study with no metric of ``panels`` shows all that it has.
+    """
+    title = "Trajectories"
+    chosen = selection.headline(study)
+    drawn = {metric: curves for metric in panels if (curves := by_criterion(study, metric))}
+    if not drawn:
+        others = [metric for metric in study.frame["metric"].cat.categories if metric not in panels]
+        drawn = {metric: curves for metric in others if (curves := by_criterion(study, metric))}
+    if not drawn:
+        return Section(title, ("No metric was measured at two epochs or more by a trial that is done.",))
+    columns = 2 if len(drawn) > 1 else 1
+    rows = -(-len(drawn) // columns)
+    canvas, grid = plt.subplots(rows, columns, figsize=(4.6 * columns, 2.9 * rows), squeeze=False, layout="constrained")
+    for axes in grid.flat[len(drawn) :]:
+        axes.remove()
+    for axes, (metric, curves) in zip(grid.flat, drawn.items(), strict=False):
+        for criterion, values in curves.items():
+            trial = chosen[criterion].trial
+            line = statistics.band(values, selection.planned(study, trial))
+            style = output.look(criterion)
+            axes.plot(line.index, line["mean"], label=chosen[criterion].label, **style)
+            axes.fill_between(line.index, line["low"], line["high"], color=style["color"], alpha=0.2, linewidth=0)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(METRICS.get(metric, (metric,))[0])
+    output.legend_below(canvas, grid.flat[0])
+    labels = {choice.label: choice.trial for choice in chosen.values()}
+    caption = f"Trajectories by criterion, after figure 1. {output.seeds_note(study, labels, statistics.LEVEL)}"
+    figure = output.save_figure(study, canvas, out, "trajectories", caption)
+    why = "; ".join(f"{choice.label} ({choice.why})" for choice in chosen.values())
+    items: list[str | output.Figure | output.Table] = [f"Trials shown: {why}.", figure]
+    table = _turn(study, errors)
+    if len(table):
+        caption = (
+            "What early stopping would have saved: the error at the last epoch less the error at the best epoch, "
+            "seed by seed, and the rank correlation of feature entropy and error along training (Spearman, mean over "
+            "seeds)."
+        )
+        items.append(output.save_table(study, table, out, "turn", caption))
+    return Section(title, tuple(items))
+
+
+def by_criterion(study: Study, metric: str) -> dict[str, pd.DataFrame]:
+    """``metric`` of the trial that speaks for each criterion, epochs × seeds; those with two epochs or more."""
+    frame = study.frame[study.frame["metric"] == metric]
+    found = {}
+    for criterion, choice in selection.headline(study).items():
+        seeds = study.final.loc[study.final["trial"] == choice.trial, "seed"].unique()
+        rows = frame[(frame["trial"] == choice.trial) & frame["seed"].isin(seeds)]
+        if rows["epoch"].nunique() > 1:
+            found[criterion] = rows.pivot(index="epoch", columns="seed", values="value")
+    return found
+
+
+def rank_correlations(first: pd.DataFrame, second: pd.DataFrame) -> pd.Series:
+    """Spearman's correlation along training of two metrics (epochs × seeds), by seed, over the epochs of both."""
+    epochs = first.index.intersection(second.index)
+    return first.loc[epochs].rank().corrwith(second.loc[epochs].rank())
+
+
+def _turn(study: Study, errors: Sequence[str]) -> pd.DataFrame:
+    chosen = selection.headline(study)
+    entropies = by_criterion(study, "entropy/features")
+    rows = []
+    for metric in errors:
+        for criterion, values in by_criterion(study, metric).items():
+            wanted = selection.planned(study, chosen[criterion].trial)
+            mean_best = values.mean(axis=1).idxmin()
+            row = {
+                "trial": chosen[criterion].label,
+                "error": METRICS.get(metric, (metric,))[0],
+                "last epoch": str(statistics.estimate(values.iloc[-1], wanted)),
+                "best epoch": str(statistics.estimate(values.min(), wanted)),
+                "last less best": str(statistics.estimate(values.iloc[-1] - values.min(), wanted)),
+                "epoch of the best mean": str(mean_best),
+            }
+            if criterion in entropies:
+                correlation = rank_correlations(entropies[criterion], values)
+                row["rank correlation with entropy"] = str(statistics.estimate(correlation, wanted))
+            rows.append(row)
+    return pd.DataFrame(rows).fillna("–")
+
+
+if __name__ == "__main__":
+    command.run(section, __doc__)

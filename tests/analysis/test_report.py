@@ -1,0 +1,246 @@
+"""The report and its parts: figures and tables as files, numbers that were put in, one page that needs nothing else."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.image import imread
+from mlflow import MlflowClient
+from scipy import stats
+
+from analysis import entropy_estimate, feature_space, reliability, report, runs, schema, sensitivity, trajectories
+from analysis.output import Figure
+from analysis.runs import Study
+from tests.analysis.known_study import DEVIATIONS, LEVELS, Store
+
+FIGURES = (
+    "entropy-estimate",
+    "feature-space",
+    "reliability",
+    "sensitivity-anchors",
+    "sensitivity-lambda",
+    "trajectories",
+)
+TABLES = (
+    "claims",
+    "entropy-correlation",
+    "output-metrics",
+    "search-fierce",
+    "sensitivity",
+    "separation",
+    "trials",
+    "turn",
+    "unmixing",
+    "unmixing-differences",
+)
+
+
+class Page(HTMLParser):
+    """Tags that open and close, addresses that are loaded, and text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.addresses: list[str] = []
+        self.images = 0
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.images += tag == "img"
+        self.addresses += [value or "" for name, value in attributes if name in ("src", "href")]
+        if tag not in ("img", "meta", "link", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def study(known: Store) -> Study:
+    return Study.open(known.uri, known.name)
+
+
+@pytest.fixture(scope="module")
+def page(known: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return report.write(known.uri, known.name, tmp_path_factory.mktemp("report"))
+
+
+def test_page_needs_nothing_else(page: Path) -> None:
+    html = Page(page.read_text())
+    assert html.open == [] and html.images == len(FIGURES)
+    assert all(address.startswith(("#", "data:image/svg+xml;base64,")) for address in html.addresses)
+    assert "<script" not in page.read_text() and "@import" not in page.read_text()
+
+
+def test_page_says_what_was_run_and_what_is_missing(page: Path) -> None:
+    text = " ".join(Page(page.read_text()).text.split())
+    for sentence in (
+        "7 of 10 planned trials are done with all their seeds.",
+        "Failed: trial 7, FIERCE λ=9 e=100 (the loss is not finite).",
+        "trial 8 lacks 3.",
+        "Not started: 1 trials.",
+        "Simulated data.",
+        "the best of 5 points is FIERCE λ=0.1 e=100 (trial 3)",
+        "fierce run known.yaml && fierce report known",
+    ):
+        assert sentence in text
+    assert "secret" not in text
+
+
+def test_every_figure_and_table_stands_beside_the_page(page: Path) -> None:
+    made = {path.name for path in page.parent.iterdir()} - {"report.html"}
+    figures = {f"{stem}.{suffix}" for stem in FIGURES for suffix in ("svg", "png")}
+    assert made == figures | {f"{stem}.{suffix}" for stem in TABLES for suffix in ("csv", "md", "tex")}
+    for stem in FIGURES:
+        assert ElementTree.parse(page.parent / f"{stem}.svg").getroot().tag.endswith("svg")
+        assert imread(page.parent / f"{stem}.png").std() > 0
+
+
+def test_provenance_stands_wherever_numbers_do(page: Path) -> None:
+    captions = re.findall(r"<(?:fig)?caption>(.*?)</(?:fig)?caption>", page.read_text(), re.S)
+    assert len(captions) == len(FIGURES) + len(TABLES)
+    assert all("test scene (simulated)" in caption for caption in captions)
+    for stem in TABLES:
+        for suffix in ("md", "tex"):
+            assert "simulated" in (page.parent / f"{stem}.{suffix}").read_text()
+
+
+def test_the_tables_numbers_are_those_put_in(page: Path) -> None:
+    table = pd.read_csv(page.parent / "unmixing.csv").set_index(["trial", "metric"])
+    for metric in ("mse/raw", "mse/transfer-least-squares", "accuracy/coarse"):
+        for trial in (0, 1, 2):
+            assert table.loc[(trial, metric), "mean"] == pytest.approx(LEVELS[metric][trial])
+    deviations = list(DEVIATIONS.values())
+    low, high = stats.t.interval(0.95, 3, LEVELS["mse/raw"][0], stats.sem(deviations))
+    assert table.loc[(0, "mse/raw"), ["low", "high"]].tolist() == pytest.approx([low, high])
+    # a seed is missing: no interval, and the number of seeds in words
+    assert table.loc[(8, "mse/raw"), ["low", "high"]].isna().all()
+    assert "0.0817 (n = 3 of 4)" in (page.parent / "unmixing.md").read_text()
+    assert "0.066 ± 0.1" in (page.parent / "unmixing.md").read_text()
+
+
+def test_latex_has_no_character_that_pdflatex_lacks(page: Path) -> None:
+    for stem in TABLES:
+        text = (page.parent / f"{stem}.tex").read_text()
+        assert set(text) - {chr(code) for code in range(128)} <= {"§"}
+        assert text.count("{") == text.count("}") and text.count("$") % 2 == 0
+
+
+def test_same_values_same_bytes(study: Study, tmp_path: Path) -> None:
+    first, second = (trajectories.section(study, tmp_path / name).items[1] for name in ("a", "b"))
+    assert isinstance(first, Figure) and isinstance(second, Figure)
+    assert first.svg.read_bytes() == second.svg.read_bytes()
+
+
+def test_rank_correlation_is_scipys() -> None:
+    random = np.random.default_rng(0)
+    first, second = (pd.DataFrame(random.normal(size=(12, 3))) for _ in range(2))
+    found = trajectories.rank_correlations(first, second.iloc[::2])
+    expected = [stats.spearmanr(first.iloc[::2, seed], second.iloc[::2, seed]).statistic for seed in range(3)]
+    assert found.tolist() == pytest.approx(expected)
+
+
+def test_entropies_that_rise_together_correlate_fully(study: Study) -> None:
+    found = entropy_estimate.correlations(study)
+    assert found["ce"].tolist() == pytest.approx([1.0] * 4)
+
+
+def test_sensitivity_axes(study: Study) -> None:
+    weights, anchors = sensitivity.along(study, "lambda"), sensitivity.along(study, "e")
+    assert weights is not None and weights.trials["lambda"].tolist() == [0.1, 1.0, 4.0]
+    assert anchors is not None and anchors.trials["trial"].tolist() == [5, 2, 6]
+    assert (weights.fixed, anchors.fixed, anchors.is_line) == ("e = 100", "λ = 1", True)
+
+
+def test_reliability_curves_are_the_replicas(study: Study) -> None:
+    found = reliability.curves(study)
+    assert set(found) == {"ce", "ls", "fierce"}
+    assert found["ce"].shape == (4, 10, 3) and np.isnan(found["ce"][:, 4, 1]).all()
+
+
+def test_embedding_keeps_neighbours_and_repeats(study: Study) -> None:
+    kept = study.arrays(0, 0)
+    places = feature_space.embed(kept["features"])
+    distance = np.linalg.norm(places[:, None] - places[None], axis=-1) + 1e9 * np.eye(len(places))
+    assert (kept["coarse"][distance.argmin(1)] == kept["coarse"]).mean() > 0.95
+    np.testing.assert_array_equal(places, feature_space.embed(kept["features"]))
+
+
+def test_spread_features_are_less_separated(study: Study) -> None:
+    found = feature_space.separation(study)
+    assert (found["fierce"] < found["ce"] - 0.2).all()
+
+
+def bare_study(uri: str, name: str, benchmark: str, values: dict[str, float]) -> None:
+    """A study of one trial with two seeds and two epochs, of metrics that only its benchmark has."""
+    client = MlflowClient(uri)
+    experiment = client.create_experiment(name)
+    common = {schema.STUDY: name, schema.BENCHMARK: benchmark, schema.SEEDS: "0,1"}
+    client.create_run(experiment, tags={**common, schema.LEVEL: "study", schema.PLANNED_TRIALS: "1"})
+    trial = {**common, schema.TRIAL: "0", schema.CRITERION: "ce"}
+    client.set_terminated(client.create_run(experiment, tags={**trial, schema.LEVEL: "trial"}).info.run_id)
+    for seed in ("0", "1"):
+        run = client.create_run(experiment, tags={**trial, schema.LEVEL: "seed", schema.SEED: seed}).info.run_id
+        for metric, value in values.items():
+            client.log_metric(run, metric, value, step=1)
+            client.log_metric(run, metric, value / 2 + int(seed), step=2)
+        if values:
+            client.set_terminated(run)
+
+
+def test_a_benchmark_of_ones_own_has_its_trajectories(known: Store, tmp_path: Path) -> None:
+    bare_study(known.uri, "own", "my.module:benchmark", {"error/mine": 2.0})
+    text = Page(report.write(known.uri, "own", tmp_path).read_text()).text
+    assert "Trajectories" in text and "Unmixing" not in text
+    assert (tmp_path / "trajectories.svg").exists()
+
+
+def test_a_study_with_nothing_done_yet_has_a_page(known: Store, tmp_path: Path) -> None:
+    bare_study(known.uri, "young", "hyperspectral", {})
+    text = " ".join(Page(report.write(known.uri, "young", tmp_path).read_text()).text.split())
+    assert "0 of 1 planned trials are done" in text and "trial 0 lacks 0, 1" in text
+
+
+def test_sections_hold_on_data_without_arrays_or_printed_metrics(known: Store, tmp_path: Path) -> None:
+    bare_study(known.uri, "sparse", "hyperspectral", {"mse/raw": 0.1})
+    text = " ".join(Page(report.write(known.uri, "sparse", tmp_path).read_text()).text.split())
+    for sentence in (
+        "No features were kept with the replicas.",
+        "No reliability curve was kept with the replicas.",
+        "The two entropies were not measured along training.",
+        "fewer than three values were run.",
+        "The study file was not kept with the study.",
+    ):
+        assert sentence in text
+
+
+def test_as_a_script(known: Store, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "analysis.unmixing_table", "--tracking-uri", known.uri, "--study", known.name]
+    done = subprocess.run([*command, "--out", str(tmp_path)], capture_output=True, text=True, check=True)
+    named = [line for line in done.stdout.splitlines() if line.startswith(str(tmp_path))]
+    assert len(named) == 6 and all(Path(line).is_file() for line in named)
+
+
+def test_as_a_script_on_an_unknown_study(known: Store, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "analysis.report", "--tracking-uri", known.uri, "--study", "unheard-of"]
+    failed = subprocess.run([*command, "--out", str(tmp_path)], capture_output=True, text=True)
+    assert failed.returncode == 1
+    assert re.fullmatch(r"error: there is no study 'unheard-of' in .*\n", failed.stderr)
+
+
+def test_an_unknown_study_makes_no_page(known: Store, tmp_path: Path) -> None:
+    with pytest.raises(runs.StudyNotFound):
+        report.write(known.uri, "unheard-of", tmp_path / "report")
+    assert not (tmp_path / "report").exists()
