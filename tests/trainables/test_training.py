@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tests.tiny import Options, Tiny
+from tests.tiny import Tiny, TinyOptions
 from trainables.benchmarks import DataError
 from trainables.replicas import stream, streams
 from trainables.training import Training
@@ -88,8 +88,8 @@ def test_equals_a_plain_torch_training(optimizer: dict[str, Any], reference: Any
         layers += [linear, nn.ReLU()]
     plain = nn.Sequential(*layers[:-1])
 
-    data = Tiny().load(Options())
-    train = Tiny().split(data, Options(), stream(4, "split"))["train"]
+    data = Tiny().load(TinyOptions())
+    train = Tiny().split(data, TinyOptions(), stream(4, "split"))["train"]
     step = reference(plain.parameters())
     expected = []
     for epoch in range(1, 6):
