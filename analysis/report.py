@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from analysis import (
     age_claims,
@@ -38,6 +38,8 @@ from analysis import (
 )
 from analysis.output import Figure, Section, Table
 from analysis.runs import StoreError, Study
+
+TEMPLATES = Path(__file__).parent / "templates"
 
 SectionFunction = Callable[[Study, Path], Section]
 
@@ -122,7 +124,7 @@ def write(tracking_uri: str, study: str, out: Path) -> Path:
         if search := search_result(found, out):
             sections.append(search)
         sections += [make(found, out) for make in SECTIONS.get(benchmark, DEFAULT)]
-    environment = Environment(loader=PackageLoader("analysis"), autoescape=True, undefined=StrictUndefined)
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     environment.filters |= {"data_uri": _data_uri, "kind": _kind, "cell": _cell}
     origin = output.provenance(found)
     page = environment.get_template("report.html.j2").render(

@@ -187,10 +187,14 @@ def _launch(spec: StudySpec, home: Home, observer: Observer, retry_failed: bool,
     try:
         with _stopping(searcher, folder / STOP):
             tuner.fit()
+    except Exception as error:
+        # whatever Tune's loop raises: a database that went away in the searcher, a full disk, a lost cluster
+        why = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        raise UserError(f"Ray Tune stopped ({why[:300]}); set that right and resume the study") from error
     finally:
-        interrupted = searcher.stopping
-        settle(folder / TUNE, _ended(study))
-        outcome = _outcome(spec, study, interrupted)
+        with search.answering(home.optuna_uri(spec)):
+            settle(folder / TUNE, _ended(study))
+            outcome = _outcome(spec, study, searcher.stopping)
         _close(tracked, follower, outcome)
     if searcher.problem:
         raise UserError(searcher.problem)
