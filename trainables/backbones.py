@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+
+from trainables.benchmarks import Data
 
 
 class ReplicatedLinear(nn.Module):
@@ -67,8 +70,44 @@ class Looped(nn.Module):
         self.replicas = nn.ModuleList(networks)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        features, logits = zip(*(network(part) for network, part in zip(self.replicas, x, strict=True)), strict=True)
+        outputs = [network(part) for network, part in zip(self.replicas, x, strict=True)]
+        if not all(isinstance(output, tuple) and len(output) == 2 for output in outputs):
+            raise TypeError(
+                f"{type(self.replicas[0]).__name__} must return two tensors, features (B, d) and logits (B, classes)"
+            )
+        features, logits = zip(*outputs, strict=True)
         return torch.stack(features), torch.stack(logits)
 
     def replica_dims(self, name: str) -> int:
         return self.get_parameter(name).dim()
+
+
+def find(name: str) -> Callable[[Data], nn.Module]:
+    """The backbone of one's own at ``package.module:name``: a class or function, data -> one network for `Looped`.
+
+    The network maps what the benchmark's ``batch`` gives (B, …) to features (B, d) and logits (B, data.classes).
+    Raises ``ValueError`` with one sentence where there is none.
+    """
+    module, _, attribute = name.partition(":")
+    if not module or not attribute:
+        raise ValueError(f"backbone must be one of your own as package.module:name, not {name!r}")
+    try:
+        factory: Callable[[Data], nn.Module] = getattr(importlib.import_module(module), attribute)
+    # a module of one's own raises whatever it likes
+    except Exception as error:
+        raise ValueError(f"backbone {name!r} cannot be imported: {error}") from error
+    if not callable(factory):
+        raise ValueError(f"backbone {name!r} must be a class or function that makes a network from the data")
+    return factory
+
+
+def own(name: str, data: Data, generators: Sequence[torch.Generator]) -> Looped:
+    """S networks of the backbone at ``name``, see `find`; replica s is initialised from its own generator alone."""
+    factory = find(name)
+    networks = []
+    for generator in generators:
+        # torch's layers draw their weights from the global stream
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+            networks.append(factory(data))
+    return Looped(networks)

@@ -11,6 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from trainables import backbones
 from trainables.benchmarks import Data, DataError, Split, augmentation
 from trainables.benchmarks.few_shot import EVALUATION_EVERY, coarse_accuracy, feature_space, fingerprint, recipe
 from trainables.benchmarks.natural_images import download, read_images
@@ -38,6 +39,8 @@ class Cifar10Options:
     width: int = 64
     #: how replicas are computed: ``grouped``, ``looped``, or ``auto`` by device
     mode: Mode = "auto"
+    #: a network of your own as package.module:name, in place of the ResNet (see `trainables.backbones.find`)
+    backbone: str | None = None
     #: at most so many training images, and so many test images, of each class; all by default
     samples: int | None = None
     #: share of the images held out where the source sets none aside for testing
@@ -64,6 +67,8 @@ class Cifar10Options:
                 raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
         if self.mode not in MODES:
             raise ValueError(f"mode must be one of {', '.join(MODES)}, not {self.mode!r}")
+        if self.backbone is not None:
+            backbones.find(self.backbone)
         for name in ("heldout", "validation"):
             share = getattr(self, name)
             if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 0.5:
@@ -109,7 +114,8 @@ class Cifar10:
             coarse=labels,
             fine=labels,
             coarse_names=names,
-            description=f"{note}: {len(labels):,} images of {len(names)} classes",
+            description=f"{note}: {len(labels):,} images of {len(names)} classes "
+            f"({', '.join(f'{i} {label}' for i, label in enumerate(names))})",
             extra={"test": test},
         )
 
@@ -131,6 +137,8 @@ class Cifar10:
 
     def backbone(self, data: Data, options: Cifar10Options, generators: Sequence[torch.Generator]) -> nn.Module:
         """ResNet-18, features of 8·width dimensions after their ReLU."""
+        if options.backbone is not None:
+            return backbones.own(options.backbone, data, generators)
         return ReplicatedResNet18(options.width, data.classes, generators, features="pooled", mode=options.mode)
 
     def evaluators(self, data: Data, options: Cifar10Options) -> Sequence[Evaluator]:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from trainables import backbones
 from trainables.benchmarks import Data, DataError, Split, augmentation
 from trainables.benchmarks.natural_images import download, read_images
 from trainables.benchmarks.simulated_textures import simulate
@@ -44,6 +45,8 @@ class FewShotOptions:
     width: int = 64
     #: how replicas are computed: ``grouped``, ``looped``, or ``auto`` by device
     mode: Mode = "auto"
+    #: a network of your own as package.module:name, in place of the ResNet (see `trainables.backbones.find`)
+    backbone: str | None = None
     #: at most so many images of each class, the first of the source; all by default
     samples: int | None = None
     #: shares of the base classes' images set aside for coarse accuracy; none by default, as in the paper
@@ -92,6 +95,8 @@ class FewShotOptions:
             raise ValueError(f"shots must be a list of whole numbers of at least 1, not {list(self.shots)!r}")
         if self.mode not in MODES:
             raise ValueError(f"mode must be one of {', '.join(MODES)}, not {self.mode!r}")
+        if self.backbone is not None:
+            backbones.find(self.backbone)
         for name in ("heldout", "validation"):
             share = getattr(self, name)
             if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 0.5:
@@ -219,6 +224,8 @@ class _FewShot:
 
     def backbone(self, data: Data, options: FewShotOptions, generators: Sequence[torch.Generator]) -> nn.Module:
         """ResNet-18, features of 8·width dimensions after their ReLU (512 for the paper's)."""
+        if options.backbone is not None:
+            return backbones.own(options.backbone, data, generators)
         return ReplicatedResNet18(options.width, data.classes, generators, features="pooled", mode=options.mode)
 
     def evaluators(self, data: Data, options: FewShotOptions) -> Sequence[Evaluator]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainables.backbones import ReplicatedMLP
+from trainables import backbones
 from trainables.benchmarks import Data, DataError, Split
 from trainables.benchmarks.scene_files import read_scene
 from trainables.benchmarks.scenes import Scene, simulate
@@ -57,6 +57,8 @@ class HyperspectralOptions:
     description: str = ""
     #: a fixed random subset of so many pixels; all by default
     pixels: int | None = None
+    #: a network of your own as package.module:name, made once per replica (see `trainables.backbones.find`)
+    backbone: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.data, str) or not self.data:
@@ -80,6 +82,8 @@ class HyperspectralOptions:
             raise ValueError(f"probe_epochs must be a whole number of at least 1, not {self.probe_epochs!r}")
         if self.pixels is not None and not (_is_integer(self.pixels) and self.pixels >= 10):
             raise ValueError(f"pixels must be a whole number of at least 10, not {self.pixels!r}")
+        if self.backbone is not None:
+            backbones.find(self.backbone)
 
 
 class Hyperspectral:
@@ -152,7 +156,9 @@ class Hyperspectral:
 
     def backbone(self, data: Data, options: HyperspectralOptions, generators: Sequence[torch.Generator]) -> nn.Module:
         """bands-200-400-100-m with a ReLU after each hidden layer (the released code; the paper counts two)."""
-        return ReplicatedMLP((data.inputs.shape[1], *HIDDEN), data.classes, generators)
+        if options.backbone is not None:
+            return backbones.own(options.backbone, data, generators)
+        return backbones.ReplicatedMLP((data.inputs.shape[1], *HIDDEN), data.classes, generators)
 
     def evaluators(self, data: Data, options: HyperspectralOptions) -> Sequence[Evaluator]:
         """On the held-out part: cheap ones each epoch, dearer ones every ten, trained probes at the last."""

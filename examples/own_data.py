@@ -1,0 +1,60 @@
+"""Data and a network of one's own: a CSV file with columns ``coarse`` and ``fine``, and numbers in all the others."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import nn
+
+from trainables import backbones
+from trainables.benchmarks import Data, few_shot
+from trainables.evaluators import Evaluator, classification, geometry
+from trainables.trial import Recipe
+
+
+@dataclass(frozen=True)
+class Options:
+    data: str
+    backbone: str = "examples.own_data:Network"
+
+
+class Network(nn.Module):
+    def __init__(self, data):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(data.inputs.shape[1], 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU())
+        self.head = nn.Linear(32, data.classes)
+
+    def forward(self, x):
+        return (features := self.body(x)), self.head(features)
+
+
+class Table:
+    name, Options = "table", Options
+
+    def recipe(self, protocol, options):
+        return Recipe(epochs=60, batch_size=64, learning_rate=1e-3, similarity="dot")
+
+    def load(self, options):
+        table = pd.read_csv(options.data)
+        (coarse, names), (fine, _) = (table.pop(name).factorize(sort=True) for name in ("coarse", "fine"))
+        tensors = [torch.tensor(array) for array in (table.to_numpy("float32"), coarse, fine)]
+        return Data("table", "real", few_shot.fingerprint(*tensors), *tensors, tuple(map(str, names)))
+
+    def split(self, data, options, generator):
+        train, heldout = torch.randperm(len(data.inputs), generator=generator).tensor_split(2)
+        return {"train": train, "heldout": heldout}
+
+    def batch(self, inputs, train, generators):
+        return nn.functional.layer_norm(inputs, inputs.shape[-1:])
+
+    def backbone(self, data, options, generators):
+        return backbones.own(options.backbone, data, generators)
+
+    def evaluators(self, data, options):
+        def measure(snapshot):
+            train, heldout = snapshot.outputs("train"), snapshot.outputs("heldout")
+            means = geometry.class_means(train.features, train.fine, int(data.fine.max()) + 1)
+            fine = classification.accuracy(-torch.cdist(heldout.features, means), heldout.fine)
+            return {"accuracy/coarse": classification.accuracy(heldout.logits, heldout.coarse), "accuracy/fine": fine}
+
+        return (Evaluator("fine", measure),)

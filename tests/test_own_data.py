@@ -1,0 +1,114 @@
+"""The documented example of data and a network of one's own, from docs/own-data.md alone, as a new user runs it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from trainables import backbones
+from trainables.benchmarks import Data
+from trainables.replicas import stream, streams
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENT = ROOT / "docs" / "own-data.md"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_example_runs_as_documented(tmp_path: Path) -> None:
+    assert len((ROOT / "examples" / "own_data.py").read_text(encoding="utf-8").splitlines()) <= 60
+    shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "digits.yaml").write_text(blocks("yaml")[0], encoding="utf-8")
+    make, commands = blocks("console")
+    program = re.fullmatch(r'\$ python -c "(.*)"\n', make, re.DOTALL)
+    assert program
+    subprocess.run([sys.executable, "-c", program[1]], cwd=tmp_path, check=True)
+    for command in commands.splitlines():
+        words = command.removeprefix("$ fierce ").split()
+        if words[0] == "run":
+            # fewer seeds and epochs; all else as documented
+            words += ["--set", "seeds=3", "--set", "training.epochs=8"]
+        arguments = [str(Path(sys.executable).with_name("fierce")), *words]
+        done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=500)
+        assert done.returncode == 0, done.stdout + done.stderr
+    report = tmp_path / "fierce-home" / "studies" / "digits" / "report"
+    results = pd.read_csv(report / "metrics.csv")
+    fine = results[results["metric"] == "accuracy/fine"].set_index("label")
+    assert list(fine["n"]) == [3, 3, 3]
+    # ten digits, guessed: .1
+    assert (fine.loc[["CE", "LS σ=0.1"], "mean"] > 0.3).all()
+    assert "FIERCE" in (report / "metrics-differences.md").read_text(encoding="utf-8")
+    assert (report / "trajectories.svg").is_file()
+
+
+class Small(nn.Module):
+    """Its features are its inputs."""
+
+    def __init__(self, data: Data) -> None:
+        super().__init__()
+        self.layer = nn.Linear(data.inputs.shape[1], data.classes)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x, self.layer(x)
+
+
+class Wrong(Small):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return self.layer(x)
+
+
+@pytest.fixture
+def data() -> Data:
+    inputs, labels = torch.zeros(4, 5), torch.zeros(4, dtype=torch.int64)
+    return Data("none", "simulated", "", inputs, labels, labels, ("a", "b", "c"))
+
+
+def test_a_network_is_made_from_its_own_seed_alone(data: Data) -> None:
+    before = torch.random.get_rng_state()
+    many = backbones.own(f"{__name__}:Small", data, streams((3, 1, 2), "init"))
+    assert torch.equal(before, torch.random.get_rng_state())
+    alone = backbones.own(f"{__name__}:Small", data, [stream(1, "init")])
+    weights = [network.layer.weight for network in (*many.replicas, *alone.replicas)]
+    assert torch.equal(weights[1], weights[3])
+    assert not torch.equal(weights[0], weights[1])
+    x = torch.randn(3, 7, 5, generator=stream(0, "x"))
+    features, logits = many(x)
+    assert torch.equal(features, x)
+    torch.testing.assert_close(logits[2], many.replicas[2].layer(x[2]))
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("Network", "must be one of your own as package.module:name, not 'Network'"),
+        ("nowhere.at.all:Network", "cannot be imported: No module named 'nowhere'"),
+        ("torch.nn:Resnet", "'torch.nn:Resnet' cannot be imported: module 'torch.nn' has no attribute 'Resnet'"),
+        ("torch:pi", "must be a class or function"),
+    ],
+)
+@pytest.mark.parametrize("benchmark", ["hyperspectral", "cifar-fs", "cifar10"])
+def test_a_wrong_name_is_refused_before_anything_starts(name: str, sentence: str, benchmark: str) -> None:
+    from study.errors import UserError
+    from study.spec import StudySpec
+
+    source = ROOT / "study" / "specs" / "quickstart.yaml"
+    with pytest.raises(UserError) as error:
+        StudySpec.load(source, [f"benchmark={{name: {benchmark}, backbone: '{name}'}}", "search=null", "criteria=[ce]"])
+    assert "benchmark" in str(error.value)
+    assert sentence in str(error.value)
+
+
+def test_a_network_without_features_says_what_is_wanted(data: Data) -> None:
+    network = backbones.own(f"{__name__}:Wrong", data, [stream(0, "init")])
+    with pytest.raises(TypeError, match="Wrong must return two tensors, features"):
+        network(torch.zeros(1, 2, 5))
