@@ -18,6 +18,7 @@ from analysis.feature_space import CLASSES
 from analysis.output import Figure, Section, Table
 from analysis.runs import Study
 
+COLUMNS = ["all ages", "within the classes", "images at one value"]
 NEEDED = {"features", "fine", "coarse", "probabilities"}
 
 
@@ -59,8 +60,9 @@ def section(study: Study, out: Path) -> Section:
             rows.append({"": choice.label} | {name: str(statistics.estimate(values[name], wanted)) for name in values})
     caption = (
         "Spearman's rank correlation of feature and age, over all images and within the coarse classes (mean over "
-        "classes, weighted by their size): what the feature knows beyond the coarse label. Ours, to put a number to "
-        f"what the paper reads off the figure. Means over seeds with {statistics.LEVEL:.0%} Student-t intervals."
+        "classes, weighted by their size): what the feature knows beyond the coarse label. Beside it the largest share "
+        "of images whose feature is the same: where the last ReLU is 0 on all maps, they can't be told apart. Ours, to "
+        f"put numbers to what the paper reads off the figure. Means with {statistics.LEVEL:.0%} Student-t intervals."
     )
     items.append(output.save_table(study, pd.DataFrame(rows), out, "feature-age", caption))
     return Section(title, tuple(items))
@@ -76,7 +78,7 @@ def oriented(arrays: dict[str, np.ndarray]) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def correlations(study: Study) -> dict[str, pd.DataFrame]:
-    """criterion -> rank correlations of feature and age by seed: columns ``all ages``, ``within the classes``."""
+    """criterion -> by seed: rank correlations of feature and age, and the share of images with one same feature."""
     found = {}
     for criterion, choice in selection.headline(study).items():
         rows = {}
@@ -84,8 +86,13 @@ def correlations(study: Study) -> dict[str, pd.DataFrame]:
             feature, ages, coarse = oriented(arrays), arrays["fine"], arrays["coarse"]
             classes, sizes = np.unique(coarse, return_counts=True)
             within = [_spearman(feature[coarse == number], ages[coarse == number]) for number in classes]
-            rows[seed] = (_spearman(feature, ages), float(np.average(within, weights=sizes)))
-        found[criterion] = pd.DataFrame.from_dict(rows, orient="index", columns=["all ages", "within the classes"])
+            _, equal = np.unique(feature, return_counts=True)
+            rows[seed] = (
+                _spearman(feature, ages),
+                float(np.average(within, weights=sizes)),
+                equal.max() / len(feature),
+            )
+        found[criterion] = pd.DataFrame.from_dict(rows, orient="index", columns=COLUMNS)
     return found
 
 

@@ -14,19 +14,19 @@ from analysis.runs import Study
 
 #: the released code's evaluation: metric -> heading
 RELEASED: Mapping[str, str] = {
-    "mse/transport": "best β",
-    "interpolation/beta": "that β",
-    "mse/transport-hard": "best β, true class",
-    "mse/transport-alone": "transport alone (β = 0)",
-    "mse/class-mean": "class mean alone (β = 1)",
-    "mse/random-pairing": "random pairing",
+    "mse/transport": "MSE at the best β",
+    "interpolation/beta": "best β",
+    "mse/transport-hard": "MSE at the best β, true class",
+    "mse/transport-alone": "MSE, transport alone (β = 0)",
+    "mse/class-mean": "MSE, class mean alone (β = 1)",
+    "mse/random-pairing": "MSE, random pairing",
 }
 #: ours, on images that were not trained on: metric -> heading
 HELDOUT: Mapping[str, str] = {
     "accuracy/coarse": "coarse accuracy",
-    "mse/transport-heldout": "chosen β",
-    "interpolation/beta-heldout": "that β",
-    "mse/class-mean-heldout": "class mean alone",
+    "mse/transport-heldout": "MSE at the chosen β",
+    "interpolation/beta-heldout": "chosen β",
+    "mse/class-mean-heldout": "MSE, class mean alone",
 }
 DIFFERENCES: Mapping[str, str] = {
     "mse/transport": "MSE, training images",
@@ -58,10 +58,7 @@ def section(study: Study, out: Path) -> Section:
     shown = unmixing_table.rows(study)
     if not shown:
         return Section(title, ("No trial is done.",))
-    interval = (
-        f"Means at the last epoch with {statistics.LEVEL:.0%} Student-t intervals over seeds: "
-        f"{output.seeds_note(study, shown, statistics.LEVEL)}"
-    )
+    interval = f"Means at the last epoch; {output.seeds_note(study, shown, statistics.LEVEL)}"
     captions = {
         "age-released": (
             RELEASED,

@@ -146,6 +146,9 @@ def _figure(study: Study, drawn: Mapping[str, Mapping[str, pd.DataFrame]], out: 
                 best = int(np.nanargmin(line["mean"]))
                 marker = output.MARKERS.get(criterion, "o")
                 axes.plot(line.index[best], line["mean"].iloc[best], marker=marker, color=style["color"])
+        # an interval of few seeds may leave the range that the values can have
+        bottom, top = axes.get_ylim()
+        axes.set_ylim(max(bottom, -0.03), top if metric in ERRORS else min(top, 1.03))
         axes.set_xlabel("epoch")
         axes.set_ylabel("feature entropy, rescaled" if metric == ENTROPY else METRICS[metric][0])
     output.legend_below(canvas, grid.flat[0])

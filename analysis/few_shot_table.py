@@ -42,9 +42,9 @@ def section(study: Study, out: Path) -> Section:
         "last epoch needs no validation classes."
     )
     caption = (
-        f"First line: mean and {statistics.LEVEL:.0%} Student-t interval over trainings "
-        f"({output.seeds_note(study, shown, statistics.LEVEL)[:-1]}). Second line: half the 95% interval over runs of "
-        "one training, mean over trainings. Printed rows: Table 2 of the paper."
+        f"First line: mean over trainings, {output.seeds_note(study, shown, statistics.LEVEL)[:-1]}. Second line: half "
+        "the 95% interval over the runs of one training, mean over trainings. Printed rows: Table 2 of the paper, on "
+        "its data and with its network."
     )
     table = output.save_table(study, _beside(study, shown), out, "few-shot", caption, numbers(study, shown))
     items: list[str | Table] = [note, table]
@@ -134,7 +134,7 @@ def _beside(study: Study, shown: Mapping[str, int]) -> pd.DataFrame:
                 found = scores(study, metric, rule)
                 found = found[found["trial"] == trial]
                 value = statistics.estimate(found["value"], selection.planned(study, trial))
-                row[f"{k}-shot, {rule}"] = f"{value}; ± {found['runs'].mean():.2f} over runs" if value.n else "–"
+                row[f"{k}-shot, {rule}"] = f"{value}; over runs ± {found['runs'].mean():.2f}" if value.n else "–"
             table.append(row)
     benchmark = study.trials["benchmark"].iloc[0]
     for label, cell in reference.PAPER_FEW_SHOT.get(benchmark, {}).items():

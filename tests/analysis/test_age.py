@@ -80,7 +80,9 @@ def test_the_papers_setting_speaks_for_fierce(study: Study) -> None:
 
 def test_feature_against_age(study: Study) -> None:
     found = age_features.correlations(study)
-    assert found["fierce"].to_numpy() == pytest.approx(1.0)
+    assert found["fierce"][["all ages", "within the classes"]].to_numpy() == pytest.approx(1.0)
+    # twelve features, all different
+    assert found["fierce"]["images at one value"].to_numpy() == pytest.approx(1 / 12)
     assert found["ce"]["within the classes"].to_numpy() == pytest.approx(31 / 35)
     arrays = study.arrays(0, 0)
     assert found["ce"].loc[0, "all ages"] == pytest.approx(
