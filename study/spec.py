@@ -54,7 +54,6 @@ SAMPLERS: Mapping[str, str] = MappingProxyType(
         "gp": "GPSampler",
         "qmc": "QMCSampler",
         "nsga-ii": "NSGAIISampler",
-        "brute-force": "BruteForceSampler",
     }
 )
 

@@ -94,7 +94,8 @@ def test_relative_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.Monk
 def test_ready_made_studies_are_valid(name: str) -> None:
     spec = StudySpec.load(name)
     assert spec.name == name
-    assert spec.seeds == tuple(range(10))
+    # first looks on images are small; whatever rebuilds the paper has its ten seeds
+    assert spec.seeds == tuple(range(3 if name in ("age-quickstart", "few-shot-quickstart") else 10))
     assert StudySpec.from_yaml(spec.to_yaml()) == spec
 
 
