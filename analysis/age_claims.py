@@ -75,6 +75,8 @@ def keeps_accuracy(study: Study, criterion: str) -> Verdict:
         return Verdict(measure, UNTESTED, "not measured along training")
     common = error.index.intersection(accuracy.index)
     best = int(np.nanargmin(error.loc[common].mean(axis=1)))
+    if best == len(common) - 1:
+        return Verdict(measure, UNTESTED, "the error is lowest at the last epoch: it has not risen")
     found = statistics.estimate(accuracy.iloc[-1] - accuracy.loc[common].iloc[best], _wanted(study, criterion))
     return Verdict(measure, claims.decide_within(found, ACCURACY_MARGIN), f"from epoch {common[best]} on: {found}")
 

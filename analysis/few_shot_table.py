@@ -43,9 +43,10 @@ def section(study: Study, out: Path) -> Section:
     )
     caption = (
         f"First line: mean over trainings, {output.seeds_note(study, shown, statistics.LEVEL)[:-1]}. Second line: half "
-        "the 95% interval over the runs of one training, mean over trainings. Printed rows: Table 2 of the paper, on "
-        "its data and with its network."
+        "the 95% interval over the runs of one training, mean over trainings."
     )
+    if study.trials["benchmark"].iloc[0] in reference.PAPER_FEW_SHOT:
+        caption += " Printed rows: Table 2 of the paper, on its data and with its network."
     table = output.save_table(study, _beside(study, shown), out, "few-shot", caption, numbers(study, shown))
     items: list[str | Table] = [note, table]
     differences = _differences(study, shown)

@@ -128,6 +128,8 @@ def test_verdict(verdicts: dict[tuple[str, str], str], claim: str, measure: str,
 def test_a_longer_training_that_only_falls_does_not_rise(study: Study) -> None:
     assert age_claims.rises(study, "mse/transport", "fierce").outcome == UNDECIDED
     assert age_claims.entropy_falls(study, "fierce").outcome == UNDECIDED
+    # no rise, during which the accuracy could stay
+    assert age_claims.keeps_accuracy(study, "fierce").outcome == UNTESTED
 
 
 def test_report(ages: Store, tmp_path: Path) -> None:
