@@ -81,7 +81,7 @@ def section(study: Study, out: Path) -> Section:
             "number to what the paper reads off the figure."
         )
         if geometry:
-            caption += f" {'; '.join(f'{METRICS[metric][0]}: {METRICS[metric][1]}' for metric in geometry)}."
+            caption += f" Beside it: {'; '.join(f'{METRICS[metric][0]}: {METRICS[metric][1]}' for metric in geometry)}."
         items.append(output.save_table(study, pd.DataFrame(rows), out, "separation", caption))
     return Section(title, tuple(items))
 
