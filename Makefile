@@ -1,7 +1,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
+COMPOSE := cd docker && docker compose
 
-.PHONY: study test lint bench clean
+.PHONY: study test lint bench clean up down logs secrets test-docker
 .DELETE_ON_ERROR:
 
 study: .venv/installed  ## install, run the quickstart study, write its report
@@ -18,6 +19,23 @@ lint: .venv/installed-dev  ## formatting, lint rules and types
 
 bench: .venv/installed  ## the benchmarks of benchmarks/README.md
 	$(BIN)/python -m benchmarks.all
+
+secrets:  ## make the passwords and tokens of the service that are missing, in secrets/
+	@docker/secrets.sh
+
+up: secrets  ## build and start the service, wait until it is healthy, say where it is
+	$(COMPOSE) build
+	$(COMPOSE) up --detach --wait --wait-timeout 600
+	@docker/addresses.sh
+
+down:  ## stop the service; studies, databases and artifacts stay in its volumes
+	$(COMPOSE) down
+
+logs:  ## follow the service's logs
+	$(COMPOSE) logs --follow --tail 100
+
+test-docker: .venv/installed-test  ## bring the service up beside any other, run a study on it, check it, take it away
+	FIERCE_TEST_DOCKER=1 $(BIN)/python -m pytest -m docker -s tests/docker
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
