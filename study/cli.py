@@ -19,8 +19,10 @@ from study.errors import UserError
 # Ray, MLflow and torch take seconds to import, so each command imports what it needs and --help nothing
 if TYPE_CHECKING:
     from study.home import Home
+    from study.jobs import Cluster
     from study.spec import StudySpec
     from study.status import StudyStatus
+    from study.sweep import Outcome
 
 #: exit codes: 1 where trials failed or a check did, 2 for what the user can correct, 130 after Ctrl-C
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130
@@ -73,47 +75,114 @@ NameArgument = Annotated[str, typer.Argument(help="Name of the study.", metavar=
 AddressOption = Annotated[
     str | None, typer.Option("--address", help="Ray cluster to run on; else RAY_ADDRESS, else Ray is started here.")
 ]
+SpecArgument = Annotated[str, typer.Argument(help="A study file, or the name of a ready-made study.", metavar="SPEC")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a key: key.path=value, the value in YAML.")
+]
+NameOption = Annotated[str | None, typer.Option("--name", help="Name of the study; else the file's.")]
+ClusterOption = Annotated[
+    str | None,
+    typer.Option("--address", help="Ray's dashboard; else RAY_API_SERVER_ADDRESS, else http://127.0.0.1:8265."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command(epilog="Example: fierce run hyperspectral-table --set benchmark.data=jasper_ridge.mat --name jasper")
 def run(
-    spec: Annotated[str, typer.Argument(help="A study file, or the name of a ready-made study.", metavar="SPEC")],
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="Override a key: key.path=value, the value in YAML.")
-    ] = None,
-    name: Annotated[str | None, typer.Option("--name", help="Name of the study; else the file's.")] = None,
+    spec: SpecArgument,
+    overrides: SetOption = None,
+    name: NameOption = None,
     home: HomeOption = None,
     address: AddressOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run, and run nothing.")] = False,
+    events: Annotated[
+        bool, typer.Option("--events", help="Write what happens as JSON, an object a line, in place of the display.")
+    ] = False,
+    import_data: Annotated[
+        bool, typer.Option("--import-data", help="Copy the benchmark's data files to the study storage first.")
+    ] = False,
 ) -> None:
     """Run a study; a study that was begun before goes on where it stopped."""
-    from study.doctor import preflight
+    from study.doctor import check_data, preflight
+    from study.home import HOME_VARIABLE
     from study.spec import StudySpec
 
     loaded = StudySpec.load(spec, overrides or (), name)
     preflight(loaded, address or os.environ.get("RAY_ADDRESS"))
+    at = _home(home)
     if dry_run:
-        _print_plan(loaded, _home(home))
+        _print_plan(loaded, at)
         return
-    _execute(loaded, _home(home), address)
+    if import_data:
+        from study.storage import import_data as into_storage
+
+        if home is None and HOME_VARIABLE not in os.environ:
+            raise UserError(
+                "--import-data: a submitted job's working directory does not last, and the study home would lie in it; "
+                f"set {HOME_VARIABLE} in the cluster, or give --home"
+            )
+        loaded = into_storage(loaded, at)
+        check_data(loaded)
+    _execute(loaded, at, address, events=events)
+
+
+@app.command(epilog="Example: fierce submit hyperspectral-table --set benchmark.data=jasper_ridge.mat --name jasper")
+def submit(
+    spec: SpecArgument,
+    overrides: SetOption = None,
+    name: NameOption = None,
+    address: ClusterOption = None,
+    working_dir: Annotated[
+        Path, typer.Option("--working-dir", help="Folder that is sent along, without what .gitignore names.")
+    ] = Path(),
+    detach: Annotated[bool, typer.Option("--detach", help="Don't follow the study.")] = False,
+) -> None:
+    """Run a study in a Ray cluster, and follow it; one that was begun there before goes on where it stopped."""
+    from study import jobs
+
+    submission = jobs.prepare(spec, overrides or (), name, working_dir)
+    cluster = jobs.connect(address)
+    job = cluster.submit(submission)
+    typer.echo(f"submitted: {job}")
+    if detach:
+        _print_detached(submission.spec.name, address)
+        return
+    _follow(cluster, submission.spec.name, job, address)
+
+
+@app.command(epilog="Example: fierce attach jasper")
+def attach(name: NameArgument, address: ClusterOption = None) -> None:
+    """Follow a submitted study, from its start; Ctrl-C leaves it running."""
+    from study import jobs
+
+    cluster = jobs.connect(address)
+    _follow(cluster, name, cluster.newest(name).submission_id, address)
+
+
+@app.command(epilog="Example: fierce stop jasper")
+def stop(name: NameArgument, address: ClusterOption = None) -> None:
+    """Let a submitted study's trials save themselves and end it; submitted again, it goes on."""
+    from study import jobs
+
+    job = jobs.connect(address).stop(name)
+    typer.echo(f"stopped: {job}; the same fierce submit goes on with it")
 
 
 @app.command(epilog="Example: fierce resume jasper")
 def resume(name: NameArgument, home: HomeOption = None, address: AddressOption = None) -> None:
     """Finish a study that was interrupted, and try its failed trials again."""
+    from study.sweep import load_spec
+
     at = _home(home)
-    _execute(_stored(at, name), at, address, retry_failed=True)
+    _execute(load_spec(at, name), at, address, retry_failed=True)
 
 
 @app.command(epilog="Example: fierce status jasper --json")
 def status(name: NameArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
     """What is done, running, failed or missing, by trial and seed."""
-    at = _home(home)
-    _stored(at, name)
     from study.status import read
 
-    state = read(at, name)
+    state = read(_home(home), name)
     if as_json:
         _print_json(asdict(state))
         return
@@ -128,12 +197,13 @@ def report(
 ) -> None:
     """Write the study's figures, tables and one self-contained page."""
     at = _home(home)
-    spec = _stored(at, name)
+    uri = at.tracking_uri(_known(at, name))
     from analysis.report import write
 
     folder = out or at.study(name) / "report"
     _require_folder(folder, "--out")
-    page = write(at.tracking_uri(spec), name, folder)
+    page = write(uri, name, folder)
+    _publish(uri, name, page)
     typer.echo(f"report: {page}")
 
 
@@ -151,10 +221,10 @@ def export(
     if not out.resolve().parent.is_dir():
         raise UserError(f"--out {out}: the folder {out.resolve().parent} does not exist")
     at = _home(home)
-    spec = _stored(at, name)
+    uri = at.tracking_uri(_known(at, name))
     from analysis.runs import load
 
-    frame = load(at.tracking_uri(spec), name)[list(COLUMNS)]
+    frame = load(uri, name)[list(COLUMNS)]
     # written aside, so that a table that stands there is whole at any moment
     aside = out.with_name(f".{out.name}.part")
     if out.suffix == ".csv":
@@ -192,7 +262,7 @@ def ui(
     at = _home(home)
     if not at.root.is_dir():
         raise UserError(f"no study home at {at.root}: run a study first, or name it by --home")
-    spec = _stored(at, name) if name else None
+    spec = _known(at, name) if name else None
     tracking = at.tracking_uri(spec)
     started = servers(tracking, at.optuna_uri(spec), at.root / "artifacts", port, dashboard_port)
     require_free(started)
@@ -243,13 +313,26 @@ def data_prepare(
     typer.echo(f"give a study of {benchmark}: {settings}")
 
 
-@app.command(epilog="Example: fierce doctor --json")
-def doctor(home: HomeOption = None, address: AddressOption = None, as_json: JsonOption = False) -> None:
-    """Look at versions, devices, Ray, the tracking server, the study home and the disk."""
-    from study.doctor import examine
+@app.command(epilog="Example: fierce doctor --cluster")
+def doctor(
+    home: HomeOption = None,
+    address: Annotated[
+        str | None,
+        typer.Option("--address", help="Ray cluster; with --cluster that of its dashboard, as for fierce submit."),
+    ] = None,
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="Look at the cluster and its servers in place of this machine.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Look at versions, devices, Ray, the tracking server, the study home and the disk; or at a cluster."""
+    from study.doctor import examine, examine_cluster
 
     at = _home(home)
-    checks = examine(at.root, at.tracking_uri(None), at.optuna_uri(None), address or os.environ.get("RAY_ADDRESS"))
+    if cluster:
+        checks = examine_cluster(address, at.tracking_uri(None), os.environ.get("OPTUNA_STORAGE"))
+    else:
+        checks = examine(at.root, at.tracking_uri(None), at.optuna_uri(None), address or os.environ.get("RAY_ADDRESS"))
     if as_json:
         _print_json([asdict(check) for check in checks])
     else:
@@ -277,25 +360,35 @@ def _names(home: Home) -> list[str]:
     return sorted(path.parent.name for path in (home.root / "studies").glob("*/study.yaml"))
 
 
-def _stored(home: Home, name: str) -> StudySpec:
-    """The study of that name in ``home``, as it was resolved when it was first run."""
-    import difflib
+def _known(home: Home, name: str) -> StudySpec:
+    """The study of that name, as it was resolved when it was first run here, or as MLflow keeps it."""
+    from study.doctor import check_tracking
+    from study.publish import find_spec
 
-    from study.spec import StudySpec
-
-    names = _names(home)
-    if name not in names:
-        close = difflib.get_close_matches(name, names, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there: {', '.join(names) or 'none'}"
-        raise UserError(f"no study {name!r} in {home.root}; {hint}")
-    path = home.study(name) / "study.yaml"
-    return StudySpec.from_yaml(path.read_text(encoding="utf-8"), str(path))
+    spec, _ = find_spec(home, name)
+    check_tracking(home.tracking_uri(spec))
+    return spec
 
 
-def _execute(spec: StudySpec, home: Home, address: str | None, retry_failed: bool = False) -> None:
+def _publish(uri: str, name: str, page: Path) -> None:
+    """Attach the report to the study's run in MLflow; the page on disk stands where that fails."""
+    from analysis.runs import StoreError
+    from study.publish import attach_report, describe
+
+    try:
+        attach_report(uri, name, page)
+        describe(uri, name)
+    except (UserError, StoreError) as error:
+        typer.echo(f"warning: not attached to the study's run: {error}", err=True)
+
+
+def _execute(
+    spec: StudySpec, home: Home, address: str | None, retry_failed: bool = False, events: bool = False
+) -> None:
     from rich.console import Console
 
     from study.doctor import check_ray, check_servers
+    from study.events import EventLines, write_event
     from study.progress import StudyProgress
 
     home.prepare()
@@ -303,18 +396,67 @@ def _execute(spec: StudySpec, home: Home, address: str | None, retry_failed: boo
     check_servers(home.tracking_uri(spec), home.optuna_uri(spec))
     from study.sweep import run as sweep
 
+    if events:
+        outcome = sweep(spec, home, observer=EventLines(), address=address, retry_failed=retry_failed)
+        write_event("outcome", **asdict(outcome))
+        raise typer.Exit(_exit_code(outcome))
     with StudyProgress(spec, Console()) as progress:
         outcome = sweep(spec, home, observer=progress, address=address, retry_failed=retry_failed)
-    typer.echo(f"{outcome.done} done, {outcome.failed} failed, {outcome.missing} missing")
     at = "" if home == type(home).find() else f" --home {home.root}"
+    _conclude(
+        outcome, f"fierce resume {spec.name}{at}", f"report: fierce report {spec.name}{at}", f"browse: fierce ui{at}"
+    )
+
+
+def _conclude(outcome: Outcome, again: str, *hints: str) -> None:
+    """Say how the study ended, and end with its exit code; ``again`` goes on with it, and ``hints`` with the user."""
+    typer.echo(f"{outcome.done} done, {outcome.failed} failed, {outcome.missing} missing")
     if outcome.interrupted:
-        typer.echo(f"interrupted; go on with: fierce resume {spec.name}{at}", err=True)
+        typer.echo(f"interrupted; go on with: {again}", err=True)
         raise typer.Exit(INTERRUPTED)
-    typer.echo(f"report: fierce report {spec.name}{at}")
-    typer.echo(f"browse: fierce ui{at}")
+    for hint in hints:
+        typer.echo(hint)
     if outcome.failed or outcome.missing:
-        typer.echo(f"try again with: fierce resume {spec.name}{at}", err=True)
+        typer.echo(f"try again with: {again}", err=True)
         raise typer.Exit(FAILED)
+
+
+def _exit_code(outcome: Outcome) -> int:
+    return INTERRUPTED if outcome.interrupted else FAILED if outcome.failed or outcome.missing else 0
+
+
+def _follow(cluster: Cluster, name: str, job: str, address: str | None) -> None:
+    """Show the job's study until it ends, and end with its exit code; Ctrl-C leaves it running."""
+    from rich.console import Console
+
+    from study import jobs
+    from study.events import Replay
+    from study.progress import StudyProgress
+    from study.spec import StudySpec
+
+    try:
+        begun = cluster.info(job)
+        with StudyProgress(
+            StudySpec.from_yaml(begun.metadata[jobs.STUDY_FILE]), Console(), jobs.age(begun)
+        ) as progress:
+            replay = Replay(progress)
+            ended = cluster.follow(job, replay, progress.message)
+    except KeyboardInterrupt:
+        _print_detached(name, address)
+        raise typer.Exit(INTERRUPTED) from None
+    if replay.outcome is not None:
+        _conclude(replay.outcome, "the same fierce submit", f"report: fierce report {name}")
+    elif replay.error is not None and ended.driver_exit_code == REFUSED:
+        raise UserError(replay.error)
+    else:
+        typer.echo(f"{job}: {jobs.why_ended(ended)}; go on with the same fierce submit", err=True)
+        raise typer.Exit(INTERRUPTED if ended.status == "STOPPED" else FAILED)
+
+
+def _print_detached(name: str, address: str | None) -> None:
+    at = f" --address {address}" if address else ""
+    typer.echo(f"the study goes on in the cluster; follow it with: fierce attach {name}{at}", err=True)
+    typer.echo(f"end it with: fierce stop {name}{at}", err=True)
 
 
 def _print_plan(spec: StudySpec, home: Home) -> None:
@@ -348,7 +490,7 @@ def _print_plan(spec: StudySpec, home: Home) -> None:
     counted = f"{_count(trials, 'trial')}, {_count(trials * replicas, 'replica')}"
     typer.echo(f"{counted} (seeds {', '.join(map(str, spec.seeds))})")
     typer.echo(
-        f"each trial: {spec.resources.cpus:g} CPU, {spec.resources.gpus:g} GPU; concurrency {spec.concurrency}; "
+        f"each trial: {spec.resources.cpus:g} CPU, {spec.resources.gpus} GPU; concurrency {spec.concurrency}; "
         f"failures allowed {spec.max_failures}"
     )
     typer.echo(

@@ -1,4 +1,4 @@
-"""Is this machine able to run a study: versions, devices, servers, disk; and the checks before a study starts."""
+"""Is this machine, or a cluster, able to run a study; and the checks before a study starts."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ TIMEOUT = 5.0
 #: a study keeps features and weights of every replica: some MB a trial
 MIN_FREE_BYTES = 1_000_000_000
 PACKAGES = ("fierce-study", "ray", "torch", "torchvision", "optuna", "mlflow", "pot", "numpy", "scipy", "pandas")
+#: where optuna-dashboard listens, on the host of the cluster's head
+DASHBOARD_PORT = 8080
 #: SQLAlchemy's databases that are reached over the network, by driver -> how each names the time it may take
 _CONNECT_TIMEOUT = {"psycopg2": "connect_timeout", "psycopg": "connect_timeout", "pymysql": "connect_timeout"}
 
@@ -50,6 +52,33 @@ def examine(home: Path, tracking_uri: str, optuna_uri: str, address: str | None 
     ]
 
 
+def examine_cluster(address: str | None, tracking_uri: str, optuna_uri: str | None) -> list[Check]:
+    """Everything that a submitted study needs, asked from this machine, each looked at by itself.
+
+    ``address`` is the Jobs API's (else `study.jobs.address_of`'s default); ``optuna_uri`` None where it is not known.
+    """
+    from study import jobs
+
+    checks = []
+    try:
+        cluster = jobs.connect(address)
+        checks += [
+            Check("ray", True, f"{cluster.address} answers; this machine has Ray {metadata.version('ray')}"),
+            _try("nodes", cluster.nodes),
+            _try("jobs", cluster.under_way),
+        ]
+        head = urlsplit(cluster.address).hostname
+    except UserError as error:
+        checks.append(Check("ray", False, str(error)))
+        head = urlsplit(address or jobs.DEFAULT_ADDRESS).hostname
+    checks.append(_try("tracking", lambda: _check_tracking_server(tracking_uri)))
+    if optuna_uri is not None:
+        checks.append(_try("optuna", lambda: check_database(optuna_uri, "OPTUNA_STORAGE")))
+    dashboard = f"http://{head or '127.0.0.1'}:{DASHBOARD_PORT}"
+    checks.append(_try("optuna-dashboard", lambda: _check_answers(f"{dashboard}/dashboard/", "optuna-dashboard")))
+    return checks
+
+
 def preflight(spec: StudySpec, address: str | None = None) -> None:
     """Refuse what this machine cannot run, before anything starts; `UserError` with one sentence.
 
@@ -57,7 +86,7 @@ def preflight(spec: StudySpec, address: str | None = None) -> None:
     """
     if address in (None, "local"):
         _check_resources(spec)
-        _check_data(spec)
+        check_data(spec)
 
 
 def check_servers(tracking_uri: str, optuna_uri: str) -> None:
@@ -72,17 +101,17 @@ def _check_resources(spec: StudySpec) -> None:
         raise UserError(
             f"resources.cpus: {spec.resources.cpus:g} cores are asked for and this machine has {cores}; lower it"
         )
-    if spec.resources.gpus > 0:
+    if spec.resources.needs_gpu:
         import torch
 
         if not torch.cuda.is_available():
             raise UserError(
-                f"resources.gpus: {spec.resources.gpus:g} of a GPU is asked for and torch finds none on this machine; "
+                f"resources.gpus: a GPU ({spec.resources.gpus}) is asked for and torch finds none on this machine; "
                 "set it to 0, or give the address of a cluster that has one"
             )
 
 
-def _check_data(spec: StudySpec) -> None:
+def check_data(spec: StudySpec) -> None:
     """Load the benchmark's data once, so that a bad file is known before any trial."""
     from pydantic import TypeAdapter
 
@@ -159,26 +188,62 @@ def check_tracking(uri: str) -> str:
     shown = without_password(uri)
     scheme = urlsplit(uri).scheme
     if scheme in ("http", "https"):
-        request = urllib.request.Request(f"{uri.rstrip('/')}/health")
-        try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT):
-                return f"{shown} answers"
-        except urllib.error.HTTPError as error:
-            # a server that asks for a password is up; MLflow's client brings the password
-            if error.code in (401, 403):
-                return f"{shown} answers, and asks for a login"
-            raise UserError(
-                f"the server at {shown} answers with HTTP {error.code}, which MLflow's tracking does not; check "
-                "tracking_uri or MLFLOW_TRACKING_URI"
-            ) from None
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"no MLflow tracking server answers at {shown} ({_reason(error)}); start it, or correct tracking_uri "
-                "or MLFLOW_TRACKING_URI"
-            ) from None
+        _check_answers(
+            f"{without_login(uri).rstrip('/')}/health", "MLflow tracking server", "tracking_uri or MLFLOW_TRACKING_URI"
+        )
+        _check_login(uri)
+        return f"{shown} answers"
     if scheme in ("", "file"):
         return f"files under {shown}"
     return check_database(uri, "tracking_uri")
+
+
+def _check_tracking_server(uri: str) -> str:
+    if urlsplit(uri).scheme not in ("http", "https"):
+        raise UserError("no MLflow server is named; set MLFLOW_TRACKING_URI, to http://127.0.0.1:5000 say")
+    return check_tracking(uri)
+
+
+def _check_answers(url: str, what: str, field: str = "its address") -> str:
+    """The web server at ``url`` answers within `TIMEOUT`, be it by asking for a login."""
+    parts = urlsplit(url)
+    at = f"{parts.scheme}://{parts.netloc}"
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT):
+            return f"{at} answers"
+    except urllib.error.HTTPError as error:
+        # a server that asks for a password is up
+        if error.code in (401, 403):
+            return f"{at} answers, and asks for a login"
+        raise UserError(
+            f"the server at {at} answers with HTTP {error.code}, as no {what} does; check {field}"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"no {what} answers at {at} ({_reason(error)}); start it, or correct {field}") from None
+
+
+def _check_login(uri: str) -> None:
+    """The MLflow server takes this user's requests."""
+    from mlflow.exceptions import MlflowException
+
+    from study.tracking import connect
+
+    try:
+        connect(uri).search_experiments(max_results=1)
+    except MlflowException as error:
+        shown = without_password(uri)
+        user = urlsplit(uri).username or os.environ.get("MLFLOW_TRACKING_USERNAME")
+        if error.get_http_status_code() != 401:
+            why = " ".join(str(error).split())[:200]
+            raise UserError(f"the MLflow server at {shown} refuses requests ({why})") from None
+        if user:
+            raise UserError(
+                f"the MLflow server at {shown} refuses the login of {user!r}; correct MLFLOW_TRACKING_USERNAME and "
+                "MLFLOW_TRACKING_PASSWORD"
+            ) from None
+        raise UserError(
+            f"the MLflow server at {shown} asks for a login; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        ) from None
 
 
 def check_database(uri: str, field: str) -> str:
@@ -218,6 +283,12 @@ def without_password(uri: str) -> str:
         return uri
     login, _, host = parts.netloc.rpartition("@")
     return parts._replace(netloc=f"{login.partition(':')[0]}@{host}").geturl()
+
+
+def without_login(uri: str) -> str:
+    """``uri`` without user and password."""
+    parts = urlsplit(uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _versions() -> list[Check]:

@@ -27,11 +27,13 @@ class StudyProgress:
 
     ``best`` is by the search's objective, or by the transfer MSE under the least-squares probe; a fixed lower
     bound among the constraints is respected. The label-free rule and a bound relative to cross-entropy are
-    settled at the study's end, so no best trial is named meanwhile.
+    settled at the study's end, so no best trial is named meanwhile. ``age`` in seconds is how long the study had
+    been under way when it was first looked at.
     """
 
-    def __init__(self, spec: StudySpec, console: Console) -> None:
+    def __init__(self, spec: StudySpec, console: Console, age: float = 0.0) -> None:
         self.console = console
+        self._age = age
         search = spec.search
         self._metric = search.objective.metric if search else DEFAULT_METRIC
         self._sign = -1.0 if search and search.objective.direction == "maximize" else 1.0
@@ -70,7 +72,7 @@ class StudyProgress:
 
     def started(self, planned: int) -> None:
         self._planned = planned
-        self._begin = time.monotonic()
+        self._begin = time.monotonic() - self._age
         if self._live is not None:
             self._total = self._bars.add_task("trials", total=planned, note="")
         else:
@@ -115,9 +117,13 @@ class StudyProgress:
             if self._total is not None:
                 self._bars.update(self._total, completed=self._ended)
             if reason:
-                self._live.console.print(Text(line))
+                self._print(line)
         else:
             self._print(f"{line} {_values(means, self._shown)}".rstrip() + f" ({self._ended}/{self._planned} ended)")
+
+    def message(self, text: str) -> None:
+        """A line that is no trial's."""
+        self._print(text)
 
     @property
     def _shown(self) -> tuple[str, ...]:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from analysis import schema
 from study import plan, sweep, tracking
-from study.home import Home
+from study.doctor import check_database
+from study.errors import UserError
+from study.home import Home, sqlite_path
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+    from study.spec import StudySpec
 
 State = Literal["done", "running", "failed", "missing"]
 
@@ -51,44 +59,111 @@ class StudyStatus:
 
 
 def read(home: Home, name: str) -> StudyStatus:
-    """The status of the study ``name``; `UserError` for an unknown study or a server that does not answer.
+    """The status of the study ``name``; raises `UserError` where it is unknown or its tracking does not answer.
 
-    A trial that was interrupted, and that no process trains any more, is missing: a resume goes on with it.
+    Trials are as Optuna holds them; where its database is not known to this machine or does not answer, as their runs
+    in MLflow stand. A trial that was interrupted, and that no process trains any more, is missing: a resume goes on
+    with it.
     """
-    spec = sweep.load_spec(home, name)
-    # optuna takes a second to import
-    from study import search
+    # pandas, optuna and mlflow take seconds to import
+    from study import publish
 
-    running, epochs = sweep.is_running(home, name), plan.recipe(spec).epochs
+    spec, is_here = publish.find_spec(home, name)
+    try:
+        epochs = plan.recipe(spec).epochs
+    except LookupError as error:
+        raise UserError(f"{error.args[0]}; say this where the benchmark of study {name!r} can be imported") from None
     uri = home.tracking_uri(spec)
-    runs = tracking.read_runs(uri, name)
-    study = search.load_study(spec, home)
-    trials = []
-    for number, trial in (search.attempts(study) if study else {}).items():
-        attributes = trial.user_attrs
-        criterion, values = attributes[search.CRITERION], attributes.get(search.HYPERPARAMETER_VALUES)
-        ends: dict[str, State] = {"COMPLETE": "done", "PRUNED": "done", "FAIL": "failed"}
-        state = ends.get(trial.state.name, "running" if running and trial.state.name == "RUNNING" else "missing")
-        held = {seed: runs.get((number, seed), ("", 0)) for seed in spec.seeds}
-        trials.append(
+    runs = publish.runs(uri, name)
+    running = sweep.is_running(home, name, spec) if is_here else publish.is_running(runs)
+    replicas = tracking.read_runs(uri, name)
+    trials, absent = _from_optuna(spec, home) or _from_mlflow(spec, runs)
+    rows = []
+    for trial in trials:
+        held = [replicas.get((trial.number, seed), ("", 0)) for seed in spec.seeds]
+        rows.append(
             TrialStatus(
-                number=number,
-                role=attributes[search.ROLE],
-                label=criterion if values is None else plan.label(criterion, values),
-                state=state,
-                reason=attributes.get(search.REASON),
-                seeds={seed: _replica(status, running) for seed, (status, _) in held.items()},
-                epoch=min(epochs if epoch is None else epoch for _, epoch in held.values()),
-                means={key: value for key, value in attributes.get(search.MEANS, {}).items() if value is not None},
+                number=trial.number,
+                role=trial.role,
+                label=trial.label,
+                state="missing" if trial.state == "running" and not running else trial.state,
+                reason=trial.reason,
+                seeds={seed: _replica(status, running) for seed, (status, _) in zip(spec.seeds, held, strict=True)},
+                epoch=min(epochs if epoch is None else epoch for _, epoch in held),
+                means=trial.means,
             )
         )
     nothing: dict[int, State] = dict.fromkeys(spec.seeds, "missing")
-    for point in search.absent_points(spec, study) if study else plan.fixed_points(spec):
+    for point in absent:
         label = plan.label(point.trial.criterion, point.trial.hyperparameters)
-        trials.append(TrialStatus(None, point.role, label, "missing", None, nothing, 0, {}))
+        rows.append(TrialStatus(None, point.role, label, "missing", None, nothing, 0, {}))
     unproposed = TrialStatus(None, "search", "not proposed yet", "missing", None, nothing, 0, {})
-    trials += [unproposed] * (plan.planned(spec) - len(trials))
-    return StudyStatus(name, running, uri, epochs, tuple(trials))
+    rows += [unproposed] * (plan.planned(spec) - len(rows))
+    return StudyStatus(name, running, uri, epochs, tuple(rows))
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A trial as Optuna or MLflow holds it."""
+
+    number: int
+    role: str
+    label: str
+    state: State
+    reason: str | None
+    means: Mapping[str, float]
+
+
+def _from_optuna(spec: StudySpec, home: Home) -> tuple[list[_Trial], list[plan.Point]] | None:
+    """The trials, and the fixed points that are not among them; None where Optuna's database cannot say."""
+    from study import search
+
+    uri = home.optuna_uri(spec)
+    path = sqlite_path(uri)
+    # opening it would make an empty one
+    if path is not None and not path.is_file():
+        return None
+    try:
+        check_database(uri, "storage_uri")
+        study = search.load_study(spec, home)
+    except UserError:
+        return None
+    if study is None:
+        return None
+    ends: dict[str, State] = {"COMPLETE": "done", "PRUNED": "done", "FAIL": "failed", "RUNNING": "running"}
+    trials = []
+    for number, trial in search.attempts(study).items():
+        attributes = trial.user_attrs
+        criterion, values = attributes[search.CRITERION], attributes.get(search.HYPERPARAMETER_VALUES)
+        means = {key: value for key, value in attributes.get(search.MEANS, {}).items() if value is not None}
+        label = criterion if values is None else plan.label(criterion, values)
+        state = ends.get(trial.state.name, "missing")
+        trials.append(_Trial(number, attributes[search.ROLE], label, state, attributes.get(search.REASON), means))
+    return trials, search.absent_points(spec, study)
+
+
+def _from_mlflow(spec: StudySpec, runs: Sequence[Run]) -> tuple[list[_Trial], list[plan.Point]]:
+    """The trials by their own runs, and the fixed points that are not among them."""
+    ends: dict[str, State] = {"FINISHED": "done", "FAILED": "failed", "RUNNING": "running"}
+    trials = {}
+    for run in runs:
+        tags, params = run.data.tags, run.data.params
+        if tags.get(schema.LEVEL) != "trial":
+            continue
+        number, reason = int(tags[schema.TRIAL]), tags.get(schema.REASON)
+        values = {name: float(params[name]) for name in schema.HYPERPARAMETERS if name in params}
+        state = ends.get(run.info.status, "missing")
+        if run.info.status == "KILLED" and reason is not None and reason.startswith("stopped early"):
+            state = "done"
+        label = plan.label(tags[schema.CRITERION], values)
+        trials[number] = _Trial(number, tags[schema.ROLE], label, state, reason, run.data.metrics)
+    held = {(trial.role, trial.label) for trial in trials.values()}
+    absent = [
+        point
+        for point in plan.fixed_points(spec)
+        if (point.role, plan.label(point.trial.criterion, point.trial.hyperparameters)) not in held
+    ]
+    return [trials[number] for number in sorted(trials)], absent
 
 
 def _replica(status: str, running: bool) -> State:

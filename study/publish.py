@@ -1,0 +1,211 @@
+"""A study as others find it in MLflow: its file, its description and its report, at the study's own run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from analysis import claims, output, schema, selection, statistics
+from analysis.runs import Study, StudyNotFound
+from study.doctor import check_tracking, without_password
+from study.errors import UserError
+from study.home import Home
+from study.spec import StudySpec
+from study.sweep import load_spec
+from study.tracking import _answering, _writing, connect
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+#: folder of the report among the study run's artifacts
+REPORT = "report"
+#: the tag that MLflow shows as a run's description, in Markdown, and its longest value
+DESCRIPTION, DESCRIPTION_LENGTH = "mlflow.note.content", 8000
+#: what the description's table shows, where the benchmark measures it
+MAIN = (
+    "accuracy/coarse",
+    "mse/raw",
+    "mse/transfer-least-squares",
+    "mse/transport",
+    "mse/transport-heldout",
+    "accuracy/1-shot",
+    "accuracy/5-shot",
+    "calibration/ece",
+    "entropy/features",
+)
+
+
+class _Final(Study):
+    """A study whose last values are those that MLflow keeps with each run: no trajectory is read."""
+
+    @cached_property
+    def final(self) -> pd.DataFrame:
+        done = [run for run in self.runs if _level(run) == "seed" and run.info.status == "FINISHED"]
+        rows = [
+            (int(run.data.tags[schema.TRIAL]), int(run.data.tags[schema.SEED]), metric, value)
+            for run in done
+            for metric, value in run.data.metrics.items()
+        ]
+        return pd.DataFrame(rows, columns=["trial", "seed", "metric", "value"])
+
+
+def find_spec(home: Home, name: str) -> tuple[StudySpec, bool]:
+    """The file of the study ``name``, and whether it is this machine's; else it is the one that MLflow keeps.
+
+    Raises `UserError` where neither has it, or `analysis.runs.StoreError` where MLflow cannot be read.
+    """
+    try:
+        return load_spec(home, name), True
+    except UserError as unknown:
+        uri = home.tracking_uri()
+        check_tracking(uri)
+        try:
+            text = Study.open(uri, name).file
+        except StudyNotFound:
+            text = ""
+        if not text:
+            where = f"; nor does {without_password(uri)} hold it" if uri.startswith("http") else ""
+            raise UserError(f"{unknown}{where}") from None
+        # a server has one address for the cluster's nodes and another one for those who look from outside
+        return StudySpec.from_yaml(text).model_copy(update={"tracking_uri": uri}), False
+
+
+def runs(tracking_uri: str, name: str) -> Sequence[Run]:
+    """All runs of the study in MLflow; none where it was never tracked. Raises `analysis.runs.StoreError`."""
+    try:
+        return Study.open(tracking_uri, name).runs
+    except StudyNotFound:
+        return ()
+
+
+def is_running(runs: Sequence[Run]) -> bool:
+    """Whether the study's own run is open: what can be known of a study on other machines."""
+    return any(_level(run) == "study" and run.info.status == "RUNNING" for run in runs)
+
+
+def attach_report(tracking_uri: str, name: str, page: Path) -> None:
+    """Put the page, and the figures beside it as PNG, below ``report`` of the study's run, in place of older ones.
+
+    Raises `UserError` or `analysis.runs.StoreError` where MLflow does not take them.
+    """
+    run = _study_run(Study.open(tracking_uri, name))
+    # a figure of the report is there in both formats, which tells it from an image of the user's own
+    figures = [path for path in sorted(page.parent.glob("*.png")) if path.with_suffix(".svg").is_file()]
+    client = connect(tracking_uri)
+    with _answering(tracking_uri), _writing(tracking_uri):
+        for path in (page, *figures):
+            client.log_artifact(run.info.run_id, str(path), REPORT)
+
+
+def describe(tracking_uri: str, name: str) -> None:
+    """Write the study run's description, as far as the study is.
+
+    Raises `UserError` or `analysis.runs.StoreError` where MLflow does not take it.
+    """
+    study = _Final.open(tracking_uri, name)
+    client = connect(tracking_uri)
+    with _answering(tracking_uri), _writing(tracking_uri):
+        client.set_tag(_study_run(study).info.run_id, DESCRIPTION, _description(study)[:DESCRIPTION_LENGTH])
+
+
+def _study_run(study: Study) -> Run:
+    for run in study.runs:
+        if _level(run) == "study":
+            return run
+    raise UserError(f"MLflow holds trials of study {study.name!r}, but not the study's own run; resume the study")
+
+
+def _level(run: Run) -> str | None:
+    level: str | None = run.data.tags.get(schema.LEVEL)
+    return level
+
+
+def _description(study: Study) -> str:
+    paragraphs = [
+        str(study.settings.get("description") or "").strip(),
+        _what(study),
+        "Trained on coarse labels alone; the question is which criterion leaves most of the fine labels to be read "
+        "from the features.",
+        _state(study),
+    ]
+    if not study.final.empty:
+        paragraphs += [_best(study), _table(study)]
+    paragraphs += [_reproduce(study), _where_to_look(study)]
+    return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
+
+
+def _what(study: Study) -> str:
+    tags = study.tags
+    seeds = len(tags.get(schema.SEEDS, "").split(","))
+    data = "" if study.trials.empty else f" {output.data_note(study)}"
+    return (
+        f"**What**: benchmark {tags.get(schema.BENCHMARK)}, protocol {tags.get(schema.PROTOCOL)}, "
+        f"{study.planned_trials} trials, {seeds} seeds each.{data}"
+    )
+
+
+def _state(study: Study) -> str:
+    table = study.trials
+    done = ((table["state"] == "done") & (table["found"] == table["planned"])).sum()
+    failed = [
+        f"trial {row.trial}, {row.label} ({row.reason})" for row in table[table["state"] == "failed"].itertuples()
+    ]
+    text = f"**State**: {done} of {study.planned_trials} trials done with all their seeds."
+    return text + (f" Failed: {'; '.join(failed[:5])}{'; …' if len(failed) > 5 else ''}." if failed else "")
+
+
+def _best(study: Study) -> str:
+    """The best point of each searched criterion, with its interval; empty without a search."""
+    found = []
+    for criterion, (best, points) in selection.search(study).items():
+        if best is None:
+            found.append(f"no searched point of {claims.NAMES[criterion]} is done with all its seeds and feasible")
+        else:
+            objective = points.loc[points["trial"] == best.trial, "objective"].iloc[0]
+            found.append(f"{best.label} (trial {best.trial}, of {len(points)}) at {objective}")
+    return f"**Best point** by {selection.rule(study)}: {'; '.join(found)}." if found else ""
+
+
+def _table(study: Study) -> str:
+    """The main metrics of the trial that speaks for each criterion."""
+    metrics = _main(study)
+    rows = [["criterion", *(schema.METRICS.get(metric, (metric,))[0] for metric in metrics)]]
+    rows.append(["---"] * len(rows[0]))
+    for choice in selection.headline(study).values():
+        values = (selection.summary(study, metric).get(choice.trial) for metric in metrics)
+        rows.append([f"{choice.label} (trial {choice.trial})", *(str(value or "–") for value in values)])
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    caption = f"Means over seeds after the last epoch, with {statistics.LEVEL:.0%} Student-t intervals."
+    return "\n".join(lines) + f"\n\n{caption}"
+
+
+def _main(study: Study) -> list[str]:
+    """Names of the metrics worth showing, the search's objective first."""
+    measured = set(map(str, study.final["metric"]))
+    objective = ((study.settings.get("search") or {}).get("objective") or {}).get("metric")
+    wanted = [metric for metric in dict.fromkeys((str(objective), *MAIN)) if metric in measured]
+    return wanted or sorted(measured)[:4]
+
+
+def _reproduce(study: Study) -> str:
+    name, tags = study.name, study.tags
+    commit = tags.get("mlflow.source.git.commit")
+    code = f" Code: commit {commit[:12]}; {tags.get('fierce.versions')}." if commit else ""
+    return (
+        f"**Reproduce**: `{schema.STUDY_FILE}` among this run's artifacts is the study file as it was resolved: "
+        f"`fierce run {schema.STUDY_FILE} --name {name} && fierce report {name}`.{code}"
+    )
+
+
+def _where_to_look(study: Study) -> str:
+    metrics = ", ".join(f"`{metric}`" for metric in _main(study)) or "those of its first trial"
+    return (
+        f"**Look at**: the report, `{REPORT}/report.html` among this run's artifacts (written by `fierce report`); the "
+        f"trials, by the filter ``tags.`{schema.LEVEL}` = 'trial'``, each with a run for every seed below it; in the "
+        f"chart view, group the seed runs by `{schema.CRITERION}` to compare criteria: {metrics}; in optuna-dashboard, "
+        f"the study of the same name."
+    )
