@@ -2,10 +2,12 @@
 # Says where the running service is and how to log in, and writes what `fierce` needs to reach it from this machine
 set -eu
 cd "$(dirname "$0")"
-folder=$(cd "${FIERCE_SECRETS:-../secrets}" && pwd)
+. ./settings.sh
+folder=$(cd "$secrets_folder" && pwd)
 mlflow=http://$(docker compose port mlflow 5000)
 dashboard=http://$(docker compose port dashboard 8080)
-ray=http://$(docker compose port head 8265)
+# a head in the host's own network publishes nothing: it listens there
+ray=http://$(docker compose port head 8265 2> /dev/null || echo "${FIERCE_BIND:-127.0.0.1}:${FIERCE_RAY_PORT:-8265}")
 umask 077
 cat > "$folder/client.env" << E2
 # . secrets/client.env: fierce, mlflow and ray on this machine then talk to the service

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Starts one part of the service, or any other command beside its secrets.
+# Starts one part of the service, with further arguments of its program, or any other command beside its secrets.
 # Secrets come as files in /run/secrets and stay in files: what a program wants in a form of its own is written below
 # /tmp, which is memory, so that `docker compose exec` finds it too and `docker inspect` shows nothing.
 set -eu
@@ -18,15 +18,17 @@ if given mlflow_admin_password; then
     "$(secret mlflow_admin_password)" > "$HOME/.mlflow/credentials"
 fi
 
-case "$1" in
+part=$1
+shift
+case "$part" in
   head)
     # no CPU or GPU of its own: trials run on workers, and a study's driver asks for none
     exec ray start --head --block --disable-usage-stats --port=6379 --dashboard-host=0.0.0.0 --dashboard-port=8265 \
-      --num-cpus=0 --num-gpus=0 --object-store-memory="$FIERCE_OBJECT_STORE_BYTES"
+      --num-cpus=0 --num-gpus=0 --object-store-memory="$FIERCE_OBJECT_STORE_BYTES" "$@"
     ;;
   worker)
     exec ray start --block --disable-usage-stats --address="$FIERCE_HEAD" --num-cpus="$FIERCE_CPUS" \
-      --object-store-memory="$FIERCE_OBJECT_STORE_BYTES"
+      --object-store-memory="$FIERCE_OBJECT_STORE_BYTES" "$@"
     ;;
   mlflow)
     # a password is verified at a cost of some 50 ms, so a verified one is remembered for a minute
@@ -38,14 +40,14 @@ case "$1" in
     MLFLOW_FLASK_SERVER_SECRET_KEY=$(secret mlflow_session_key)
     export MLFLOW_AUTH_CONFIG_PATH=/tmp/basic_auth.ini MLFLOW_AUTH_ADMIN_PASSWORD MLFLOW_FLASK_SERVER_SECRET_KEY
     exec mlflow server --app-name basic-auth --host 0.0.0.0 --port 5000 --workers 2 \
-      --uvicorn-opts '--timeout-worker-healthcheck 60' --artifacts-destination /var/lib/fierce/mlflow
+      --uvicorn-opts '--timeout-worker-healthcheck 60' --artifacts-destination /var/lib/fierce/mlflow "$@"
     ;;
   dashboard)
     # one process: optuna-dashboard keeps the trials it has read in memory
     exec gunicorn --chdir /opt/fierce/service --bind 0.0.0.0:8080 --workers 1 --threads 4 --worker-tmp-dir /tmp \
-      --access-logfile - 'dashboard:application()'
+      --access-logfile - "$@" 'dashboard:application()'
     ;;
   *)
-    exec "$@"
+    exec "$part" "$@"
     ;;
 esac

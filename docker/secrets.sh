@@ -4,7 +4,8 @@
 # owner alone comes in, while a mounted file needs no way through the folder.
 set -eu
 cd "$(dirname "$0")"
-folder=${FIERCE_SECRETS:-../secrets}
+. ./settings.sh
+folder=$secrets_folder
 umask 077
 mkdir -p "$folder"
 chmod 0700 "$folder"
@@ -17,3 +18,7 @@ for name in postgres_password mlflow_database_password optuna_database_password 
   mv "$folder/.$name" "$folder/$name"
   echo "made ${folder#../}/$name"
 done
+if [ ! -e "$folder/aws_credentials" ]; then
+  printf '[default]\n# for studies in s3://…\n# aws_access_key_id =\n# aws_secret_access_key =\n' > "$folder/aws_credentials"
+  chmod 0644 "$folder/aws_credentials"
+fi
