@@ -42,6 +42,12 @@ ARRAYS = "arrays.npz"
 #: artifact of a trial run: the weights of all replicas after the last epoch
 WEIGHTS = "weights.pt"
 
+
+def weights_file(position: int, count: int) -> str:
+    """The artifact's name where the trial was trained in ``count`` shards of its seeds: each has its own."""
+    return WEIGHTS if count == 1 else f"weights-{position + 1}-of-{count}.pt"
+
+
 #: every metric: name -> (axis label, what it is)
 METRICS = {
     "loss/train": ("training loss", "the criterion's value, mean over the epoch's batches"),

@@ -6,15 +6,16 @@ import logging
 import os
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from study.errors import UserError
 
 if TYPE_CHECKING:
     from study.spec import Resources
+    from trainables.storage import Folder
 
 #: read by Ray and Tune when they are imported or started: quiet, no telemetry, our own handling of Ctrl-C
 SETTINGS = {
@@ -30,6 +31,9 @@ SETTINGS = {
 
 #: nothing but small configs and reports passes through Ray's object store
 OBJECT_STORE_BYTES = 100 * 2**20
+
+#: seconds within which every node must say whether it sees the study's storage
+PROBE_SECONDS = 120.0
 
 
 @contextmanager
@@ -59,23 +63,39 @@ def connect(resources: Resources, address: str | None = None) -> Iterator[None]:
         where = f"the Ray cluster at {address} does not answer" if address else "Ray cannot be started here"
         raise UserError(f"{where}: {str(error).strip().splitlines()[0]}") from error
     try:
-        if not address:
-            _check_fits(resources, ray.cluster_resources())
+        _check_fits(resources, ray.nodes(), address)
         yield
     finally:
         ray.shutdown()
 
 
-def slots(resources: Resources) -> int:
-    """How many trials fit the cluster at the same time, one at least."""
+def require_shared(folder: Folder) -> None:
+    """`UserError` where some node of a cluster of several does not see ``folder``, which is on disk."""
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    whole = ray.cluster_resources()
-    fits = whole.get("CPU", 0) / resources.cpus
-    if resources.gpus:
-        # a GPU is shared, but a trial never spans two
-        fits = min(fits, whole.get("GPU", 0) * int(1 / resources.gpus))
-    return max(1, int(fits))
+    nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+    if len(nodes) == 1 or not folder.on_disk:
+        return
+    marker = f".seen-{secrets.token_hex(8)}"
+    folder.write(marker, b"")
+    try:
+        look = ray.remote(num_cpus=0)(os.path.exists)
+        path = str(folder.path / marker)
+        seen = {
+            node: look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(path)
+            for node in nodes
+        }
+        for node, answer in seen.items():
+            if not ray.get(answer, timeout=PROBE_SECONDS):
+                raise UserError(
+                    f"storage: node {nodes[node]} does not see {folder}; name a folder that all nodes share, or "
+                    "s3://bucket/prefix, by storage or FIERCE_STORAGE"
+                )
+    except ray.exceptions.RayError as error:
+        raise UserError(f"the cluster's nodes cannot be asked for {folder}: {str(error).splitlines()[0]}") from error
+    finally:
+        folder.remove(marker)
 
 
 def _secure() -> None:
@@ -99,10 +119,15 @@ def _start(ray: ModuleType) -> None:
     )
 
 
-def _check_fits(resources: Resources, whole: dict[str, float]) -> None:
-    for kind, asked in (("CPU", resources.cpus), ("GPU", resources.gpus)):
-        if asked > whole.get(kind, 0):
+def _check_fits(resources: Resources, nodes: Sequence[Mapping[str, Any]], address: str | None) -> None:
+    """A trial that no node has room for would be waited for without end."""
+    gpus = 1.0 if resources.gpus == "auto" else resources.gpus
+    alive = [node["Resources"] for node in nodes if node["Alive"]]
+    for kind, asked in (("CPU", resources.cpus), ("GPU", gpus)):
+        most = max((node.get(kind, 0.0) for node in alive), default=0.0)
+        if asked > most:
+            where = f"no node of the cluster at {address} has more than" if address else "this machine has"
+            hint = "lower it" if address else "lower it, or name a cluster with --address"
             raise UserError(
-                f"resources.{kind.lower()}s: a trial asks for {asked:g} {kind}s, and this machine has "
-                f"{whole.get(kind, 0):g}; lower it, or name a cluster with --address"
+                f"resources.{kind.lower()}s: a trial asks for {asked:g} {kind}s, and {where} {most:g}; {hint}"
             )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study.errors import UserError
+from trainables.storage import Folder
 
 if TYPE_CHECKING:
     from study.spec import StudySpec
@@ -17,15 +18,18 @@ if TYPE_CHECKING:
 #: environment variable: the home where ``--home`` is not given
 HOME_VARIABLE = "FIERCE_HOME"
 DEFAULT_HOME = "fierce-home"
+#: environment variable: where studies keep checkpoints where their file does not say
+STORAGE_VARIABLE = "FIERCE_STORAGE"
 
 
 @dataclass(frozen=True)
 class Home:
     """A study home.
 
-    ``studies/<name>/`` holds ``study.yaml`` (as resolved), ``lock`` (held by the running driver), ``stop``
-    (present while the study winds up), ``trials/<number>/`` (lock and checkpoint) and ``tune/`` (Ray Tune's
-    own folder). ``mlflow.db`` with ``artifacts/``, and ``optuna.db``, serve the studies that name no server.
+    ``studies/<name>/`` holds ``study.yaml`` (as resolved) and the report. Below the study's storage, which is the same
+    folder where no other is named, stand ``study.yaml``, ``lock`` (held by the running driver), ``stop`` (present
+    while the study winds up), ``trials/<number>/`` (lock and checkpoint) and ``tune/`` (Ray Tune's own folder).
+    ``mlflow.db`` with ``artifacts/``, and ``optuna.db``, serve the studies that name no server.
     """
 
     root: Path
@@ -50,12 +54,19 @@ class Home:
         return named or f"sqlite:///{self.root / 'optuna.db'}"
 
     def study(self, name: str) -> Path:
-        """The study's folder."""
+        """The study's folder on this machine."""
         return self.root / "studies" / name
 
-    def trial(self, name: str, number: int) -> Path:
-        """The folder of one trial of the study."""
-        return self.study(name) / "trials" / str(number)
+    def storage(self, spec: StudySpec | None = None) -> Folder:
+        """Where checkpoints and Tune's state are kept: the study file's, else ``FIERCE_STORAGE``, else the home."""
+        named = (spec and spec.storage) or os.environ.get(STORAGE_VARIABLE)
+        if named and "://" in named:
+            return Folder(named)
+        return Folder(str(Path(named).expanduser().resolve() if named else self.root / "studies"))
+
+    def files(self, name: str, spec: StudySpec | None = None) -> Folder:
+        """The study's folder in its `storage`."""
+        return self.storage(spec) / name
 
     def prepare(self) -> None:
         """Make the home; `UserError` where that cannot be."""

@@ -12,10 +12,10 @@ import logging
 import math
 import warnings
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import optuna
@@ -26,6 +26,7 @@ from ray.tune.search import Searcher
 from study.doctor import without_password
 from study.errors import UserError
 from study.home import write_ahead
+from study.placement import Capacity, Share, first_share, larger, shards, split
 from study.plan import Point, fixed_points, planned, trial_for
 from study.spec import SAMPLERS, VALIDATION_METRIC, Range, StudySpec
 
@@ -42,6 +43,12 @@ ROLE, CRITERION, HYPERPARAMETER_VALUES = "role", "criterion", "hyperparameters"
 MEANS, STANDARD_ERRORS, REASON, TUNE_TRIAL = "means", "standard_errors", "reason", "tune_trial_id"
 #: a second attempt at a failed trial is an Optuna trial of its own, but keeps the first one's number elsewhere
 RETRY_OF = "retry_of"
+#: the study's user attributes: into how many shards its trials are split, and the share of a GPU's memory they took
+SHARDS, GPU_MEMORY = "shards", "gpu_memory"
+#: how often a trial is taken up again after its node was lost, which is no fault of its own
+NODE_LOSSES = 10
+#: why an attempt at a trial ended: an ``error`` may not come again, a ``refusal`` will
+Cause = Literal["error", "refusal", "memory", "node"]
 
 
 def open_storage(home: Home, spec: StudySpec | None = None) -> optuna.storages.RDBStorage:
@@ -133,11 +140,27 @@ _AT_REST = optuna.samplers.RandomSampler(seed=0)
 
 
 @dataclass(frozen=True)
-class _Attempt:
-    """What Tune works at: an Optuna trial and the number that the trial has everywhere else."""
+class Piece:
+    """What one Tune trial works at: a trial, or the k-th of n shards of its seeds, shard being (k, n)."""
 
+    #: number of the Optuna trial
     optuna: int
+    #: the number that the trial has everywhere else
     number: int
+    shard: tuple[int, int]
+    config: Mapping[str, Any]
+    share: Share
+    failures: int = 0
+    node_losses: int = 0
+
+    @property
+    def seeds(self) -> Sequence[int]:
+        seeds: Sequence[int] = self.config["trial"]["seeds"]
+        return seeds
+
+    def for_tune(self) -> dict[str, Any]:
+        """The config that the trainable is called with."""
+        return {**self.config, "cpus": self.share.cpus, "gpus": self.share.gpus}
 
 
 class StudySearcher(Searcher):
@@ -145,25 +168,40 @@ class StudySearcher(Searcher):
 
     First come the trials that Optuna holds as RUNNING from an earlier launch and those that are finished but in
     none of Tune's snapshots (``settled`` are in both; a finished trial's checkpoint lets it return at once); then
-    the fixed points; then what Optuna proposes, as many at a time as ``slots()`` says. A proposal's random stream
-    is derived from the sampler's seed and the trial's number, so that a resume repeats none.
+    the fixed points; then what Optuna proposes, as many at a time as the cluster's ``capacity()`` holds. A proposal's
+    random stream is derived from the sampler's seed and the trial's number, so that a resume repeats none.
+
+    A trial may be given in shards of its seeds; ``begin`` is called with the whole trial's config before the first of
+    them, and ``end`` before Optuna is told, with the shards' configs. What fails is given again, up to
+    ``spec.max_failures`` times, what ran out of memory with a larger share.
     """
 
     def __init__(
         self,
         spec: StudySpec,
         study: optuna.Study,
-        slots: Callable[[], int],
+        capacity: Callable[[], Capacity],
         settled: Collection[int] = (),
+        begin: Callable[[Mapping[str, Any]], None] | None = None,
+        end: Callable[[Mapping[str, Any], Sequence[Mapping[str, Any]]], None] | None = None,
     ) -> None:
         super().__init__()
-        self.spec, self.study, self._slots = spec, study, slots
+        self.spec, self.study, self._capacity = spec, study, capacity
+        self._begin, self._end = begin, end
         #: set to stop: no trial is given out any more
         self.stopping = False
         #: why the search cannot go on, in one sentence
         self.problem: str | None = None
-        self._live: dict[str, _Attempt] = {}
+        self._live: dict[str, Piece] = {}
+        #: opened, but not given to Tune yet
+        self._pending: deque[Piece] = deque()
+        #: trial -> its shards that have finished -> each metric's values over their seeds
+        self._finished: dict[int, dict[int, tuple[Piece, Mapping[str, list[float]]]]] = {}
         self._ce: Mapping[str, Any] | None = None
+        if SHARDS not in study.user_attrs:
+            study.set_user_attr(SHARDS, shards(spec, capacity()))
+        self._shards = int(study.user_attrs[SHARDS])
+        self._memory: float | None = study.user_attrs.get(GPU_MEMORY)
         unsettled = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.FAIL)
         self._again = deque(
             trial
@@ -177,7 +215,7 @@ class StudySearcher(Searcher):
     @property
     def live(self) -> set[int]:
         """Numbers of the trials that Tune works at."""
-        return {attempt.number for attempt in self._live.values()}
+        return {piece.number for piece in self._live.values()}
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial's config; None while one must be waited for; FINISHED when there is none left."""
@@ -186,23 +224,35 @@ class StudySearcher(Searcher):
         limit = self.spec.concurrency
         if limit != "auto" and len(self._live) >= limit:
             return None
-        if self._again:
-            return self._give(trial_id, self._again.popleft())
-        waiting = self._waiting()
-        return self._give(trial_id, waiting[0]) if waiting else self._propose(trial_id)
+        if not self._pending:
+            if self._again:
+                self._open(self._again.popleft(), trial_id)
+            elif waiting := self._waiting():
+                self._open(waiting[0], trial_id)
+            else:
+                return self._propose(trial_id)
+        return self._give(trial_id)
+
+    def _give(self, trial_id: str) -> dict[str, Any]:
+        piece = self._live[trial_id] = self._pending.popleft()
+        return piece.for_tune()
+
+    def _over(self) -> Any:
+        """There is nothing left, unless what Tune works at must be given again."""
+        return None if self._live else self.FINISHED
 
     def _propose(self, trial_id: str) -> Any:
         search = self.spec.search
         if search is None:
-            return self.FINISHED
+            return self._over()
         asked = dict.fromkeys(search.criteria, 0)
         for trial in attempts(self.study).values():
             if trial.user_attrs[ROLE] == "search":
                 asked[trial.user_attrs[CRITERION]] += 1
         criterion = min(asked, key=lambda name: asked[name])
         if asked[criterion] >= search.trials:
-            return self.FINISHED
-        if len(self._live) >= self._slots():
+            return self._over()
+        if len(self._live) >= self._capacity().slots(self._share()):
             return None
         if search.needs_ce and self._reference() is None:
             if self._live:
@@ -213,12 +263,14 @@ class StudySearcher(Searcher):
             return self.FINISHED
         # the attributes are in the database before the trial can be RUNNING, so that no kill leaves one without
         self.study.enqueue_trial({}, user_attrs={ROLE: "search", CRITERION: criterion})
-        return self._give(trial_id, self._waiting()[0])
+        self._open(self._waiting()[0], trial_id)
+        return self._give(trial_id)
 
     def _waiting(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
 
-    def _give(self, trial_id: str, frozen: FrozenTrial) -> dict[str, Any]:
+    def _open(self, frozen: FrozenTrial, trial_id: str) -> None:
+        """Take the trial up: draw what it does not have yet, and put its pieces among those to be given."""
         attributes = frozen.user_attrs
         values = attributes.get(HYPERPARAMETER_VALUES)
         if not frozen.state.is_finished():
@@ -234,13 +286,18 @@ class StudySearcher(Searcher):
             self.study.sampler = _AT_REST
             trial.set_user_attr(TUNE_TRIAL, trial_id)
         assert values is not None
-        attempt = _Attempt(frozen.number, identity(frozen))
-        self._live[trial_id] = attempt
-        return {
-            "number": attempt.number,
-            "role": attributes[ROLE],
-            "trial": trial_for(self.spec, attributes[CRITERION], values).to_dict(),
-        }
+        number, whole = identity(frozen), trial_for(self.spec, attributes[CRITERION], values)
+        config = {"number": number, "role": attributes[ROLE]}
+        parts = split(whole.seeds, self._shards)
+        if len(parts) > 1 and self._begin:
+            self._begin({**config, "shard": (0, 1), "trial": whole.to_dict()})
+        for position, seeds in enumerate(parts):
+            shard = (position, len(parts))
+            part = {**config, "shard": shard, "trial": replace(whole, seeds=seeds).to_dict()}
+            self._pending.append(Piece(frozen.number, number, shard, part, self._share()))
+
+    def _share(self) -> Share:
+        return first_share(self.spec.resources, self._memory)
 
     def _sample(self, trial: optuna.Trial, criterion: str) -> dict[str, float]:
         """The searched hyperparameters, drawn, or as they were drawn before a kill; the others at their defaults."""
@@ -275,36 +332,72 @@ class StudySearcher(Searcher):
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Nothing: Optuna is told at the end."""
+        """Note the GPU memory that trials take, by which the next ones are packed; Optuna is told at the end."""
+        memory = float(result.get("memory", 0.0))
+        if self.spec.resources.gpus == "auto" and memory > (self._memory or 0.0):
+            self._memory = memory
+            self.study.set_user_attr(GPU_MEMORY, memory)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tell Optuna of a trial that ended, unless it was interrupted or failed (see `fail`)."""
-        if error or trial_id not in self._live:
-            return
-        attempt = self._live.pop(trial_id)
         result = result or {}
+        if error or trial_id not in self._live or result.get("out_of_memory"):
+            return
+        piece = self._live.pop(trial_id)
         if result.get("finished"):
-            self._tell(attempt, result)
+            values = {key.removeprefix("values/"): value for key, value in result.items() if key.startswith("values/")}
+            done = self._finished.setdefault(piece.number, {})
+            done[piece.shard[0]] = piece, values
+            if len(done) == piece.shard[1]:
+                self._complete(piece, [done[position] for position in sorted(done)])
         elif self.spec.search and self.spec.search.pruner and not result.get("interrupted") and result.get("epoch"):
-            self._prune(attempt, result)
+            self._prune(piece, result)
 
-    def fail(self, trial_id: str, reason: str) -> int | None:
-        """Tell Optuna that a trial failed for good; its number."""
-        attempt = self._live.pop(trial_id, None)
-        if attempt is None:
+    def is_complete(self, number: int) -> bool:
+        """Whether all shards of the trial finished in this launch."""
+        done = self._finished.get(number, {})
+        return any(len(done) == piece.shard[1] for piece, _ in done.values())
+
+    def fail(self, trial_id: str, reason: str, cause: Cause = "refusal") -> tuple[Piece, Share | None] | None:
+        """Take note of an attempt that failed: the piece, and the share with which it will be tried again.
+
+        Without such a share the trial failed for good, and Optuna is told. None for an attempt not known here.
+        """
+        piece = self._live.pop(trial_id, None)
+        if piece is None:
             return None
-        trial = self._unfinished(attempt)
+        share = self._next_share(piece, cause)
+        if share is not None:
+            failures, losses = piece.failures + (cause == "error"), piece.node_losses + (cause == "node")
+            self._pending.appendleft(replace(piece, share=share, failures=failures, node_losses=losses))
+            return piece, share
+        self._pending = deque(each for each in self._pending if each.number != piece.number)
+        trial = self._unfinished(piece)
         if trial is not None:
             trial.set_user_attr(REASON, reason)
-            self.study.tell(attempt.optuna, None, TrialState.FAIL)
-        return attempt.number
+            self.study.tell(piece.optuna, None, TrialState.FAIL)
+        return piece, None
 
-    def _tell(self, attempt: _Attempt, result: Mapping[str, Any]) -> None:
-        trial = self._unfinished(attempt)
+    def _next_share(self, piece: Piece, cause: Cause) -> Share | None:
+        """What a piece that failed gets at its next attempt, None where there shall be none."""
+        if cause == "memory":
+            return larger(piece.share, self._capacity())
+        again = {"error": piece.failures < self.spec.max_failures, "node": piece.node_losses < NODE_LOSSES}
+        return piece.share if again.get(cause, False) else None
+
+    def _complete(self, piece: Piece, done: Sequence[tuple[Piece, Mapping[str, list[float]]]]) -> None:
+        """All shards of a trial have finished: merge them, and tell Optuna."""
+        if len(done) > 1 and self._end:
+            whole = trial_for(self.spec, piece.config["trial"]["criterion"], piece.config["trial"]["hyperparameters"])
+            self._end({**piece.config, "shard": (0, 1), "trial": whole.to_dict()}, [each.config for each, _ in done])
+        trial = self._unfinished(piece)
         if trial is None:
             return
-        means = {name.removeprefix("mean/"): value for name, value in result.items() if name.startswith("mean/")}
-        errors = {name.removeprefix("se/"): value for name, value in result.items() if name.startswith("se/")}
+        values = {name: [value for _, each in done for value in each[name]] for name in done[0][1]}
+        means = {name: sum(each) / len(each) for name, each in values.items()}
+        errors = {
+            name: float(np.std(each, ddof=1) / math.sqrt(len(each))) for name, each in values.items() if len(each) > 1
+        }
         trial.set_user_attr(MEANS, _json(means))
         trial.set_user_attr(STANDARD_ERRORS, _json(errors))
         held = trial.constraints
@@ -312,11 +405,11 @@ class StudySearcher(Searcher):
             if name not in held:
                 trial.set_constraint(name, value)
         metrics = [self.spec.search.objective.metric] if self.spec.search else PLAIN_OBJECTIVES
-        value = next(means[name] for name in metrics if name in means)
-        self.study.tell(attempt.optuna, value, TrialState.COMPLETE)
+        objective = next(means[name] for name in metrics if name in means)
+        self.study.tell(piece.optuna, objective, TrialState.COMPLETE)
 
-    def _prune(self, attempt: _Attempt, result: Mapping[str, Any]) -> None:
-        trial = self._unfinished(attempt)
+    def _prune(self, piece: Piece, result: Mapping[str, Any]) -> None:
+        trial = self._unfinished(piece)
         if trial is None:
             return
         assert self.spec.search is not None
@@ -325,11 +418,11 @@ class StudySearcher(Searcher):
         if math.isfinite(value):
             trial.report(value, epoch)
         trial.set_user_attr(REASON, f"stopped early after epoch {epoch}")
-        self.study.tell(attempt.optuna, None, TrialState.PRUNED)
+        self.study.tell(piece.optuna, None, TrialState.PRUNED)
 
-    def _unfinished(self, attempt: _Attempt) -> optuna.Trial | None:
+    def _unfinished(self, piece: Piece) -> optuna.Trial | None:
         """The trial, or None where it was told already, by a launch that was killed before Tune noted it."""
-        frozen = self.study.get_trials(deepcopy=False)[attempt.optuna]
+        frozen = self.study.get_trials(deepcopy=False)[piece.optuna]
         return None if frozen.state.is_finished() else optuna.Trial(self.study, frozen._trial_id)
 
     def _constraints(

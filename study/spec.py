@@ -87,10 +87,19 @@ def _seeds(value: Any) -> Any:
     raise _problem((), f"must be a number of seeds or a list of them, not {value!r}")
 
 
-def _concurrency(value: Any) -> Any:
+def _whole_or_auto(value: Any) -> Any:
     if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
         return value
     raise _problem((), f"must be a whole number of at least 1, or auto, not {value!r}")
+
+
+def _gpus(value: Any) -> Any:
+    if value == "auto":
+        return value
+    share = _number(value)
+    if not 0 <= share <= 1:
+        raise _problem((), f"must be a share of a GPU in [0, 1], or auto, not {share:g}")
+    return share
 
 
 def _named(value: Any) -> Any:
@@ -287,10 +296,17 @@ class Evaluation(_Model):
 
 
 class Resources(_Model):
-    """What one trial gets: CPU cores, and a GPU, a share of one, or none."""
+    """What one trial gets: CPU cores, and a GPU, a share of one, or none.
+
+    With ``gpus: auto`` the first trials take whole GPUs, and the later ones the share whose memory those used.
+    """
 
     cpus: Annotated[float, PlainValidator(_number), Field(gt=0)] = 1.0
-    gpus: Annotated[float, PlainValidator(_number), Field(ge=0, le=1)] = 0.0
+    gpus: Annotated[float | Literal["auto"], PlainValidator(_gpus)] = 0.0
+
+    @property
+    def needs_gpu(self) -> bool:
+        return self.gpus == "auto" or self.gpus > 0
 
 
 class StudySpec(_Model):
@@ -310,9 +326,15 @@ class StudySpec(_Model):
     evaluation: Evaluation = Evaluation()
     resources: Resources = Resources()
     #: trials at the same time; "auto" is as many as the resources allow
-    concurrency: Annotated[int | Literal["auto"], PlainValidator(_concurrency)] = "auto"
+    concurrency: Annotated[int | Literal["auto"], PlainValidator(_whole_or_auto)] = "auto"
+    #: seeds that one Tune trial trains together, the others of the same trial beside it; "auto" splits a trial of a
+    #: study without search where some of the cluster would idle otherwise. No number depends on it
+    seeds_per_shard: Annotated[int | Literal["auto"], PlainValidator(_whole_or_auto)] = "auto"
     #: how often a trial may fail before it is given up
     max_failures: Whole = Field(default=1, ge=0)
+    #: folder or s3://bucket/prefix of checkpoints and Tune's state, which all nodes see; else FIERCE_STORAGE, else
+    #: the study home's
+    storage: Text | None = None
     #: MLflow server or store; the study home's own where there is none
     tracking_uri: Text | None = None
     #: Optuna's database (SQLAlchemy URL); the study home's own where there is none
@@ -381,6 +403,8 @@ class StudySpec(_Model):
                 raise _problem(
                     ("criteria",), "ce is missing, and the search's objective or constraint compares with it"
                 )
+            if self.seeds_per_shard != "auto":
+                raise _problem(("seeds_per_shard",), "stands beside search, which keeps whole trials; leave it out")
             if self.search.pruner is not None and self.search.objective.label_free:
                 raise _problem(("search", "pruner"), "cannot be used with the label-free objective; leave it out")
         return self

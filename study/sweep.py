@@ -13,20 +13,20 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-from filelock import FileLock, Timeout
-
 from study import cluster, plan, tracking
 from study.errors import UserError
 from study.home import Home
 from study.spec import StudySpec
+from trainables.storage import Folder, Held
+from trainables.trial import Trial
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +56,10 @@ class Observer(Protocol):
 
     def trial_ended(self, number: int, state: str, reason: str | None, means: Mapping[str, float]) -> None: ...
 
+    def message(self, text: str) -> None:
+        """What the user should know of a trial that goes on."""
+        ...
+
 
 class Silent:
     """An observer that says nothing."""
@@ -70,6 +74,9 @@ class Silent:
         pass
 
     def trial_ended(self, number: int, state: str, reason: str | None, means: Mapping[str, float]) -> None:
+        pass
+
+    def message(self, text: str) -> None:
         pass
 
 
@@ -99,32 +106,40 @@ def run(
     Raises `UserError` where the study is being run already, stands with another file, or cannot be tracked.
     """
     home.prepare()
-    folder = home.study(spec.name)
-    with _held(folder, spec.name):
-        _keep_spec(spec, folder / SPEC)
+    folder = home.files(spec.name, spec)
+    if folder != Folder(str(home.study(spec.name))):
+        # the home's copy of the study file says where the rest is
+        spec = spec.model_copy(update={"storage": home.storage(spec).address})
+    with _storing(folder), _held(folder, spec.name):
+        _keep_spec(spec, folder)
+        home.study(spec.name).mkdir(parents=True, exist_ok=True)
+        (home.study(spec.name) / SPEC).write_text(spec.to_yaml())
         with cluster.connect(spec.resources, address):
+            cluster.require_shared(folder)
             return _launch(spec, home, observer or Silent(), retry_failed, cadence or Cadence())
 
 
 def load_spec(home: Home, name: str) -> StudySpec:
     """The file of a study that was run before; `UserError` where there is none."""
     path = home.study(name) / SPEC
-    if not path.is_file():
+    kept = path.read_bytes() if path.is_file() else home.files(name).read(SPEC)
+    if kept is None:
         known = sorted(each.parent.name for each in (home.root / "studies").glob(f"*/{SPEC}"))
         listed = ", ".join(known) if known else "none"
         raise UserError(f"there is no study {name!r} in {home.root}; known: {listed}")
-    return StudySpec.from_yaml(path.read_text())
+    return StudySpec.from_yaml(kept.decode())
 
 
-def is_running(home: Home, name: str) -> bool:
-    """Whether some process holds the study."""
-    lock = FileLock(home.study(name) / LOCK)
+def is_running(home: Home, name: str, spec: StudySpec | None = None) -> bool:
+    """Whether some process holds the study; in an object store also one that died less than half a minute ago."""
+    folder = home.files(name, spec)
+    if not folder.on_disk:
+        return folder.exists(LOCK)
     try:
-        lock.acquire(blocking=False)
-    except Timeout:
+        with folder.lock(LOCK, 0):
+            return False
+    except Held:
         return True
-    lock.release()
-    return False
 
 
 def _launch(spec: StudySpec, home: Home, observer: Observer, retry_failed: bool, cadence: Cadence) -> Outcome:
@@ -132,10 +147,11 @@ def _launch(spec: StudySpec, home: Home, observer: Observer, retry_failed: bool,
     from ray import tune
 
     from study import search
+    from study.placement import Capacity
     from trainables.trainable import STOP, train_trial
 
-    folder = home.study(spec.name)
-    (folder / STOP).unlink(missing_ok=True)
+    folder = home.files(spec.name, spec)
+    folder.remove(STOP)
     study = search.open_study(spec, home)
     if retry_failed:
         search.retry_failed(study)
@@ -143,7 +159,9 @@ def _launch(spec: StudySpec, home: Home, observer: Observer, retry_failed: bool,
     # a trial that MLflow does not hold as finished sends what is missing from its checkpoint
     failed = {number for number, trial in search.attempts(study).items() if trial.state.name in ("FAIL", "PRUNED")}
     settled = settle(folder / TUNE, _ended(study)) & (failed | tracking.finished_trials(tracked))
-    searcher = search.StudySearcher(spec, study, partial(cluster.slots, spec.resources), settled)
+    searcher = search.StudySearcher(
+        spec, study, Capacity.read, settled, tracked.open_shards, partial(_end_shards, folder, tracked)
+    )
 
     observer.started(plan.planned(spec))
     for number, trial in search.attempts(study).items():
@@ -164,7 +182,7 @@ def _launch(spec: StudySpec, home: Home, observer: Observer, retry_failed: bool,
         report_seconds=cadence.report,
     )
     tuner = tune.Tuner(
-        tune.with_resources(trainable, {"cpu": spec.resources.cpus, "gpu": spec.resources.gpus}),
+        tune.with_resources(trainable, _resources),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=_scheduler(spec),
@@ -176,8 +194,9 @@ def _launch(spec: StudySpec, home: Home, observer: Observer, retry_failed: bool,
         ),
         run_config=tune.RunConfig(
             name=TUNE,
-            storage_path=str(folder),
-            failure_config=tune.FailureConfig(max_failures=spec.max_failures),
+            **folder.tune(),
+            # the searcher tries again, since it may be with a larger share
+            failure_config=tune.FailureConfig(max_failures=0),
             callbacks=[follower],
             verbose=0,
         ),
@@ -185,7 +204,7 @@ def _launch(spec: StudySpec, home: Home, observer: Observer, retry_failed: bool,
     # a failed trial is told by the observer
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     try:
-        with _stopping(searcher, folder / STOP):
+        with _stopping(searcher, folder):
             tuner.fit()
     except Exception as error:
         # whatever Tune's loop raises: a database that went away in the searcher, a full disk, a lost cluster
@@ -199,6 +218,40 @@ def _launch(spec: StudySpec, home: Home, observer: Observer, retry_failed: bool,
     if searcher.problem:
         raise UserError(searcher.problem)
     return outcome
+
+
+def _resources(config: Mapping[str, Any]) -> Any:
+    """What Tune gives the trial of ``config``."""
+    from ray.tune import PlacementGroupFactory
+
+    bundle = {"CPU": config["cpus"], "GPU": config["gpus"]}
+    return PlacementGroupFactory([{kind: amount for kind, amount in bundle.items() if amount}])
+
+
+def _end_shards(
+    folder: Folder, tracked: tracking.Tracking, whole: Mapping[str, Any], shards: Sequence[Mapping[str, Any]]
+) -> None:
+    """Give the trial's own run the means over all shards, from their checkpoints, and end it."""
+    from trainables.trainable import place, read_checkpoint
+
+    parts = []
+    for config in shards:
+        checkpoint = read_checkpoint(place(folder, config["number"], config["shard"]), Trial.from_dict(config["trial"]))
+        if checkpoint is None:
+            raise UserError(f"a checkpoint of trial {config['number']} in {folder} is gone; resume the study")
+        parts.append(checkpoint["records"])
+    tracker = tracked.open_trial(whole)
+    tracker.add([_merged(records) for records in zip(*parts, strict=True)])
+    tracker.complete({}, {})
+    tracker.finish()
+
+
+def _merged(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One epoch's records of all shards as one of the whole trial."""
+    metrics = {
+        name: [value for record in records for value in record["metrics"][name]] for name in records[0]["metrics"]
+    }
+    return {"epoch": records[0]["epoch"], "metrics": metrics, "time": max(record["time"] for record in records)}
 
 
 def _close(tracked: tracking.Tracking, follower: Any, outcome: Outcome) -> None:
@@ -227,33 +280,37 @@ def _ended(study: Any) -> set[int]:
     return {number for number, trial in search.attempts(study).items() if trial.state.is_finished()}
 
 
-def settle(folder: Path, ended: set[int]) -> set[int]:
+def settle(folder: Folder, ended: set[int]) -> set[int]:
     """Make one snapshot of all in Tune's folder, with each of the ``ended`` trials that they hold once.
 
-    Rows of trials that go on in a later launch are dropped, and so is a snapshot that a kill left half-written.
-    Returns the numbers of the trials that the snapshot holds.
+    A trial in shards has a row for each. Rows of trials that go on in a later launch are dropped, and so are those of
+    attempts that were followed by another one and a snapshot that a kill left half-written. Returns the numbers of
+    the trials that the snapshot holds whole.
     """
-    whole = folder / WHOLE
-    rows: dict[int, Any] = {}
+    rows: dict[tuple[int, int], Any] = {}
+    counts: dict[int, int] = {}
     newest: dict[str, Any] = {}
-    launches = sorted(path for path in folder.glob("experiment_state-*.json") if path != whole)
-    for path in [whole, *launches]:
+    launches = [
+        name
+        for name in folder.names()
+        if name.startswith("experiment_state-") and name.endswith(".json") and name != WHOLE
+    ]
+    for name in [WHOLE, *launches]:
         try:
-            newest = json.loads(path.read_text())
-        except (FileNotFoundError, ValueError):
+            newest = json.loads(folder.read(name) or b"")
+        except ValueError:
             continue
         for row in newest["trial_data"]:
             state = json.loads(row[0])
-            number = state["config"]["number"]
+            number, (position, count) = state["config"]["number"], state["config"].get("shard", (0, 1))
             if number in ended and state["status"] in ("TERMINATED", "ERROR"):
-                rows[number] = row
+                rows[number, position] = row
+                counts[number] = count
     if newest:
-        aside = whole.with_suffix(".tmp")
-        aside.write_text(json.dumps({**newest, "trial_data": [rows[number] for number in sorted(rows)]}))
-        aside.replace(whole)
-    for path in launches:
-        path.unlink()
-    return set(rows)
+        folder.write(WHOLE, json.dumps({**newest, "trial_data": [rows[key] for key in sorted(rows)]}).encode())
+    for name in launches:
+        folder.remove(name)
+    return {number for number, count in counts.items() if all((number, position) in rows for position in range(count))}
 
 
 def _follower(searcher: Any, observer: Observer, tracked: tracking.Tracking) -> Any:
@@ -265,37 +322,76 @@ def _follower(searcher: Any, observer: Observer, tracked: tracking.Tracking) -> 
         def __init__(self) -> None:
             #: failed in this launch: number -> reason
             self.failures: dict[int, str] = {}
+            self._started: set[int] = set()
+            #: number -> shard -> its last result
+            self._results: dict[int, dict[int, dict[str, Any]]] = {}
 
         def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            described = trial.config["trial"]
-            label = plan.label(described["criterion"], described["hyperparameters"])
-            observer.trial_started(trial.config["number"], label, trial.config["role"])
+            number, described = trial.config["number"], trial.config["trial"]
+            if number not in self._started:
+                self._started.add(number)
+                label = plan.label(described["criterion"], described["hyperparameters"])
+                observer.trial_started(number, label, trial.config["role"])
 
         def on_trial_result(
             self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
         ) -> None:
             if "epoch" in result:
-                observer.epoch(result["number"], result["epoch"], result["epochs"], _means(result))
+                number, (position, count) = result["number"], trial.config["shard"]
+                shards = self._results.setdefault(number, {})
+                shards[position] = result
+                if len(shards) == count:
+                    slowest = min(shards.values(), key=lambda each: each["epoch"])
+                    observer.epoch(number, slowest["epoch"], result["epochs"], self._trial_means(number))
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             result = trial.last_result or {}
             number = trial.config["number"]
-            if result.get("finished"):
-                observer.trial_ended(number, "done", None, _means(result))
+            if result.get("out_of_memory"):
+                self._failed(trial, "out of memory", "memory")
+            elif result.get("finished"):
+                if searcher.is_complete(number):
+                    observer.trial_ended(number, "done", None, self._trial_means(number))
             elif result.get("interrupted") or searcher.stopping:
-                observer.trial_ended(number, "interrupted", None, _means(result))
+                if number in self._started:
+                    self._started.discard(number)
+                    observer.trial_ended(number, "interrupted", None, self._trial_means(number))
             else:
                 reason = f"stopped early after epoch {result.get('epoch', 0)}"
                 self._close(number, "KILLED", reason)
-                observer.trial_ended(number, "stopped early", reason, _means(result))
+                observer.trial_ended(number, "stopped early", reason, self._trial_means(number))
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            reason = _reason(trial)
-            number = searcher.fail(trial.trial_id, reason)
-            if number is not None:
-                self.failures[number] = reason
-                self._close(number, "FAILED", reason)
-                observer.trial_ended(number, "failed", reason, _means(trial.last_result or {}))
+            self._failed(trial, *_reason(trial))
+
+        def _failed(self, trial: Any, reason: str, cause: str) -> None:
+            noted = searcher.fail(trial.trial_id, reason, cause)
+            if noted is None:
+                return
+            piece, share = noted
+            if share is not None:
+                seeds = "" if piece.shard[1] == 1 else f" (seeds {', '.join(map(str, piece.seeds))})"
+                given = f" with {share} in place of {piece.share}" if share != piece.share else ""
+                text = f"{reason}; tried again{given}"
+                observer.message(f"trial {piece.number}{seeds}: {text}")
+                self._note(piece.number, text)
+            elif piece.number not in self.failures:
+                self.failures[piece.number] = reason
+                self._close(piece.number, "FAILED", reason)
+                observer.trial_ended(piece.number, "failed", reason, self._trial_means(piece.number))
+
+        def _trial_means(self, number: int) -> dict[str, float]:
+            """Means over the seeds of all shards, each at the last epoch that it has reported."""
+            shards = [(len(_seeds(each)), _means(each)) for each in self._results.get(number, {}).values()]
+            names = set.intersection(*(set(means) for _, means in shards)) if shards else set()
+            total = sum(seeds for seeds, _ in shards)
+            return {name: sum(seeds * means[name] for seeds, means in shards) / total for name in sorted(names)}
+
+        def _note(self, number: int, text: str) -> None:
+            try:
+                tracking.note_retry(tracked, number, text)
+            except tracking.TrackingError as error:
+                log.warning("%s; the retry of trial %d is not noted there", error, number)
 
         def _close(self, number: int, status: str, reason: str) -> None:
             try:
@@ -306,15 +402,20 @@ def _follower(searcher: Any, observer: Observer, tracked: tracking.Tracking) -> 
     return Follower()
 
 
+def _seeds(result: Mapping[str, Any]) -> Sequence[int]:
+    seeds: Sequence[int] = result["config"]["trial"]["seeds"]
+    return seeds
+
+
 def _means(result: Mapping[str, Any]) -> dict[str, float]:
     flat = {name: value for name, value in result.items() if name.startswith("mean/")}
     return {name.removeprefix("mean/"): value for name, value in flat.items()}
 
 
-def _reason(trial: Any) -> str:
-    """Why a trial of Tune failed, in one line."""
+def _reason(trial: Any) -> tuple[str, str]:
+    """Why a trial of Tune failed, in one line, and which of the searcher's causes that is."""
     from ray import cloudpickle
-    from ray.exceptions import RayActorError, RayTaskError
+    from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
     from trainables.benchmarks import DataError
     from trainables.trainable import TrialError
@@ -324,12 +425,21 @@ def _reason(trial: Any) -> str:
         error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
     # an error of a user's own may not come out of its pickle
     except Exception as unreadable:
-        return f"unknown, since its error cannot be read ({unreadable})"
+        return f"unknown, since its error cannot be read ({unreadable})", "error"
+    if isinstance(error, OutOfMemoryError) or (
+        isinstance(error, RayActorError) and "running low on memory" in str(error)
+    ):
+        return "out of memory on its node", "memory"
     if isinstance(error, RayActorError):
-        return "the trial's process died: killed, or out of memory"
+        # Ray tells a lost node in its message alone
+        if "node" in str(error).lower() and "died" in str(error).lower() and "its node" in str(error).lower():
+            return "its node was lost", "node"
+        return "the trial's process died: killed, or out of memory", "error"
     cause = error.cause if isinstance(error, RayTaskError) else error
     message = (str(cause).strip().splitlines() or [""])[0]
-    return message if isinstance(cause, UserError | DataError | TrialError) else f"{type(cause).__name__}: {message}"
+    if isinstance(cause, UserError | DataError | TrialError):
+        return message, "refusal"
+    return f"{type(cause).__name__}: {message}", "error"
 
 
 def _scheduler(spec: StudySpec) -> Any:
@@ -350,52 +460,62 @@ def _scheduler(spec: StudySpec) -> Any:
 
 
 def _folder_name(trial: Any) -> str:
-    return f"{trial.config['number']:05d}"
+    position, count = trial.config["shard"]
+    return f"{trial.config['number']:05d}" + (f"-{position + 1}-of-{count}" if count > 1 else "") + f"-{trial.trial_id}"
 
 
 @contextmanager
-def _held(folder: Path, name: str) -> Iterator[None]:
-    """Holds the study: two drivers would ask Optuna and write checkpoints beside each other."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock, holder = FileLock(folder / LOCK), folder / HOLDER
+def _storing(folder: Folder) -> Iterator[None]:
+    """Turns a storage that fails into one sentence."""
     try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        try:
-            held = json.loads(holder.read_text())
-            who = f"process {held['pid']} on {held['host']}"
-        except (OSError, ValueError, KeyError):
-            who = "another process"
-        raise UserError(f"study {name!r} is being run by {who}; wait for it or end it first") from None
-    try:
-        holder.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
         yield
-    finally:
-        lock.release()
+    except OSError as error:
+        why = (error.strerror or str(error)).splitlines()[0]
+        raise UserError(
+            f"the study's storage {folder} cannot be used ({why}); set that right, or name another"
+        ) from error
+
+
+@contextmanager
+def _held(folder: Folder, name: str) -> Iterator[None]:
+    """Holds the study: two drivers would ask Optuna and write checkpoints beside each other."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(folder.lock(LOCK, 0))
+        except Held:
+            try:
+                holder = json.loads(folder.read(HOLDER) or b"")
+                who = f"process {holder['pid']} on {holder['host']}"
+            except (ValueError, KeyError):
+                who = "another process"
+            raise UserError(f"study {name!r} is being run by {who}; wait for it or end it first") from None
+        folder.write(HOLDER, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
+        yield
 
 
 #: keys of a study file that may change between launches
-CHANGEABLE = {"description", "resources", "concurrency", "max_failures"}
+CHANGEABLE = {"description", "resources", "concurrency", "max_failures", "storage"}
 
 
-def _keep_spec(spec: StudySpec, path: Path) -> None:
+def _keep_spec(spec: StudySpec, folder: Folder) -> None:
     """Keep the resolved study file; one that was run under the same name must be the same in all that matters."""
-    if path.is_file():
-        before, now = StudySpec.from_yaml(path.read_text()).model_dump(), spec.model_dump()
+    kept = folder.read(SPEC)
+    if kept is not None:
+        before, now = StudySpec.from_yaml(kept.decode()).model_dump(), spec.model_dump()
         for key in before:
             if key not in CHANGEABLE and before[key] != now[key]:
                 raise UserError(
                     f"study {spec.name!r} was started with another {key} ({before[key]!r}); "
                     "choose another name, or resume it as it was"
                 )
-    aside = path.with_suffix(".tmp")
-    aside.write_text(spec.to_yaml())
-    aside.replace(path)
+    folder.write(SPEC, spec.to_yaml().encode())
 
 
 @contextmanager
-def _stopping(searcher: Any, stop: Path) -> Iterator[None]:
+def _stopping(searcher: Any, folder: Folder) -> Iterator[None]:
     """Ctrl-C and SIGTERM ask the trials to save themselves and return; the second one is a KeyboardInterrupt."""
+    from trainables.trainable import STOP
+
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -404,7 +524,7 @@ def _stopping(searcher: Any, stop: Path) -> Iterator[None]:
         if searcher.stopping:
             raise KeyboardInterrupt
         searcher.stopping = True
-        stop.touch()
+        folder.write(STOP, b"")
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

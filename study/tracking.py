@@ -54,6 +54,10 @@ PAGE = 1000
 #: tags beyond `analysis.schema`
 DEVICE = "fierce.device"
 VERSIONS = "fierce.versions"
+#: what the trial ran on: host, GPU with its driver, and the share that it was given
+NODE, GPU, SHARE = "fierce.node", "fierce.gpu", "fierce.share"
+#: why an attempt before the last one ended, and what the next one was given
+RETRIED = "fierce.retried"
 
 #: a server that is away must not hold up the training: the client's own defaults retry for minutes
 CLIENT_SETTINGS = {
@@ -98,8 +102,12 @@ class Tracking:
     patience: float = 300.0
 
     def open_trial(self, config: Mapping[str, Any]) -> TrialTracker:
-        """The tracker of the trial that ``config`` (number, role, trial) describes."""
-        return TrialTracker(self, int(config["number"]), str(config["role"]), Trial.from_dict(config["trial"]))
+        """The tracker of the trial, or the shard of one, that ``config`` describes (see `study.search.Piece`)."""
+        return TrialTracker(self, config)
+
+    def open_shards(self, config: Mapping[str, Any]) -> None:
+        """Make the runs of a trial before its shards, which could not agree on who makes the trial's own."""
+        self.open_trial(config).begin()
 
 
 def open_study(spec: StudySpec, home: Home, patience: float = 300.0) -> Tracking:
@@ -147,10 +155,20 @@ def close_trial(tracking: Tracking, number: int, status: str, reason: str) -> No
     """End the runs of a trial whose worker cannot: it died, or was told to stop."""
     client = connect(tracking.uri)
     with _answering(tracking.uri):
-        for run in _search(client, tracking.experiment, {schema.TRIAL: str(number)}):
+        # a replica that has finished holds everything, whatever became of the others
+        for run in _search(client, tracking.experiment, {schema.TRIAL: str(number)}, "attributes.status != 'FINISHED'"):
             with _writing(tracking.uri):
                 client.set_tag(run.info.run_id, schema.REASON, reason[:5000])
                 client.set_terminated(run.info.run_id, status)
+
+
+def note_retry(tracking: Tracking, number: int, text: str) -> None:
+    """Write on the trial's own run why it was tried again, and with what."""
+    client = connect(tracking.uri)
+    with _answering(tracking.uri):
+        for run in _search(client, tracking.experiment, {schema.TRIAL: str(number), schema.LEVEL: "trial"}):
+            with _writing(tracking.uri):
+                client.set_tag(run.info.run_id, RETRIED, text[:TAG_LENGTH])
 
 
 def close_open_trials(tracking: Tracking, reason: str) -> None:
@@ -196,13 +214,23 @@ class _Line:
     params: set[str]
     #: how many of the trial's records it holds
     sent: int = 0
+    #: whether it holds the facts of `TrialTracker.describe`
+    told: bool = False
 
 
 class TrialTracker:
-    """The runs of one trial, from the process that trains it (see `trainables.trainable.Tracker`)."""
+    """The runs of one trial, from the process that trains it (see `trainables.trainable.Tracker`).
 
-    def __init__(self, tracking: Tracking, number: int, role: str, trial: Trial) -> None:
-        self.tracking, self.number, self.role, self.trial = tracking, number, role, trial
+    The tracker of a shard writes to the runs of its seeds, and the facts to the trial's own; the means over all seeds
+    are that of the whole trial's tracker, which is opened once more when all shards have finished.
+    """
+
+    def __init__(self, tracking: Tracking, config: Mapping[str, Any]) -> None:
+        self.tracking = tracking
+        self.number, self.role = int(config["number"]), str(config["role"])
+        self.trial = Trial.from_dict(config["trial"])
+        self._position, self._count = config.get("shard", (0, 1))
+        self._allocation = {name: config[name] for name in ("cpus", "gpus") if name in config}
         self._client: MlflowClient | None = None
         self._lines: list[_Line] | None = None
         self._records: list[Mapping[str, Any]] = []
@@ -220,11 +248,23 @@ class TrialTracker:
             schema.DATA_DESCRIPTION: data.description,
             schema.DATA_CLASSES: json.dumps(data.coarse_names, ensure_ascii=False)[:TAG_LENGTH],
             DEVICE: _device(training.device.type),
+            NODE: platform.node(),
+            SHARE: ", ".join(f"{amount:.3g} {name}" for name, amount in self._allocation.items()),
         }
+        if training.device.type == "cuda":
+            tags[GPU] = _gpu()
         recipe = {f"training.{name}": str(value) for name, value in asdict(training.recipe).items()}
         recipe.pop("training.hyperparameters")
         self._facts = (tags, recipe)
         self._dataset = _dataset_input(data)
+
+    def begin(self) -> None:
+        """Make the runs that are not there yet."""
+        self._insist(self._begin)
+
+    def _begin(self) -> None:
+        with _answering(self.tracking.uri):
+            self._open()
 
     def add(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Take records; the next flush that is due sends them."""
@@ -275,13 +315,14 @@ class TrialTracker:
         with _answering(self.tracking.uri):
             client, lines = self._open()
             for line in lines:
-                for records in _requests(self._records[line.sent :]):
+                for records in _requests([] if self._is_partial(line) else self._records[line.sent :]):
                     metrics = self._metrics(line, records)
                     tags, params = self._take_facts(line)
                     if metrics or tags or params:
                         with _writing(self.tracking.uri):
                             client.log_batch(line.run_id, metrics, _params(params), _entities(tags))
                     line.sent += len(records)
+                    line.told = self._facts is not None
             if self._dataset is not None:
                 with _writing(self.tracking.uri):
                     client.log_inputs(lines[-1].run_id, datasets=[self._dataset])
@@ -289,9 +330,13 @@ class TrialTracker:
             if arrays or weights:
                 self._upload(client, lines, arrays or {}, weights or {})
 
+    def _is_partial(self, line: _Line) -> bool:
+        """Whether the run is of more seeds than this tracker's."""
+        return self._count > 1 and line.column is None
+
     def _take_facts(self, line: _Line) -> tuple[dict[str, str], dict[str, str]]:
         """Tags and params that the next request of a run carries; the recipe stands on the trial's run alone."""
-        if self._facts is None or line.sent:
+        if self._facts is None or line.told:
             return {}, {}
         tags, recipe = self._facts
         if line.column is not None:
@@ -351,7 +396,7 @@ class TrialTracker:
         line = _Line(run.info.run_id, column, run.info.status, set(), set(run.data.params))
         if line.status == "FINISHED":
             # it was only ended once it held everything
-            line.sent = len(self._records)
+            line.sent, line.told = len(self._records), True
             return line
         line.held = _held(client, run)
         # a run that a kill left between its creation and its params has none
@@ -376,7 +421,7 @@ class TrialTracker:
         with tempfile.TemporaryDirectory() as scratch:
             for line in lines:
                 if line.column is None:
-                    file = Path(scratch) / schema.WEIGHTS
+                    file = Path(scratch) / schema.weights_file(self._position, self._count)
                     torch.save(dict(weights), file)
                 elif arrays:
                     file = Path(scratch) / schema.ARRAYS
@@ -389,7 +434,7 @@ class TrialTracker:
         with _answering(self.tracking.uri):
             client, lines = self._open()
             for line in lines:
-                if line.status != "FINISHED":
+                if line.status != "FINISHED" and not self._is_partial(line):
                     with _writing(self.tracking.uri):
                         client.set_terminated(line.run_id, "FINISHED")
                     line.status = "FINISHED"
@@ -509,6 +554,21 @@ def _description(spec: StudySpec) -> str:
         f"{planned(spec)} trials{search}, {len(spec.seeds)} seeds each.\n\n"
         f"`fierce status {spec.name}`, `fierce resume {spec.name}`, `fierce report {spec.name}`"
     ).strip()
+
+
+def _gpu() -> str:
+    """The GPU and its driver, as ``nvidia-smi`` tells them."""
+    import torch
+
+    name = torch.cuda.get_device_name()
+    # torch numbers the visible ones, nvidia-smi all of them
+    uuid = f"GPU-{torch.cuda.get_device_properties(torch.cuda.current_device()).uuid}"
+    asked = ["nvidia-smi", f"--id={uuid}", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        driver = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return f"{name} ({uuid})"
+    return f"{name} ({uuid}), driver {driver}"
 
 
 def _device(kind: str) -> str:

@@ -93,7 +93,7 @@ class Tiny:
 
 
 def _misbehave(options: TinyOptions, epoch: int) -> None:
-    """What the file ``options.trouble`` asks of this epoch: "<epoch> raise" or "<epoch> die", once or always.
+    """What the file ``options.trouble`` asks of this epoch: "<epoch> raise", "die" or "memory", once or always.
 
     A file that ends in ``-once`` is removed first, so that the next attempt goes well.
     """
@@ -109,4 +109,6 @@ def _misbehave(options: TinyOptions, epoch: int) -> None:
         trouble.unlink()
     if what == "die":
         os.kill(os.getpid(), signal.SIGKILL)
+    if what == "memory":
+        torch.empty(2**60, dtype=torch.uint8)
     raise RuntimeError("the tiny benchmark was told to fail")

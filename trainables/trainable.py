@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from ray import tune
 from torch import Tensor
 
+from trainables import remote_data
+from trainables.storage import Folder, Held
 from trainables.training import Training
 from trainables.trial import Trial
 
@@ -30,6 +29,10 @@ STOP = "stop"
 PREDECESSOR_SECONDS = 120.0
 #: a checkpoint is written at most this often, in multiples of the time that the last one took
 CHECKPOINT_SHARE = 20.0
+#: seconds between two looks for `STOP` where that is a request to an object store
+STOP_SECONDS = 5.0
+#: GPU memory of a process before its first tensor
+CONTEXT_BYTES = 600 * 2**20
 
 
 class TrialError(RuntimeError):
@@ -63,7 +66,7 @@ class Tracker(Protocol):
 def train_trial(
     config: Mapping[str, Any],
     *,
-    folder: str | Path,
+    folder: Folder,
     open_tracker: Callable[[Mapping[str, Any]], Tracker],
     required: Sequence[str] = (),
     checkpoint_seconds: float = 15.0,
@@ -71,130 +74,187 @@ def train_trial(
 ) -> None:
     """Train ``config["trial"]`` (`Trial.to_dict`) as number ``config["number"]`` of the study in ``folder``.
 
-    Continues from ``trials/<number>/checkpoint.pt``, which is written every ``checkpoint_seconds`` at an epoch's
-    end (0: at each) and holds all records so far: whatever the tracker lacks is sent from there. Reports to Tune
-    at the first epoch, then every ``report_seconds``, then when all is done: epoch, epochs, finished, interrupted,
-    and by metric ``mean/…`` and, of two seeds or more, the standard error ``se/…``. Raises `TrialError` where a
-    ``required`` metric is missing or not finite for some seed.
+    ``config["shard"]`` is (k, n) where the trial's seeds are the k-th of n parts, (0, 1) where they are all. Continues
+    from the `CHECKPOINT` in `place`, which is written every ``checkpoint_seconds`` at an epoch's end (0: at each) and
+    holds all records so far: whatever the tracker lacks is sent from there. Reports to Tune at the first epoch, then
+    every ``report_seconds``, then when all is done: number, shard, epoch, epochs, finished, interrupted, memory (share
+    of the GPU's) and by metric ``mean/…``; at the end also ``values/…``, a list over the seeds. Where memory runs out
+    it reports ``out_of_memory`` and returns. Raises `TrialError` where a ``required`` metric is missing or not finite
+    for some seed.
     """
-    folder, number, trial = Path(folder), int(config["number"]), Trial.from_dict(config["trial"])
-    place = folder / "trials" / str(number)
-    place.mkdir(parents=True, exist_ok=True)
-    with _alone(place):
-        if (folder / STOP).exists():
-            tune.report({"number": number, "interrupted": True, "finished": False})
+    number, shard = int(config["number"]), (int(config["shard"][0]), int(config["shard"][1]))
+    trial = Trial.from_dict(config["trial"])
+    here = place(folder, number, shard)
+    stop = _Stop(folder)
+    identity = {"number": number, "shard": list(shard)}
+    with _alone(here):
+        if stop():
+            tune.report({**identity, "interrupted": True, "finished": False})
             return
         device = _take_device()
         tracker = open_tracker(config)
-        checkpoint = _read_checkpoint(place / CHECKPOINT, trial)
+        checkpoint = read_checkpoint(here, trial)
         records: list[dict[str, Any]] = checkpoint["records"] if checkpoint else []
         tracker.add(records)
         if checkpoint and checkpoint["finished"]:
             tracker.complete({}, {})
             tracker.finish()
-            tune.report(_summary(number, trial, records, finished=True))
+            tune.report(identity | _summary(trial, records, finished=True))
             return
 
-        training = Training(trial, device)
-        if checkpoint:
-            training.load(checkpoint["state"])
-        # the checkpoint's tensors would otherwise stay in memory for the whole trial
-        del checkpoint
-        tracker.describe(training)
-        save = _Saver(place / CHECKPOINT, trial, checkpoint_seconds)
-        reported = -math.inf
-        for record in training.run():
-            entry = {"epoch": record.epoch, "metrics": record.metrics, "time": time.time_ns() // 1_000_000}
-            records.append(entry)
-            tracker.add([entry])
-            last, stopping = record.epoch == training.recipe.epochs, (folder / STOP).exists()
-            if last or stopping or save.due():
-                save(records, training.state())
-            tracker.flush()
-            if last:
-                break
-            if stopping:
-                tune.report(_summary(number, trial, records, training.recipe.epochs, interrupted=True))
-                return
-            if time.monotonic() - reported >= report_seconds:
-                tune.report(_summary(number, trial, records, training.recipe.epochs))
-                reported = time.monotonic()
+        try:
+            training = Training(remote_data.fetched(trial), device)
+            if checkpoint:
+                training.load(checkpoint["state"])
+            # the checkpoint's tensors would otherwise stay in memory for the whole trial
+            del checkpoint
+            tracker.describe(training)
+            save = _Saver(here, trial, checkpoint_seconds)
+            reported = -math.inf
+            for record in training.run():
+                entry = {"epoch": record.epoch, "metrics": record.metrics, "time": time.time_ns() // 1_000_000}
+                records.append(entry)
+                tracker.add([entry])
+                last, stopping = record.epoch == training.recipe.epochs, stop()
+                if last or stopping or save.due():
+                    save(records, training.state())
+                tracker.flush()
+                if last:
+                    break
+                if stopping:
+                    tune.report(identity | _summary(trial, records, training.recipe.epochs, interrupted=True))
+                    return
+                if time.monotonic() - reported >= report_seconds:
+                    tune.report(identity | _summary(trial, records, training.recipe.epochs))
+                    reported = time.monotonic()
+            arrays, weights = training.arrays(), training.weights()
+        except (RuntimeError, MemoryError) as error:
+            if not _out_of_memory(error):
+                raise
+            tune.report({**identity, "out_of_memory": True, "finished": False})
+            return
+        finally:
+            # the next trial may be another process's
+            if device == "cuda":
+                torch.cuda.empty_cache()
 
-        tracker.complete(training.arrays(), training.weights())
+        tracker.complete(arrays, weights)
         _require(required, records, trial)
         tracker.finish()
-        save(records, None)
-        tune.report(_summary(number, trial, records, finished=True))
+        save.finished(records)
+        tune.report(identity | _summary(trial, records, finished=True))
+
+
+def place(folder: Folder, number: int, shard: tuple[int, int]) -> Folder:
+    """Where the trial, or its k-th part of n, keeps its checkpoint and lock."""
+    whole = folder / "trials" / str(number)
+    return whole if shard[1] == 1 else whole / f"shard-{shard[0] + 1}-of-{shard[1]}"
+
+
+class _Stop:
+    """Whether the study is told to stop."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder, self._seen, self._looked = folder, False, -math.inf
+
+    def __call__(self) -> bool:
+        if not self._seen and (self._folder.on_disk or time.monotonic() - self._looked >= STOP_SECONDS):
+            self._seen, self._looked = self._folder.exists(STOP), time.monotonic()
+        return self._seen
 
 
 class _Saver:
-    """Writes a trial's checkpoint aside, flushes it to disk and renames it."""
+    """Writes a trial's checkpoint."""
 
-    def __init__(self, path: Path, trial: Trial, seconds: float) -> None:
-        self.path, self.trial, self.seconds = path, trial.to_dict(), seconds
+    def __init__(self, here: Folder, trial: Trial, seconds: float) -> None:
+        self.here, self.trial, self.seconds = here, trial.to_dict(), seconds
         self.written, self.took = time.monotonic(), 0.0
 
     def due(self) -> bool:
         wait = max(self.seconds, CHECKPOINT_SHARE * self.took) if self.seconds else 0.0
         return time.monotonic() - self.written >= wait
 
-    def __call__(self, records: list[dict[str, Any]], state: Mapping[str, Any] | None) -> None:
-        """``state`` is None once the trial has finished: then the records are all that is kept."""
+    def __call__(self, records: list[dict[str, Any]], state: Mapping[str, Any]) -> None:
+        """A disk or store that fails costs no more than the epochs since the last checkpoint."""
         started = time.monotonic()
-        aside = self.path.with_suffix(".tmp")
-        with aside.open("wb") as file:
-            values = {"trial": self.trial, "records": records, "state": state, "finished": state is None}
-            torch.save(values, file)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(self.path)
+        try:
+            self._write({"records": records, "state": state, "finished": False})
+        # torch turns a full disk into an error of its own
+        except (OSError, RuntimeError) as error:
+            log.warning("%s cannot be written (%s); the trial goes on", self.here / CHECKPOINT, error)
         self.written = time.monotonic()
         self.took = self.written - started
 
+    def finished(self, records: list[dict[str, Any]]) -> None:
+        """Once the trial has finished, the records are all that is kept."""
+        try:
+            self._write({"records": records, "state": None, "finished": True})
+        except RuntimeError as error:
+            raise TrialError(f"{self.here / CHECKPOINT} cannot be written ({error}); make room there") from error
 
-def _read_checkpoint(path: Path, trial: Trial) -> dict[str, Any] | None:
-    """The checkpoint, or None where there is none that can be continued from: then the trial starts over."""
+    def _write(self, values: Mapping[str, Any]) -> None:
+        with self.here.writing(CHECKPOINT) as file:
+            torch.save({"trial": self.trial, **values}, file)
+
+
+def read_checkpoint(here: Folder, trial: Trial) -> dict[str, Any] | None:
+    """The checkpoint in ``here``, or None where there is none that can be continued from: the trial starts over then.
+
+    It holds trial, records, finished, and the training's state, or None for that once it has finished.
+    """
     try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        with here.reading(CHECKPOINT) as file:
+            checkpoint: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         return None
     # a damaged file raises whatever its first bad byte leads to; everything in it is computed again alike
     except Exception as error:
-        log.warning("%s cannot be read (%s); the trial starts over", path, error)
+        log.warning("%s cannot be read (%s); the trial starts over", here / CHECKPOINT, error)
         return None
     if checkpoint["trial"] != trial.to_dict():
-        log.warning("%s belongs to another trial; the trial starts over", path)
+        log.warning("%s belongs to another trial; the trial starts over", here / CHECKPOINT)
         return None
     return checkpoint
 
 
 @contextmanager
-def _alone(place: Path) -> Iterator[None]:
+def _alone(here: Folder) -> Iterator[None]:
     """Holds the trial's folder: a worker that outlived its driver must not write beside its successor."""
-    lock = FileLock(place / "lock")
     try:
-        lock.acquire(timeout=PREDECESSOR_SECONDS)
-    except Timeout:
-        raise TrialError(
-            f"another process has been training in {place} for {PREDECESSOR_SECONDS:.0f} s; end it, then resume"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
+        with here.lock("lock", PREDECESSOR_SECONDS):
+            yield
+    except Held as error:
+        raise TrialError(f"{error} for over {PREDECESSOR_SECONDS:.0f} s; end that one, then resume") from None
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on a GPU or in the process; the CPU's allocator raises a plain RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def _take_device() -> str:
     """Uses as many threads as Tune gave CPUs, and the GPU where it gave a share of one."""
     given = tune.get_context().get_trial_resources().required_resources
     torch.set_num_threads(max(1, int(given.get("CPU", 1))))
-    if not given.get("GPU"):
+    share = float(given.get("GPU", 0))
+    if not share:
         return "cpu"
     if not torch.cuda.is_available():
         raise TrialError(
             "the trial was given a GPU that torch cannot use; install a CUDA build or set resources.gpus=0"
         )
+    # a trial that outgrows its share must not take its neighbours' memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, share))
+    torch.cuda.reset_peak_memory_stats()
     return "cuda"
+
+
+def _gpu_memory() -> float:
+    """Share of the GPU's memory that this process has taken at most, 0 without a GPU."""
+    if not torch.cuda.is_initialized():
+        return 0.0
+    total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+    return (torch.cuda.max_memory_reserved() + CONTEXT_BYTES) / total
 
 
 def _require(names: Sequence[str], records: Sequence[Mapping[str, Any]], trial: Trial) -> None:
@@ -208,7 +268,6 @@ def _require(names: Sequence[str], records: Sequence[Mapping[str, Any]], trial: 
 
 
 def _summary(
-    number: int,
     trial: Trial,
     records: Sequence[Mapping[str, Any]],
     epochs: int | None = None,
@@ -216,18 +275,17 @@ def _summary(
     finished: bool = False,
     interrupted: bool = False,
 ) -> dict[str, Any]:
-    """What Tune is told: each metric of the last record, mean over the seeds and its standard error."""
+    """What Tune is told of the last record."""
     last = records[-1]
     told = {
-        "number": number,
         "epoch": last["epoch"],
         "epochs": epochs or last["epoch"],
         "finished": finished,
         "interrupted": interrupted,
+        "memory": _gpu_memory(),
     }
-    replicas = len(trial.seeds)
     for name, values in last["metrics"].items():
-        told[f"mean/{name}"] = sum(values) / replicas
-        if replicas > 1:
-            told[f"se/{name}"] = float(np.std(values, ddof=1) / math.sqrt(replicas))
+        told[f"mean/{name}"] = sum(values) / len(trial.seeds)
+        if finished:
+            told[f"values/{name}"] = list(values)
     return told

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
+from pydantic import ValidationError
+from scipy import stats
 
-from study import search
+from study import placement, search
 from study.home import Home
+from study.placement import Capacity, Share
 from study.spec import StudySpec
 
 LABEL_FREE = {"label_free": True}
@@ -63,14 +68,20 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, empty: Path) -> list[d
 
 def searcher(spec: StudySpec, home: Home, settled: set[int] | None = None) -> search.StudySearcher:
     """A searcher as a launch makes it, on a database that it opens anew."""
-    return search.StudySearcher(spec, search.open_study(spec, home), lambda: 1, settled or set())
+    return search.StudySearcher(spec, search.open_study(spec, home), capacity(1), settled or set())
+
+
+def capacity(cores: int) -> Callable[[], Capacity]:
+    """A cluster of one node without a GPU."""
+    return lambda: Capacity(cores, 0, cores)
 
 
 def result(config: dict[str, Any], **means: float) -> dict[str, Any]:
-    """What a trial reports in the end; the objective depends on λ alone."""
+    """What a trial reports in the end: two seeds that differ by 0.02; the objective depends on λ alone."""
     found = {"mse/odd": abs(config["trial"]["hyperparameters"].get("lambda", 3) - 1), "accuracy/coarse": 0.9} | means
-    told = {f"mean/{name}": value for name, value in found.items()}
-    return {"finished": True, "epoch": 6, **told, **{f"se/{name}": 0.01 for name in found}}
+    return {"finished": True, "epoch": 6} | {
+        f"values/{name}": [each - 0.01, each + 0.01] for name, each in found.items()
+    }
 
 
 def drain(searcher: search.StudySearcher, start: int = 0, limit: int = 99) -> list[dict[str, Any]]:
@@ -97,8 +108,8 @@ def test_fixed_points_first_then_as_many_proposals_as_asked(home: Home) -> None:
     trials = search.open_study(spec(), home).trials
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 6
     assert trials[3].params == proposed[1]
-    assert trials[3].value == abs(proposed[1]["lambda"] - 1)
-    assert trials[3].user_attrs["standard_errors"]["mse/odd"] == 0.01
+    assert trials[3].value == pytest.approx(abs(proposed[1]["lambda"] - 1))
+    assert trials[3].user_attrs["standard_errors"]["mse/odd"] == pytest.approx(0.01)
 
 
 @pytest.mark.parametrize("finished", range(6))
@@ -172,7 +183,9 @@ def test_a_failed_trial_keeps_its_reason_and_is_tried_again_only_when_asked(home
     first = searcher(spec(), home)
     config = first.suggest("a")
     first.on_trial_complete("a", error=True)
-    assert first.fail("a", "the disk is full") == 0
+    failed = first.fail("a", "the disk is full")
+    assert failed is not None
+    assert (failed[0].number, failed[1]) == (0, None)
     drain(first, start=1)
     assert first.study.trials[0].state == TrialState.FAIL
     assert first.study.trials[0].user_attrs["reason"] == "the disk is full"
@@ -189,7 +202,7 @@ def test_a_failed_trial_keeps_its_reason_and_is_tried_again_only_when_asked(home
 
 
 def test_only_as_many_proposals_at_a_time_as_there_are_slots(home: Home) -> None:
-    wide = search.StudySearcher(spec(concurrency="auto"), search.open_study(spec(), home), lambda: 2)
+    wide = search.StudySearcher(spec(concurrency="auto"), search.open_study(spec(), home), capacity(2))
     given = {name: wide.suggest(name) for name in ("a", "b")}
     # fixed points may wait in Tune's queue, proposals are not drawn before their turn
     assert [config["role"] for config in given.values()] == ["baseline"] * 2
@@ -242,7 +255,7 @@ def test_no_proposal_before_cross_entropy_is_known(home: Home) -> None:
         },
         concurrency="auto",
     )
-    wide = search.StudySearcher(asked, search.open_study(asked, home), lambda: 4)
+    wide = search.StudySearcher(asked, search.open_study(asked, home), capacity(4))
     config = wide.suggest("a")
     assert wide.suggest("b") is None
     wide.on_trial_complete("a", result(config))
@@ -293,3 +306,136 @@ def test_optuna_dashboard_values_are_plain_optuna(home: Home) -> None:
     loaded = optuna.load_study(study_name="s", storage=f"sqlite:///{home.root / 'optuna.db'}")
     assert loaded.best_trial.number in range(6)
     assert loaded.metric_names == ["mse/odd"]
+
+
+SHARDED = {"search": None, "criteria": ["ce", "ls"], "seeds": [3, 1, 4, 1_000, 5], "concurrency": "auto"}
+
+
+def finished(config: dict[str, Any]) -> dict[str, Any]:
+    """What a shard reports in the end: its seeds as values."""
+    seeds = config["trial"]["seeds"]
+    return {"finished": True, "epoch": 6, "values/accuracy/coarse": [seed / 1000 for seed in seeds]}
+
+
+def test_a_trial_in_shards_is_one_trial_told_once_with_all_its_seeds(home: Home) -> None:
+    study = spec(**SHARDED, seeds_per_shard=2)
+    heard: list[tuple[Any, ...]] = []
+    one = search.StudySearcher(
+        study,
+        search.open_study(study, home),
+        capacity(8),
+        begin=lambda config: heard.append(("begin", config["number"], config["trial"]["seeds"])),
+        end=lambda whole, parts: heard.append(
+            ("end", whole["number"], whole["trial"]["seeds"], [each["trial"]["seeds"] for each in parts])
+        ),
+    )
+    given = {name: one.suggest(name) for name in "abcdef"}
+    assert one.suggest("g") is None
+    assert [(config["number"], config["shard"]) for config in given.values()] == [
+        (number, (part, 3)) for number in (0, 1) for part in range(3)
+    ]
+    assert [config["trial"]["seeds"] for config in given.values()][:3] == [[3, 1], [4], [1_000, 5]]
+    seeds = [3, 1, 4, 1_000, 5]
+    assert heard == [("begin", 0, seeds), ("begin", 1, seeds)]
+    # in whatever order they end
+    for name in "cbd":
+        one.on_trial_complete(name, finished(given[name]))
+    assert [one.study.trials[number].state for number in (0, 1)] == [TrialState.RUNNING] * 2
+    assert not one.is_complete(0)
+    one.on_trial_complete("a", finished(given["a"]))
+    assert one.is_complete(0)
+    assert heard[2:] == [("end", 0, seeds, [[3, 1], [4], [1_000, 5]])]
+    trial = one.study.trials[0]
+    assert (trial.state, trial.value) == (TrialState.COMPLETE, pytest.approx(sum(seeds) / 5000))
+    values = np.array(seeds) / 1000
+    assert trial.user_attrs["standard_errors"]["accuracy/coarse"] == pytest.approx(stats.sem(values))
+
+    # a shard that fails for good takes its trial along, and what was not given yet of it
+    assert one.fail("e", "no")[1] is None
+    assert one.study.trials[1].state == TrialState.FAIL
+    one.on_trial_complete("f", finished(given["f"]))
+    assert one.study.trials[1].state == TrialState.FAIL
+    assert one.suggest("h") == one.FINISHED
+
+
+def test_shards_are_settled_at_the_first_launch(home: Home) -> None:
+    study = spec(**SHARDED)
+    first = search.StudySearcher(study, search.open_study(study, home), capacity(4))
+    assert [first.suggest(name)["shard"] for name in "ab"] == [(0, 2), (1, 2)]
+    # a resume on a larger cluster finds the checkpoints of the first
+    second = search.StudySearcher(study, search.open_study(study, home), capacity(40))
+    assert [second.suggest(name)["shard"] for name in "abcd"] == [(0, 2), (1, 2)] * 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "cores", "shards"),
+    [
+        ({}, 1, 1),
+        ({}, 3, 1),
+        ({}, 4, 2),
+        ({}, 100, 5),
+        ({"concurrency": 1}, 100, 1),
+        ({"concurrency": 4}, 100, 2),
+        ({"seeds_per_shard": 1}, 1, 5),
+        ({"seeds_per_shard": 4}, 1, 2),
+        ({"resources": {"cpus": 2}}, 8, 2),
+        ({"resources": {"gpus": 0.5}}, 100, 1),
+    ],
+)
+def test_seeds_are_split_where_something_would_idle(changes: dict[str, Any], cores: int, shards: int) -> None:
+    # one GPU: two halves, and two trials to fill them
+    assert placement.shards(spec(**(SHARDED | changes)), Capacity(cores, 1, cores)) == shards
+
+
+def test_a_search_keeps_whole_trials() -> None:
+    assert placement.shards(spec(), Capacity(100, 0, 100)) == 1
+    with pytest.raises(ValidationError, match="stands beside search"):
+        spec(seeds_per_shard=2)
+
+
+def test_what_fails_is_given_again_as_often_as_allowed(home: Home) -> None:
+    one = searcher(spec(max_failures=1), home)
+    first = one.suggest("a")
+    assert one.fail("a", "killed", "error")[1] == Share(1.0, 0.0)
+    # a lost node is no fault of the trial
+    for turn in range(search.NODE_LOSSES):
+        assert one.suggest(f"n{turn}") == first
+        assert one.fail(f"n{turn}", "its node was lost", "node")[1] is not None
+    assert one.suggest("b") == first
+    assert one.fail("b", "killed", "error")[1] is None
+    assert one.study.trials[0].state == TrialState.FAIL
+
+
+def test_what_the_trial_refuses_is_not_tried_again(home: Home) -> None:
+    one = searcher(spec(max_failures=5), home)
+    one.suggest("a")
+    assert one.fail("a", "the data is damaged", "refusal")[1] is None
+
+
+def test_an_attempt_out_of_memory_gets_a_larger_share(home: Home) -> None:
+    study = spec(resources={"cpus": 1, "gpus": 0.3}, max_failures=0)
+    one = search.StudySearcher(study, search.open_study(study, home), lambda: Capacity(8, 1, 8))
+    assert one.suggest("a")["gpus"] == 0.3
+    one.on_trial_complete("a", {"out_of_memory": True, "finished": False})
+    assert one.fail("a", "out of memory", "memory")[1] == Share(1, 0.6)
+    assert one.suggest("b")["gpus"] == 0.6
+    assert one.fail("b", "out of memory", "memory")[1] == Share(1, 1.0)
+    assert one.suggest("c")["gpus"] == 1.0
+    assert one.fail("c", "out of memory", "memory")[1] is None
+    # without a GPU a trial gets fewer neighbours
+    assert placement.larger(Share(1, 0), Capacity(16, 0, 3)) == Share(2, 0)
+    assert placement.larger(Share(2, 0), Capacity(16, 0, 3)) == Share(3, 0)
+    assert placement.larger(Share(3, 0), Capacity(16, 0, 3)) is None
+
+
+def test_gpus_are_packed_by_the_memory_that_the_first_trials_took(home: Home) -> None:
+    study = spec(resources={"cpus": 1, "gpus": "auto"}, concurrency="auto")
+    one = search.StudySearcher(study, search.open_study(study, home), lambda: Capacity(16, 2, 16))
+    assert one.suggest("a")["gpus"] == 1.0
+    one.on_trial_result("a", {"memory": 0.2})
+    one.on_trial_result("a", {"memory": 0.25})
+    # a quarter with its margin does not fit four times
+    assert one.suggest("b")["gpus"] == pytest.approx(1 / 3)
+    later = search.StudySearcher(study, search.open_study(study, home), lambda: Capacity(16, 2, 16))
+    assert later.suggest("a")["gpus"] == pytest.approx(1 / 3)
+    assert Capacity(16, 2, 16).slots(Share(1, 1 / 3)) == 6

@@ -18,22 +18,30 @@ import torch
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from object_store import BUCKET, serve
 
 from analysis import schema
-from study import search, status, sweep
+from study import search, status, sweep, tracking
 from study.cluster import connect
 from study.errors import UserError
 from study.home import Home
 from study.spec import Resources, StudySpec
+from trainables.storage import Folder
 from trainables.training import Training
 
 TESTS = Path(__file__).resolve().parents[1]
 ROOT = TESTS.parent
 
 
+@pytest.fixture(scope="module")
+def store() -> Iterator[None]:
+    with serve():
+        yield
+
+
 @pytest.fixture(scope="module", autouse=True)
-def ray_here() -> Iterator[None]:
-    """One Ray for all studies of this file: it takes seconds to start."""
+def ray_here(store: None) -> Iterator[None]:
+    """One Ray for all studies of this file, as it takes seconds to start; its workers know the object store."""
     with connect(Resources(cpus=1)):
         yield
 
@@ -68,6 +76,9 @@ class Watcher:
 
     def trial_ended(self, number: int, state: str, reason: str | None, means: Mapping[str, float]) -> None:
         self.heard.append((state, number, reason))
+
+    def message(self, text: str) -> None:
+        self.heard.append(("message", text))
 
 
 def runs(home: Home, name: str = "s") -> dict[tuple[str | None, str | None], Run]:
@@ -107,10 +118,10 @@ def check_trajectories(home: Home, study: StudySpec) -> None:
 
 
 def snapshot(home: Home, name: str = "s") -> list[tuple[int, str]]:
-    """(number, status) of every trial in Tune's one snapshot."""
+    """(number, status) of every trial in Tune's one snapshot; its shards, where it has several, have one status."""
     (path,) = (home.study(name) / sweep.TUNE).glob("experiment_state-*.json")
     states = [json.loads(row[0]) for row in json.loads(path.read_text())["trial_data"]]
-    return [(state["config"]["number"], state["status"]) for state in states]
+    return sorted({(state["config"]["number"], state["status"]) for state in states})
 
 
 def test_a_study_from_start_to_end_and_once_more(home: Home) -> None:
@@ -240,20 +251,23 @@ def test_only_one_driver_at_a_time(home: Home) -> None:
 
 def test_another_file_under_the_same_name_is_refused(home: Home) -> None:
     home.study("s").mkdir(parents=True)
-    path = home.study("s") / sweep.SPEC
-    sweep._keep_spec(spec(), path)
+    path, folder = home.study("s") / sweep.SPEC, home.files("s")
+    sweep._keep_spec(spec(), folder)
     with pytest.raises(UserError, match=r"'s' was started with another seeds \(\(1, 4\)\)"):
-        sweep._keep_spec(spec(seeds=3), path)
+        sweep._keep_spec(spec(seeds=3), folder)
     assert StudySpec.from_yaml(path.read_text()) == spec()
-    sweep._keep_spec(spec(max_failures=3, resources={"cpus": 2}), path)
+    sweep._keep_spec(spec(max_failures=3, resources={"cpus": 2}), folder)
     assert StudySpec.from_yaml(path.read_text()).max_failures == 3
 
 
 def test_snapshots_become_one(tmp_path: Path) -> None:
-    """Two launches: 0 finished in the first, 1 was running in it, 2 failed, 3 is lost with a half-written file."""
+    """Two launches: 0 finished in the first, 1 was running in it, 2 failed, 3 is lost with a half-written file.
 
-    def write(name: str, *rows: tuple[int, str]) -> Path:
-        states = [[json.dumps({"config": {"number": n}, "status": state}), "{}"] for n, state in rows]
+    Of 7's two shards one is there, of 8's both.
+    """
+
+    def write(name: str, *rows: tuple[int, str], shard: tuple[int, int] = (0, 1)) -> Path:
+        states = [[json.dumps({"config": {"number": n, "shard": shard}, "status": state}), "{}"] for n, state in rows]
         path = tmp_path / f"experiment_state-{name}.json"
         path.write_text(json.dumps({"trial_data": states, "runner_data": {"launch": name}}))
         return path
@@ -261,14 +275,18 @@ def test_snapshots_become_one(tmp_path: Path) -> None:
     write("1", (0, "TERMINATED"), (1, "RUNNING"), (4, "ERROR"))
     write("2", (1, "TERMINATED"), (2, "ERROR"), (4, "TERMINATED"), (5, "TERMINATED"), (6, "PENDING"))
     write("3").write_text('{"trial_data": [["{')
+    write("4", (7, "TERMINATED"), (8, "TERMINATED"), shard=(0, 2))
+    write("5", (8, "TERMINATED"), shard=(1, 2))
+    folder, ended = Folder(str(tmp_path)), {0, 1, 2, 3, 4, 7, 8}
     # 5 was interrupted: Tune ended it, but it is not finished
-    assert sweep.settle(tmp_path, {0, 1, 2, 3, 4}) == {0, 1, 2, 4}
+    assert sweep.settle(folder, ended) == {0, 1, 2, 4, 8}
     (path,) = tmp_path.glob("experiment_state-*.json")
     left = json.loads(path.read_text())
     found = [(json.loads(row[0])["config"]["number"], json.loads(row[0])["status"]) for row in left["trial_data"]]
-    assert found == [(0, "TERMINATED"), (1, "TERMINATED"), (2, "ERROR"), (4, "TERMINATED")]
-    assert sweep.settle(tmp_path, {0, 1, 2, 3, 4}) == {0, 1, 2, 4}
-    assert sweep.settle(tmp_path / "none", {0}) == set()
+    settled = [(0, "TERMINATED"), (1, "TERMINATED"), (2, "ERROR"), (4, "TERMINATED")]
+    assert found == [*settled, (7, "TERMINATED"), *[(8, "TERMINATED")] * 2]
+    assert sweep.settle(folder, ended) == {0, 1, 2, 4, 8}
+    assert sweep.settle(folder / "none", {0}) == set()
 
 
 DRIVER = """
@@ -295,9 +313,9 @@ def test_ctrl_c_leaves_a_study_that_resumes(home: Home, number: signal.Signals) 
     driver.stdin.write(study.to_yaml())
     driver.stdin.close()
     driver.stdin = None
-    began, deadline = home.trial("s", 0) / "lock", time.monotonic() + 300
+    trial, deadline = home.study("s") / "trials" / "0", time.monotonic() + 300
     try:
-        while not began.exists():
+        while not list(trial.rglob("lock")):
             assert driver.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
         driver.send_signal(number)
@@ -323,8 +341,82 @@ def test_an_unknown_study_has_no_status(home: Home) -> None:
 
 
 def test_a_trial_that_does_not_fit_is_refused_before_anything_starts(home: Home) -> None:
-    """On this machine's own Ray; what a cluster may grow to is its own matter."""
+    """Otherwise it would be waited for without end."""
     from study import cluster
 
-    with pytest.raises(UserError, match=r"resources\.cpus: a trial asks for 64 CPUs, and this machine has 2"):
-        cluster._check_fits(Resources(cpus=64), {"CPU": 2.0})
+    nodes = [{"Alive": True, "Resources": {"CPU": 2.0}}, {"Alive": False, "Resources": {"CPU": 99.0, "GPU": 1.0}}]
+    with pytest.raises(UserError, match=r"resources\.cpus: a trial asks for 64 CPUs, and this machine has 2; lower it"):
+        cluster._check_fits(Resources(cpus=64), nodes, None)
+    with pytest.raises(
+        UserError, match=r"asks for 1 GPUs, and no node of the cluster at h:1 has more than 0; lower it"
+    ):
+        cluster._check_fits(Resources(cpus=2, gpus="auto"), nodes, "h:1")
+    cluster._check_fits(Resources(cpus=2), nodes, None)
+
+
+def test_a_study_in_shards_has_the_same_numbers(home: Home) -> None:
+    """Three seeds in shards of one and two: every row is that of a training of all of them."""
+    study = spec(seeds=[1, 4, 7], seeds_per_shard=2)
+    watcher = Watcher()
+    assert sweep.run(study, home, watcher) == sweep.Outcome(2, 0, 0, False)
+    assert sorted(event for event in watcher.heard if event[0] in ("start", "done")) == [
+        *[("done", number, None) for number in (0, 1)],
+        *[("start", number, label, "baseline") for number, label in ((0, "ce"), (1, "ls σ=0.2"))],
+    ]
+    check_trajectories(home, study)
+    held = runs(home)
+    assert len(held) == 1 + 2 * 4
+    assert {run.info.status for run in held.values()} == {"FINISHED"}
+    assert held["0", None].data.tags[schema.SEEDS] == "1,4,7"
+    assert held["0", None].data.tags[schema.DATA_NAME] == "tiny"
+    client = MlflowClient(home.tracking_uri())
+    artifacts = {file.path for file in client.list_artifacts(held["0", None].info.run_id)}
+    assert artifacts == {"weights-1-of-2.pt", "weights-2-of-2.pt"}
+    assert snapshot(home) == [(0, "TERMINATED"), (1, "TERMINATED")]
+    assert sweep.run(study, home).done == 2
+
+
+def test_a_study_in_an_object_store_is_resumed_from_another_machine(home: Home, tmp_path: Path) -> None:
+    """Two homes share nothing but the store and the databases; the second goes on from the first one's checkpoint."""
+    first, second = Home(tmp_path / "first"), Home(tmp_path / "second")
+    (trouble := tmp_path / "trouble").write_text("4 die")
+    study = spec(
+        benchmark={"name": "tiny:Tiny", "trouble": str(trouble)},
+        criteria=["ls"],
+        max_failures=0,
+        storage=f"s3://{BUCKET}/prefix",
+        tracking_uri=home.tracking_uri(),
+        storage_uri=home.optuna_uri(),
+    )
+    assert sweep.run(study, first, cadence=sweep.Cadence(checkpoint=0)).failed == 1
+    kept = Folder(f"s3://{BUCKET}/prefix/s")
+    assert {"study.yaml", "trials", "tune"} <= set(kept.names())
+    assert [path.name for path in first.study("s").iterdir()] == ["study.yaml"]
+    assert 3 in [len(records_in(folder)) for folder in places(kept / "trials" / "0")]
+    trouble.unlink()
+    assert sweep.run(study, second, retry_failed=True) == sweep.Outcome(1, 0, 0, False)
+    check_trajectories(home, study)
+
+
+def places(trial: Folder) -> list[Folder]:
+    """Where the trial keeps its checkpoints: its own folder, or one for each shard."""
+    return [trial / name for name in trial.names() if name.startswith("shard-")] or [trial]
+
+
+def records_in(folder: Folder) -> list[dict[str, Any]]:
+    with folder.reading("checkpoint.pt") as file:
+        records: list[dict[str, Any]] = torch.load(file, weights_only=True)["records"]
+    return records
+
+
+def test_a_trial_out_of_memory_is_tried_again_with_a_larger_share(home: Home) -> None:
+    trouble = home.root / "trouble-once"
+    trouble.write_text("3 memory")
+    study = spec(benchmark={"name": "tiny:Tiny", "trouble": str(trouble)}, criteria=["ls"], seeds_per_shard=2)
+    watcher = Watcher()
+    assert sweep.run(study, home, watcher, cadence=sweep.Cadence(checkpoint=0)).done == 1
+    text = "out of memory; tried again with 2 CPU in place of 1 CPU"
+    assert ("message", f"trial 0: {text}") in watcher.heard
+    tags = runs(home)["0", None].data.tags
+    assert (tags[tracking.RETRIED], tags[tracking.SHARE]) == (text, "2 cpus, 0 gpus")
+    check_trajectories(home, study)

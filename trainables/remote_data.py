@@ -1,0 +1,46 @@
+"""Data files in an object store, fetched once to this machine."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import Any
+
+from filelock import FileLock
+
+from trainables.benchmarks import DataError
+from trainables.benchmarks.images import default_cache
+from trainables.storage import Folder
+from trainables.trial import Trial
+
+
+def is_remote(value: Any) -> bool:
+    """Whether a benchmark's option names a file in an object store."""
+    return isinstance(value, str) and value.startswith("s3://")
+
+
+def fetched(trial: Trial) -> Trial:
+    """The trial with each option that names a file ``s3://…`` naming a copy in this machine's cache.
+
+    `DataError` where the file cannot be had.
+    """
+    options = {name: _fetch(value) if is_remote(value) else value for name, value in trial.options.items()}
+    return replace(trial, options=options)
+
+
+def _fetch(address: str) -> str:
+    base, mark, query = address.partition("?")
+    parent, _, name = base.rpartition("/")
+    key = hashlib.sha256(address.encode()).hexdigest()[:16]
+    kept = Folder(str(default_cache() / "remote" / key))
+    kept.path.mkdir(parents=True, exist_ok=True)
+    # trials that start together wait for one download
+    with FileLock(kept.path / "lock"):
+        if not kept.exists(name):
+            try:
+                with Folder(f"{parent}{mark}{query}").reading(name) as source, kept.writing(name) as copy:
+                    while chunk := source.read(2**24):
+                        copy.write(chunk)
+            except OSError as error:
+                raise DataError(f"{address} cannot be fetched ({str(error).splitlines()[0]})") from error
+    return str(kept.path / name)
