@@ -1,0 +1,50 @@
+"""Data files that a study brings along, kept beside its checkpoints where every node finds them."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from study.errors import UserError
+from study.spec import BenchmarkSpec, StudySpec
+from trainables.storage import Folder
+
+if TYPE_CHECKING:
+    from study.home import Home
+
+#: below the storage; no study can have this name's files in its way, since a study's own folder holds no hashes
+DATA = "data"
+
+
+def import_data(spec: StudySpec, home: Home) -> StudySpec:
+    """The study with each data file that its benchmark's options name copied to ``<storage>/data/<hash>/<name>``.
+
+    A file of the same content is copied once, and a later resume finds it although the submitted one is gone. Folders
+    (image caches, say) stay where they are. `UserError` where the storage cannot be written.
+    """
+    storage = home.storage(spec)
+    options = dict(spec.benchmark.options)
+    for name, value in options.items():
+        if isinstance(value, str) and Path(value).is_file():
+            try:
+                options[name] = _keep(Path(value), storage)
+            except OSError as error:
+                raise UserError(
+                    f"benchmark.{name}: {value} cannot be copied to the storage {storage} ({error.strerror or error})"
+                ) from error
+    return spec.model_copy(update={"benchmark": BenchmarkSpec(name=spec.benchmark.name, **options)})
+
+
+def _keep(path: Path, storage: Folder) -> str:
+    """The address of the file's copy."""
+    if storage.on_disk and path.resolve().is_relative_to(storage.path):
+        return str(path)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    folder = storage / DATA / digest
+    if not folder.exists(path.name):
+        with path.open("rb") as source, folder.writing(path.name) as copy:
+            shutil.copyfileobj(source, copy, 2**24)
+    return (folder / path.name).address
