@@ -23,6 +23,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
+from study.database import PatientStorage
 from study.doctor import without_password
 from study.errors import UserError
 from study.home import write_ahead
@@ -61,7 +62,7 @@ def open_storage(home: Home, spec: StudySpec | None = None) -> optuna.storages.R
         options["connect_args"] = {"timeout": 60}
     with answering(uri):
         write_ahead(uri)
-        return optuna.storages.RDBStorage(uri, engine_kwargs=options)
+        return PatientStorage(uri, engine_kwargs=options)
 
 
 @contextmanager
