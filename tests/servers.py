@@ -45,7 +45,7 @@ def _serving(command: Sequence[str], environment: Mapping[str, str], folder: Pat
     finally:
         process.terminate()
         try:
-            process.wait(timeout=30)
+            process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, 9)
             process.wait()
