@@ -19,8 +19,9 @@ from trainables.evaluators import Evaluator, Outputs
 from trainables.replicas import make_optimizer, stream, streams
 from trainables.trial import HYPERPARAMETERS, Trial
 
-#: how many input values one evaluation pass holds at most, over all replicas
-EVALUATION_VALUES = 2**25
+#: how many input values one evaluation pass holds at most, over all replicas: on a CPU what its cache holds
+EVALUATION_VALUES = {"cpu": 2**20}
+EVALUATION_VALUES_ELSEWHERE = 2**25
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ class Training:
         hits = torch.zeros_like(losses)
         self.network.train()
         for batch in indices.split(recipe.batch_size, dim=1):
-            inputs = self.benchmark.batch(self.data.inputs[batch], True, augmentation).to(self.dtype)
+            inputs = self.benchmark.batch(self._inputs(batch), True, augmentation).to(self.dtype)
             targets = self.data.coarse[batch]
             noise = None
             if noisy:
@@ -168,14 +169,20 @@ class Training:
         every = self.trial.cadence.get(evaluator.name, evaluator.every)
         return self.epoch == self.recipe.epochs or (every > 0 and self.epoch % every == 0)
 
+    def _inputs(self, indices: Tensor) -> Tensor:
+        """The stored inputs (S, B, …) at ``indices`` (S, B)."""
+        # copies whole samples, where indexing goes value by value
+        return self.data.inputs.index_select(0, indices.flatten()).unflatten(0, indices.shape)
+
     @torch.no_grad()
     def _predict(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Features (S, n, d) and logits (S, n, C) of the samples at ``indices`` (S, n), in evaluation mode."""
         self.network.eval()
         sample = self.data.inputs[0].numel() * indices.shape[0]
+        values = EVALUATION_VALUES.get(self.device.type, EVALUATION_VALUES_ELSEWHERE)
         features, logits = [], []
-        for chunk in indices.split(max(1, EVALUATION_VALUES // sample), dim=1):
-            inputs = self.benchmark.batch(self.data.inputs[chunk], False, []).to(self.dtype)
+        for chunk in indices.split(max(1, values // sample), dim=1):
+            inputs = self.benchmark.batch(self._inputs(chunk), False, []).to(self.dtype)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.mixed_precision):
                 part_features, part_logits = self.network(inputs)
             features.append(part_features.to(self.dtype))

@@ -131,28 +131,44 @@ def torch_probe(parts: Parts, seed: int, learning_rate: float, epochs: int) -> l
     return errors
 
 
+def probe(parts: Parts, generators: list[torch.Generator], learning_rate: float, epochs: int) -> Tensor:
+    """The errors (S, epochs) of one probe."""
+    x, y, heldout, wanted = parts
+    return probe_mse([x], y, [heldout], wanted, generators, learning_rates=[learning_rate], epochs=epochs)[0]
+
+
 @pytest.mark.parametrize("learning_rate", [0.1, 0.01])
 def test_probe_equals_torchs_layer_loss_and_adam(parts: Parts, learning_rate: float) -> None:
     generators = [torch.Generator().manual_seed(s) for s in range(S)]
-    measured = probe_mse(*parts, generators, learning_rate=learning_rate, epochs=8)
+    measured = probe(parts, generators, learning_rate, epochs=8)
     assert measured.shape == (S, 8)
     for s, own in enumerate(zip(*parts, strict=True)):
         np.testing.assert_allclose(measured[s], torch_probe(own, s, learning_rate, 8), rtol=1e-9)
 
 
+def test_probes_of_one_pass_equal_torchs_each_with_its_features_and_rate(parts: Parts) -> None:
+    x, y, heldout, wanted = parts
+    fitted, scored = standardize(x, heldout)
+    generators = [torch.Generator().manual_seed(s) for s in range(S)]
+    measured = probe_mse([x, fitted], y, [heldout, scored], wanted, generators, learning_rates=[0.1, 0.01], epochs=8)
+    assert measured.shape == (2, S, 8)
+    for p, (version, rate) in enumerate([((x, y, heldout, wanted), 0.1), ((fitted, y, scored, wanted), 0.01)]):
+        for s, own in enumerate(zip(*version, strict=True)):
+            np.testing.assert_allclose(measured[p, s], torch_probe(own, s, rate, 8), rtol=1e-9)
+
+
 def test_probe_reads_a_softmax_of_the_features(parts: Parts) -> None:
     generators = [torch.Generator().manual_seed(s) for s in range(S)]
-    errors = probe_mse(*parts, generators, learning_rate=0.1, epochs=120)
+    errors = probe(parts, generators, 0.1, epochs=120)
     constant_guess = (parts[3] - parts[1].mean(1, keepdim=True)).square().mean((1, 2))
     assert (errors[:, -1] < 0.1 * constant_guess).all()
 
 
 def test_a_replica_does_not_depend_on_its_neighbours(parts: Parts) -> None:
     generators = [torch.Generator().manual_seed(s) for s in range(S)]
-    together = probe_mse(*parts, generators, learning_rate=0.1, epochs=3)
+    together = probe(parts, generators, 0.1, epochs=3)
     x, y, heldout, wanted = (p[1:2] for p in parts)
-    own = [torch.Generator().manual_seed(1)]
-    alone = probe_mse(x, y, heldout, wanted, own, learning_rate=0.1, epochs=3)
+    alone = probe((x, y, heldout, wanted), [torch.Generator().manual_seed(1)], 0.1, epochs=3)
     np.testing.assert_allclose(alone[0], together[1], rtol=1e-12)
     np.testing.assert_allclose(least_squares_mse(x, y, heldout, wanted)[0], least_squares_mse(*parts)[1], rtol=1e-12)
 
@@ -164,6 +180,6 @@ def test_a_diverged_replica_gives_nan_and_harms_no_other(parts: Parts, value: fl
     measured = least_squares_mse(*parts)
     assert measured[1].isnan()
     np.testing.assert_array_equal(measured[[0, 2]], healthy)
-    errors = probe_mse(*parts, [torch.Generator() for _ in range(S)], learning_rate=0.1, epochs=2)
+    errors = probe(parts, [torch.Generator() for _ in range(S)], 0.1, epochs=2)
     assert errors[1].isnan().all()
     assert errors[[0, 2]].isfinite().all()

@@ -163,13 +163,27 @@ class Hyperspectral:
     def evaluators(self, data: Data, options: HyperspectralOptions) -> Sequence[Evaluator]:
         """On the held-out part: cheap ones each epoch, dearer ones every ten, trained probes at the last."""
 
-        def paper_probe(snapshot: Snapshot) -> Mapping[str, Tensor]:
-            errors = _probe(snapshot, options, PAPER_RATE, standardized=False)
-            return {"mse/transfer": errors[:, -1], "mse/transfer-min": errors.amin(1)}
-
-        def standardized_probe(snapshot: Snapshot) -> Mapping[str, Tensor]:
-            errors = _probe(snapshot, options, STANDARDIZED_RATE, standardized=True)
-            return {"mse/transfer-standardized": errors[:, -1]}
+        def probes(snapshot: Snapshot) -> Mapping[str, Tensor]:
+            train, heldout = snapshot.outputs("train"), snapshot.outputs("heldout")
+            fitted, scored = zip(
+                (train.features, heldout.features),
+                unmixing.standardize(train.features, heldout.features),
+                strict=True,
+            )
+            paper, standardized = unmixing.probe_mse(
+                fitted,
+                train.fine,
+                scored,
+                heldout.fine,
+                streams(snapshot.seeds, "probe"),
+                learning_rates=(PAPER_RATE, STANDARDIZED_RATE),
+                epochs=options.probe_epochs,
+            )
+            return {
+                "mse/transfer": paper[:, -1],
+                "mse/transfer-min": paper.amin(1),
+                "mse/transfer-standardized": standardized[:, -1],
+            }
 
         return (
             Evaluator("accuracy", _accuracy),
@@ -179,8 +193,7 @@ class Hyperspectral:
             Evaluator("least-squares", _least_squares, every=10),
             Evaluator("calibration", _calibration, every=10),
             Evaluator("output", _output, every=10),
-            Evaluator("probe", paper_probe, every=0),
-            Evaluator("probe-standardized", standardized_probe, every=0),
+            Evaluator("probes", probes, every=0),
             Evaluator("arrays", arrays=_arrays),
         )
 
@@ -215,21 +228,6 @@ def _least_squares(snapshot: Snapshot) -> Mapping[str, Tensor]:
     train, heldout = snapshot.outputs("train"), snapshot.outputs("heldout")
     mse = unmixing.least_squares_mse(train.features, train.fine, heldout.features, heldout.fine)
     return {"mse/transfer-least-squares": mse}
-
-
-def _probe(snapshot: Snapshot, options: HyperspectralOptions, rate: float, *, standardized: bool) -> Tensor:
-    train, heldout = snapshot.outputs("train"), snapshot.outputs("heldout")
-    features = (train.features, heldout.features)
-    fitted, scored = unmixing.standardize(*features) if standardized else features
-    return unmixing.probe_mse(
-        fitted,
-        train.fine,
-        scored,
-        heldout.fine,
-        streams(snapshot.seeds, "probe"),
-        learning_rate=rate,
-        epochs=options.probe_epochs,
-    )
 
 
 def _calibration(snapshot: Snapshot) -> Mapping[str, Tensor]:

@@ -57,55 +57,58 @@ def standardize(features: Tensor, heldout: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def probe_mse(
-    features: Tensor,
+    features: Sequence[Tensor],
     targets: Tensor,
-    heldout: Tensor,
+    heldout: Sequence[Tensor],
     heldout_targets: Tensor,
     generators: Sequence[torch.Generator],
     *,
-    learning_rate: float,
+    learning_rates: Sequence[float],
     epochs: int,
     batch_size: int = 200,
 ) -> Tensor:
-    """Held-out MSE (S, epochs), mean over samples and materials, of a linear layer and a softmax trained with MSE.
+    """Held-out MSE (P, S, epochs), mean over samples and materials, of linear layers and a softmax trained with MSE.
 
-    The paper's transfer probe (§5.2): Adam, its rate ×0.1 after every quarter of the epochs, on frozen
-    ``features`` (S, n, d) and abundances ``targets`` (S, n, m); scored on ``heldout`` (S, h, d) after each
-    epoch. Replica s draws its initial layer, as ``torch.nn.Linear`` does, and then each epoch's order from
-    ``generators[s]`` (CPU) alone.
+    The paper's transfer probe (§5.2): Adam, its rate ×0.1 after every quarter of the epochs, on frozen features
+    (S, n, d) and abundances ``targets`` (S, n, m); scored on ``heldout`` (S, h, d) after each epoch. P probes, each on
+    its own version of ``features`` and ``heldout`` (as they are, standardized, …) at its own rate, are trained in one
+    pass. Replica s draws its initial layer, as ``torch.nn.Linear`` does, and then each epoch's order from
+    ``generators[s]`` (CPU) alone, the same for all P.
     """
-    replicas, samples, dimensions = features.shape
+    probes, (replicas, samples, dimensions) = len(features), features[0].shape
     materials = targets.shape[-1]
-    inputs = _with_ones(features).flatten(0, 1)
-    wanted = targets.to(features.dtype).flatten(0, 1)
-    heldout_columns = _with_ones(heldout).transpose(1, 2)
-    heldout_wanted = heldout_targets.to(features.dtype).transpose(1, 2)
+    inputs = [_with_ones(version).flatten(0, 1) for version in features]
+    wanted = targets.to(features[0].dtype).flatten(0, 1)
+    heldout_columns = torch.cat([_with_ones(version) for version in heldout]).transpose(1, 2)
+    heldout_wanted = heldout_targets.to(features[0].dtype).transpose(1, 2)
     drawn = torch.stack([torch.rand(materials, dimensions + 1, generator=g) for g in generators])
-    weights = ((2 * drawn - 1) / math.sqrt(dimensions)).to(features)
+    weights = ((2 * drawn - 1) / math.sqrt(dimensions)).to(features[0]).repeat(probes, 1, 1)
+    rates = weights.new_tensor(learning_rates).repeat_interleave(replicas).view(-1, 1, 1)
     first, second = torch.zeros_like(weights), torch.zeros_like(weights)
     first_row = samples * torch.arange(replicas).unsqueeze(1)
     errors, step = [], 0
     for epoch in range(epochs):
-        rate = learning_rate * 0.1 ** (4 * epoch // epochs)
+        decay = 0.1 ** (4 * epoch // epochs)
         order = first_row + torch.stack([torch.randperm(samples, generator=g) for g in generators])
-        for batch in order.to(features.device).split(batch_size, dim=1):
+        for batch in order.to(weights.device).split(batch_size, dim=1):
             rows = batch.reshape(-1)
-            x = inputs.index_select(0, rows).view(replicas, -1, dimensions + 1)
+            x = torch.cat([version.index_select(0, rows) for version in inputs])
+            x = x.view(probes * replicas, -1, dimensions + 1)
             a = wanted.index_select(0, rows).view(replicas, -1, materials).transpose(1, 2)
             # materials before samples: softmax and products run several times faster than the other way round
             q = torch.softmax(torch.bmm(weights, x.transpose(1, 2)), 1)
             # gradient of the mean squared error through the softmax: q ⊙ (r − Σ q r), with r = q − a up to 2/(Bm)
-            slope = (q - a).mul_(q)
+            slope = (q.unflatten(0, (probes, replicas)) - a).flatten(0, 1).mul_(q)
             slope.sub_(q.mul_(slope.sum(1, keepdim=True)))
             gradient = torch.bmm(slope, x).mul_(2 / (batch.shape[1] * materials))
             step += 1
             first.lerp_(gradient, 1 - BETA1)
             second.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
             deviation = second.sqrt().mul_((1 - BETA2**step) ** -0.5).add_(EPSILON)
-            weights.addcdiv_(first, deviation, value=-rate / (1 - BETA1**step))
-        outputs = torch.softmax(torch.bmm(weights, heldout_columns), 1)
-        errors.append(outputs.sub_(heldout_wanted).square_().mean((1, 2)))
-    return torch.stack(errors, 1)
+            weights.addcmul_(first / deviation, rates, value=-decay / (1 - BETA1**step))
+        outputs = torch.softmax(torch.bmm(weights, heldout_columns), 1).unflatten(0, (probes, replicas))
+        errors.append(outputs.sub_(heldout_wanted).square_().mean((2, 3)))
+    return torch.stack(errors, -1)
 
 
 def _with_ones(features: Tensor) -> Tensor:
