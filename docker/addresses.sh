@@ -12,6 +12,7 @@ umask 077
 cat > "$folder/client.env" << E2
 # . secrets/client.env: fierce, mlflow and ray on this machine then talk to the service
 export RAY_API_SERVER_ADDRESS=$ray RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH='$folder/ray_auth_token'
+export FIERCE_DASHBOARD=$dashboard
 export MLFLOW_TRACKING_URI=$mlflow MLFLOW_TRACKING_USERNAME=admin
 MLFLOW_TRACKING_PASSWORD=\$(cat '$folder/mlflow_admin_password')
 export MLFLOW_TRACKING_PASSWORD

@@ -21,16 +21,16 @@ fi
 part=$1
 shift
 case "$part" in
-  head)
+  ray-head)
     # no CPU or GPU of its own: trials run on workers, and a study's driver asks for none
     exec ray start --head --block --disable-usage-stats --port=6379 --dashboard-host=0.0.0.0 --dashboard-port=8265 \
       --num-cpus=0 --num-gpus=0 --object-store-memory="$FIERCE_OBJECT_STORE_BYTES" "$@"
     ;;
-  worker)
+  ray-worker)
     exec ray start --block --disable-usage-stats --address="$FIERCE_HEAD" --num-cpus="$FIERCE_CPUS" \
       --object-store-memory="$FIERCE_OBJECT_STORE_BYTES" "$@"
     ;;
-  mlflow)
+  mlflow-server)
     # a password is verified at a cost of some 50 ms, so a verified one is remembered for a minute
     printf '[mlflow]\ndefault_permission = READ\ndatabase_uri = %s\nadmin_username = admin\n%s\n%s\n' \
       "$MLFLOW_AUTH_DATABASE_URI" \
@@ -42,7 +42,7 @@ case "$part" in
     exec mlflow server --app-name basic-auth --host 0.0.0.0 --port 5000 --workers 2 \
       --uvicorn-opts '--timeout-worker-healthcheck 60' --artifacts-destination /var/lib/fierce/mlflow "$@"
     ;;
-  dashboard)
+  dashboard-server)
     # one process: optuna-dashboard keeps the trials it has read in memory
     exec gunicorn --chdir /opt/fierce/service --bind 0.0.0.0:8080 --workers 1 --threads 4 --worker-tmp-dir /tmp \
       --access-logfile - "$@" 'dashboard:application()'

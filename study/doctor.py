@@ -24,7 +24,8 @@ TIMEOUT = 5.0
 #: a study keeps features and weights of every replica: some MB a trial
 MIN_FREE_BYTES = 1_000_000_000
 PACKAGES = ("fierce-study", "ray", "torch", "torchvision", "optuna", "mlflow", "pot", "numpy", "scipy", "pandas")
-#: where optuna-dashboard listens, on the host of the cluster's head
+#: environment variable: optuna-dashboard's address, else this port on the host of the cluster's head
+DASHBOARD_VARIABLE = "FIERCE_DASHBOARD"
 DASHBOARD_PORT = 8080
 #: SQLAlchemy's databases that are reached over the network, by driver -> how each names the time it may take
 _CONNECT_TIMEOUT = {"psycopg2": "connect_timeout", "psycopg": "connect_timeout", "pymysql": "connect_timeout"}
@@ -74,7 +75,7 @@ def examine_cluster(address: str | None, tracking_uri: str, optuna_uri: str | No
     checks.append(_try("tracking", lambda: _check_tracking_server(tracking_uri)))
     if optuna_uri is not None:
         checks.append(_try("optuna", lambda: check_database(optuna_uri, "OPTUNA_STORAGE")))
-    dashboard = f"http://{head or '127.0.0.1'}:{DASHBOARD_PORT}"
+    dashboard = os.environ.get(DASHBOARD_VARIABLE) or f"http://{head or '127.0.0.1'}:{DASHBOARD_PORT}"
     checks.append(_try("optuna-dashboard", lambda: _check_answers(f"{dashboard}/dashboard/", "optuna-dashboard")))
     return checks
 
