@@ -89,7 +89,6 @@ SECTIONS: Mapping[str, Sequence[SectionFunction]] = {
         claims.section,
     ),
     "age": AGE,
-    "age-augmented": AGE,
     "cifar-fs": FEW_SHOT,
     "cub": FEW_SHOT,
     "cifar10-few-shot": FEW_SHOT,

@@ -26,7 +26,6 @@ PAPER: Mapping[str, Mapping[str, float]] = {
 #: for CIFAR-10, so CIFAR-FS's stand in
 PAPER_ELSEWHERE: Mapping[str, Mapping[str, Mapping[str, float]]] = {
     "age": {"ls": {"sigma": 0.1}, "fierce": {"lambda": 0.3, "e": 100.0}},
-    "age-augmented": {"ls": {"sigma": 0.1}, "fierce": {"lambda": 0.3, "e": 100.0}},
     "cifar-fs": {"ls": {"sigma": 0.1}, "fierce": {"lambda": 1.5, "e": 100.0}},
     "cub": {"ls": {"sigma": 0.1}, "fierce": {"lambda": 2.0, "e": 100.0}},
     "cifar10-few-shot": {"ls": {"sigma": 0.1}, "fierce": {"lambda": 1.5, "e": 100.0}},

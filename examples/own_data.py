@@ -44,7 +44,7 @@ class Table:
         train, heldout = torch.randperm(len(data.inputs), generator=generator).tensor_split(2)
         return {"train": train, "heldout": heldout}
 
-    def batch(self, inputs, train, generators):
+    def batch(self, inputs, options, train, generators):
         return nn.functional.layer_norm(inputs, inputs.shape[-1:])
 
     def backbone(self, data, options, generators):

@@ -59,7 +59,7 @@ class Tiny:
         parts = order[: sum(PARTS.values())].split(list(PARTS.values()))
         return dict(zip(PARTS, parts, strict=True))
 
-    def batch(self, inputs: Tensor, train: bool, generators: Sequence[torch.Generator]) -> Tensor:
+    def batch(self, inputs: Tensor, options: TinyOptions, train: bool, generators: Sequence[torch.Generator]) -> Tensor:
         return inputs
 
     def backbone(self, data: Data, options: TinyOptions, generators: Sequence[torch.Generator]) -> nn.Module:

@@ -133,7 +133,7 @@ class Training:
         hits = torch.zeros_like(losses)
         self.network.train()
         for batch in indices.split(recipe.batch_size, dim=1):
-            inputs = self.benchmark.batch(self._inputs(batch), True, augmentation).to(self.dtype)
+            inputs = self.benchmark.batch(self._inputs(batch), self.options, True, augmentation).to(self.dtype)
             targets = self.data.coarse[batch]
             noise = None
             if noisy:
@@ -182,7 +182,7 @@ class Training:
         values = EVALUATION_VALUES.get(self.device.type, EVALUATION_VALUES_ELSEWHERE)
         features, logits = [], []
         for chunk in indices.split(max(1, values // sample), dim=1):
-            inputs = self.benchmark.batch(self._inputs(chunk), False, []).to(self.dtype)
+            inputs = self.benchmark.batch(self._inputs(chunk), self.options, False, []).to(self.dtype)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.mixed_precision):
                 part_features, part_logits = self.network(inputs)
             features.append(part_features.to(self.dtype))

@@ -121,7 +121,7 @@ def test_other_images(tmp_path: Path) -> None:
     [
         (["age", "--source", "nowhere.zip"], "nowhere.zip does not exist"),
         (["aeg", "--source", "faces.zip"], "unknown benchmark 'aeg'"),
-        (["hyperspectral", "--source", "faces.zip"], "no images to prepare; those that have: age, age-augmented"),
+        (["hyperspectral", "--source", "faces.zip"], "no images to prepare; those that have: age, cifar-fs"),
         (["age", "--source", "faces.zip", "--size", "4"], "size must be a whole number of at least 8"),
         (["cifar10", "--source", "faces.zip", "--metadata", "imdb.mat"], "which benchmark 'cifar10' does not read"),
         (["age", "--source", "faces.zip", "--metadata", "imdb.mat"], "imdb.mat cannot be read"),

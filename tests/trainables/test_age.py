@@ -15,8 +15,8 @@ import torch
 from scipy.stats import entropy as scipy_entropy
 
 from trainables.anchors import draw_anchors
-from trainables.benchmarks import Benchmark, Data, DataError
-from trainables.benchmarks.age import Age, AgeOptions, AugmentedAge
+from trainables.benchmarks import Data, DataError
+from trainables.benchmarks.age import Age, AgeOptions
 from trainables.benchmarks.simulated_faces import simulate
 from trainables.evaluators import Outputs
 from trainables.replicas import stream, streams
@@ -149,17 +149,17 @@ def test_batches_are_normalised_as_imagenet_is() -> None:
 
     inputs = torch.randint(0, 256, (2, 3, 3, 8, 8), dtype=torch.uint8)
     expected = functional.normalize(inputs.float() / 255, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
-    torch.testing.assert_close(Age().batch(inputs, True, []), expected)
-    torch.testing.assert_close(AugmentedAge().batch(inputs, False, []), expected)
+    torch.testing.assert_close(Age().batch(inputs, AgeOptions(), True, []), expected)
+    torch.testing.assert_close(Age().batch(inputs, AgeOptions(augment=True), False, []), expected)
 
 
 def test_augmentation_depends_on_the_replica_s_own_stream() -> None:
     inputs = torch.randint(0, 256, (2, 6, 3, 16, 16), dtype=torch.uint8)
-    both = AugmentedAge().batch(inputs, True, streams((0, 1), "augmentation", 1))
-    alone = AugmentedAge().batch(inputs[1:], True, streams((1,), "augmentation", 1))
+    augmented = AgeOptions(augment=True)
+    both = Age().batch(inputs, augmented, True, streams((0, 1), "augmentation", 1))
+    alone = Age().batch(inputs[1:], augmented, True, streams((1,), "augmentation", 1))
     torch.testing.assert_close(both[1:], alone)
-    assert not torch.equal(both, Age().batch(inputs, True, []))
-    assert isinstance(AugmentedAge(), Benchmark)
+    assert not torch.equal(both, Age().batch(inputs, AgeOptions(), True, []))
 
 
 def test_protocols_differ_where_the_sources_do() -> None:

@@ -23,6 +23,7 @@ from trainables.benchmarks.few_shot import (
     Cifar10FewShot,
     CifarFS,
     Cub,
+    CubOptions,
     FewShotOptions,
     shipped_split,
 )
@@ -93,13 +94,13 @@ def test_parts_hold_whole_classes() -> None:
 def test_evaluation_images_of_cifar() -> None:
     x = torch.randint(0, 256, (2, 5, 3, 16, 16), generator=torch.Generator().manual_seed(0)).byte()
     expected = functional.normalize(functional.to_dtype(x, torch.float32, scale=True), CIFAR_MEAN, CIFAR_STD)
-    torch.testing.assert_close(CifarFS().batch(x, False, []), expected)
+    torch.testing.assert_close(CifarFS().batch(x, FewShotOptions(), False, []), expected)
 
 
 def test_training_images_of_cifar_are_shifted_and_flipped() -> None:
     """Every image is one of the 2·9² that a shift of up to 4 pixels and a flip can make."""
     x = torch.randint(0, 256, (2, 3, 3, 32, 32), generator=torch.Generator().manual_seed(0)).byte()
-    made = CifarFS().batch(x, True, streams((0, 1), "augmentation", 1))
+    made = CifarFS().batch(x, FewShotOptions(), True, streams((0, 1), "augmentation", 1))
     padded = functional.normalize(functional.pad(x.float() / 255, [4]), CIFAR_MEAN, CIFAR_STD)
     crops = [padded[..., i : i + 32, j : j + 32] for i in range(9) for j in range(9)]
     candidates = torch.stack([*crops, *(crop.flip(-1) for crop in crops)])
@@ -113,13 +114,13 @@ def test_evaluation_images_of_cub_are_torchvisions() -> None:
     expected = functional.to_dtype(x.flatten(0, 1), torch.float32, scale=True)
     expected = functional.center_crop(functional.resize(expected, [96, 96], antialias=True), [84, 84])
     expected = functional.normalize(expected, IMAGENET_MEAN, IMAGENET_STD).unflatten(0, (2, 3))
-    torch.testing.assert_close(Cub().batch(x, False, []), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(Cub().batch(x, CubOptions(), False, []), expected, rtol=0, atol=1e-5)
 
 
 def test_training_images_of_cub_are_torchvisions() -> None:
     """Random resized crop, colour jitter and flip with the parameters that the generators give in this order."""
     x = torch.randint(0, 256, (2, 3, 3, 48, 48), generator=torch.Generator().manual_seed(0)).byte()
-    made = Cub().batch(x, True, streams((0, 1), "augmentation", 1))
+    made = Cub().batch(x, CubOptions(size=21), True, streams((0, 1), "augmentation", 1))
     assert made.shape == (2, 3, 3, 21, 21)
     again = streams((0, 1), "augmentation", 1)
     boxes = augmentation.draw_boxes(3, 48, 48, again)
@@ -141,8 +142,9 @@ def test_training_images_of_cub_are_torchvisions() -> None:
 def test_sizes_of_cub_come_back(size: int) -> None:
     edge = Cub().stored_size(size)
     x = torch.zeros(1, 2, 3, edge, edge, dtype=torch.uint8)
-    assert Cub().batch(x, False, []).shape[-2:] == (size, size)
-    assert Cub().batch(x, True, streams((0,), "augmentation", 1)).shape[-2:] == (size, size)
+    options = CubOptions(size=size)
+    assert Cub().batch(x, options, False, []).shape[-2:] == (size, size)
+    assert Cub().batch(x, options, True, streams((0,), "augmentation", 1)).shape[-2:] == (size, size)
 
 
 def test_backbone_has_512_features_after_relu() -> None:

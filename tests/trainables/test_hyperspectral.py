@@ -409,7 +409,7 @@ def test_backbone_has_the_papers_layers() -> None:
     network = BENCHMARK.backbone(data, HyperspectralOptions(), [stream(s, "init") for s in range(2)])
     layers = [(144, 200), (200, 400), (400, 100), (100, 4)]
     assert sum(p.numel() for p in network.parameters()) == 2 * sum(i * o + o for i, o in layers)
-    features, logits = network(BENCHMARK.batch(data.inputs[:6].expand(2, 6, 144), False, []))
+    features, logits = network(BENCHMARK.batch(data.inputs[:6].expand(2, 6, 144), HyperspectralOptions(), False, []))
     assert features.shape == (2, 6, 100) and logits.shape == (2, 6, 4)
     assert features.min() == 0
 

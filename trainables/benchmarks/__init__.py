@@ -20,7 +20,6 @@ from trainables.trial import Recipe
 BENCHMARKS: Mapping[str, str] = {
     "hyperspectral": "trainables.benchmarks.hyperspectral:Hyperspectral",
     "age": "trainables.benchmarks.age:Age",
-    "age-augmented": "trainables.benchmarks.age:AugmentedAge",
     "cifar-fs": "trainables.benchmarks.few_shot:CifarFS",
     "cub": "trainables.benchmarks.few_shot:Cub",
     "cifar10-few-shot": "trainables.benchmarks.few_shot:Cifar10FewShot",
@@ -86,7 +85,7 @@ class Benchmark(Protocol):
         """Parts of the data for one seed; ``generator`` (CPU) is that seed's stream "split"."""
         ...
 
-    def batch(self, inputs: Tensor, train: bool, generators: Sequence[torch.Generator]) -> Tensor:
+    def batch(self, inputs: Tensor, options: Any, train: bool, generators: Sequence[torch.Generator]) -> Tensor:
         """Stored inputs (S, B, …) to the network's: normalised, and augmented where ``train``.
 
         ``generators`` are the replicas' streams "augmentation" on the inputs' device.

@@ -58,6 +58,8 @@ class AgeOptions:
     width: int = 16
     #: how replicas are computed: ``grouped``, ``looped``, or ``auto`` by device
     mode: Mode = "auto"
+    #: random shifts and flips in training; ours, neither source augments
+    augment: bool = False
     #: a fixed random subset of so many images (simulated: how many are made); all by default
     samples: int | None = None
     #: training images on which the released code evaluates
@@ -83,6 +85,8 @@ class AgeOptions:
                 raise ValueError(f"{name} must be a whole number of at least {bound}, not {getattr(self, name)!r}")
         if self.samples is not None and not (_is_integer(self.samples) and self.samples >= 10):
             raise ValueError(f"samples must be a whole number of at least 10, not {self.samples!r}")
+        if not isinstance(self.augment, bool):
+            raise ValueError(f"augment must be true or false, not {self.augment!r}")
         if self.mode not in MODES:
             raise ValueError(f"mode must be one of {', '.join(MODES)}, not {self.mode!r}")
         for name in ("validation", "heldout"):
@@ -172,9 +176,10 @@ class Age:
         validation, heldout, train = order.split([validated, held, len(order) - validated - held])
         return {"train": train, "evaluation": train[: options.evaluation], "validation": validation, "heldout": heldout}
 
-    def batch(self, inputs: Tensor, train: bool, generators: Sequence[torch.Generator]) -> Tensor:
-        """Normalised as ImageNet is; neither source augments."""
-        return augmentation.normalise(inputs.float() / 255, IMAGENET_MEAN, IMAGENET_STD)
+    def batch(self, inputs: Tensor, options: AgeOptions, train: bool, generators: Sequence[torch.Generator]) -> Tensor:
+        """Normalised as ImageNet is; shifted by up to an eighth of the edge and flipped where that is asked for."""
+        images = augmentation.crop_and_flip(inputs, generators) if train and options.augment else inputs
+        return augmentation.normalise(images.float() / 255, IMAGENET_MEAN, IMAGENET_STD)
 
     def backbone(self, data: Data, options: AgeOptions, generators: Sequence[torch.Generator]) -> nn.Module:
         """ResNet-18 whose feature is one number; 700,182 parameters at 16 maps and two classes."""
@@ -189,16 +194,6 @@ class Age:
             Evaluator("calibration", _calibration, every=10),
             Evaluator("arrays", arrays=_arrays),
         )
-
-
-class AugmentedAge(Age):
-    """The same with random shifts of up to an eighth of the edge and random flips; ours, neither source augments."""
-
-    name: ClassVar[str] = "age-augmented"
-
-    def batch(self, inputs: Tensor, train: bool, generators: Sequence[torch.Generator]) -> Tensor:
-        """Shifted and flipped where ``train``; normalised."""
-        return super().batch(augmentation.crop_and_flip(inputs, generators) if train else inputs, train, generators)
 
 
 class _Transport:

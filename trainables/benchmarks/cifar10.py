@@ -130,7 +130,9 @@ class Cifar10:
         validation, train = rest.tensor_split([round(len(rest) * options.validation)])
         return {"train": train, "validation": validation, "heldout": heldout}
 
-    def batch(self, inputs: Tensor, train: bool, generators: Sequence[torch.Generator]) -> Tensor:
+    def batch(
+        self, inputs: Tensor, options: Cifar10Options, train: bool, generators: Sequence[torch.Generator]
+    ) -> Tensor:
         """Random crop after padding (4 pixels at 32) and flip where ``train``; normalised."""
         images = augmentation.crop_and_flip(inputs, generators) if train else inputs
         return augmentation.normalise(images.float() / 255, MEAN, STD)

@@ -217,7 +217,9 @@ class _FewShot:
             "novel": novel.nonzero().squeeze(1),
         }
 
-    def batch(self, inputs: Tensor, train: bool, generators: Sequence[torch.Generator]) -> Tensor:
+    def batch(
+        self, inputs: Tensor, options: FewShotOptions, train: bool, generators: Sequence[torch.Generator]
+    ) -> Tensor:
         """Random crop after padding (4 pixels at 32) and flip where ``train``; normalised."""
         images = augmentation.crop_and_flip(inputs, generators) if train else inputs
         return augmentation.normalise(images.float() / 255, self.mean, self.std)
@@ -277,11 +279,12 @@ class Cub(_FewShot):
     def stored_size(self, size: int) -> int:
         return 2 * -(-size * 8 // 7)
 
-    def batch(self, inputs: Tensor, train: bool, generators: Sequence[torch.Generator]) -> Tensor:
+    def batch(
+        self, inputs: Tensor, options: FewShotOptions, train: bool, generators: Sequence[torch.Generator]
+    ) -> Tensor:
         """Random resized crop, colour jitter .4 and flip where ``train``; else resized (96 for 84), centre cut."""
         replicas, n, _, edge, _ = inputs.shape
-        resized = edge // 2
-        size = resized * 7 // 8
+        size, resized = options.size, edge // 2
         images = inputs.flatten(0, 1).float() / 255
         if train:
             images = augmentation.resized_crop(images, augmentation.draw_boxes(n, edge, edge, generators), size)

@@ -150,7 +150,9 @@ class Hyperspectral:
             )
         return {"train": train, "validation": validation, "heldout": heldout}
 
-    def batch(self, inputs: Tensor, train: bool, generators: Sequence[torch.Generator]) -> Tensor:
+    def batch(
+        self, inputs: Tensor, options: HyperspectralOptions, train: bool, generators: Sequence[torch.Generator]
+    ) -> Tensor:
         """Reflectances as they are: neither source normalises or augments."""
         return inputs
 
