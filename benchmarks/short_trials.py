@@ -34,15 +34,19 @@ def seconds(trials: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, nargs=2, default=[4, 44], metavar=("FEW", "MANY"))
-    few, many = parser.parse_args().trials
+    parser.add_argument("--trials", type=int, nargs="+", default=[4, 44], help="sizes of the studies, ascending")
+    sizes = parser.parse_args().trials
     # imports are paid once a process
     seconds(1)
-    short, long = seconds(few), seconds(many)
     print(describe())
-    print(
-        f"{few} trials {short:.1f} s, {many} trials {long:.1f} s: {(long - short) / (many - few):.2f} s a further trial"
-    )
+    before: tuple[int, float] | None = None
+    for trials in sizes:
+        took = seconds(trials)
+        line = f"{trials} trials {took:.1f} s"
+        if before:
+            line += f": {(took - before[1]) / (trials - before[0]):.2f} s a further trial than of {before[0]}"
+        print(line, flush=True)
+        before = trials, took
 
 
 if __name__ == "__main__":
