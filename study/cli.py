@@ -362,12 +362,9 @@ def _names(home: Home) -> list[str]:
 
 def _known(home: Home, name: str) -> StudySpec:
     """The study of that name, as it was resolved when it was first run here, or as MLflow keeps it."""
-    from study.doctor import check_tracking
-    from study.publish import find_spec
+    from study.lookup import find_spec
 
-    spec, _ = find_spec(home, name)
-    check_tracking(home.tracking_uri(spec))
-    return spec
+    return find_spec(home, name)[0]
 
 
 def _publish(uri: str, name: str, page: Path) -> None:
@@ -489,8 +486,9 @@ def _print_plan(spec: StudySpec, home: Home) -> None:
     typer.echo(f"benchmark {spec.benchmark.name}, protocol {spec.protocol}, {recipe(spec).epochs} epochs")
     counted = f"{_count(trials, 'trial')}, {_count(trials * replicas, 'replica')}"
     typer.echo(f"{counted} (seeds {', '.join(map(str, spec.seeds))})")
+    gpus = spec.resources.gpus if spec.resources.gpus == "auto" else f"{spec.resources.gpus:g}"
     typer.echo(
-        f"each trial: {spec.resources.cpus:g} CPU, {spec.resources.gpus} GPU; concurrency {spec.concurrency}; "
+        f"each trial: {spec.resources.cpus:g} CPU, {gpus} GPU; concurrency {spec.concurrency}; "
         f"failures allowed {spec.max_failures}"
     )
     typer.echo(

@@ -1,8 +1,7 @@
-"""A study as others find it in MLflow: its file, its description and its report, at the study's own run."""
+"""What others find of a study in MLflow, at the study's own run: its description and its report."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,12 +9,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from analysis import claims, output, schema, selection, statistics
-from analysis.runs import Study, StudyNotFound
-from study.doctor import check_tracking, without_password
+from analysis.runs import Study
 from study.errors import UserError
-from study.home import Home
-from study.spec import StudySpec
-from study.sweep import load_spec
 from study.tracking import _answering, _writing, connect
 
 if TYPE_CHECKING:
@@ -51,40 +46,6 @@ class _Final(Study):
             for metric, value in run.data.metrics.items()
         ]
         return pd.DataFrame(rows, columns=["trial", "seed", "metric", "value"])
-
-
-def find_spec(home: Home, name: str) -> tuple[StudySpec, bool]:
-    """The file of the study ``name``, and whether it is this machine's; else it is the one that MLflow keeps.
-
-    Raises `UserError` where neither has it, or `analysis.runs.StoreError` where MLflow cannot be read.
-    """
-    try:
-        return load_spec(home, name), True
-    except UserError as unknown:
-        uri = home.tracking_uri()
-        check_tracking(uri)
-        try:
-            text = Study.open(uri, name).file
-        except StudyNotFound:
-            text = ""
-        if not text:
-            where = f"; nor does {without_password(uri)} hold it" if uri.startswith("http") else ""
-            raise UserError(f"{unknown}{where}") from None
-        # a server has one address for the cluster's nodes and another one for those who look from outside
-        return StudySpec.from_yaml(text).model_copy(update={"tracking_uri": uri}), False
-
-
-def runs(tracking_uri: str, name: str) -> Sequence[Run]:
-    """All runs of the study in MLflow; none where it was never tracked. Raises `analysis.runs.StoreError`."""
-    try:
-        return Study.open(tracking_uri, name).runs
-    except StudyNotFound:
-        return ()
-
-
-def is_running(runs: Sequence[Run]) -> bool:
-    """Whether the study's own run is open: what can be known of a study on other machines."""
-    return any(_level(run) == "study" and run.info.status == "RUNNING" for run in runs)
 
 
 def attach_report(tracking_uri: str, name: str, page: Path) -> None:

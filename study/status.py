@@ -66,16 +66,16 @@ def read(home: Home, name: str) -> StudyStatus:
     with it.
     """
     # pandas, optuna and mlflow take seconds to import
-    from study import publish
+    from study import lookup
 
-    spec, is_here = publish.find_spec(home, name)
+    spec, is_here = lookup.find_spec(home, name)
     try:
         epochs = plan.recipe(spec).epochs
     except LookupError as error:
         raise UserError(f"{error.args[0]}; say this where the benchmark of study {name!r} can be imported") from None
     uri = home.tracking_uri(spec)
-    runs = publish.runs(uri, name)
-    running = sweep.is_running(home, name, spec) if is_here else publish.is_running(runs)
+    runs = lookup.runs(uri, name)
+    running = sweep.is_running(home, name, spec) if is_here else lookup.is_running(runs)
     replicas = tracking.read_runs(uri, name)
     trials, absent = _from_optuna(spec, home) or _from_mlflow(spec, runs)
     rows = []

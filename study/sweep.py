@@ -7,6 +7,7 @@ folder's snapshots are made one, which holds each finished trial once and nothin
 
 from __future__ import annotations
 
+import difflib
 import json
 import logging
 import os
@@ -125,8 +126,9 @@ def load_spec(home: Home, name: str) -> StudySpec:
     kept = path.read_bytes() if path.is_file() else home.files(name).read(SPEC)
     if kept is None:
         known = sorted(each.parent.name for each in (home.root / "studies").glob(f"*/{SPEC}"))
-        listed = ", ".join(known) if known else "none"
-        raise UserError(f"there is no study {name!r} in {home.root}; known: {listed}")
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known) or 'none'}"
+        raise UserError(f"there is no study {name!r} in {home.root}; {hint}")
     return StudySpec.from_yaml(kept.decode())
 
 

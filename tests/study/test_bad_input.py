@@ -242,6 +242,22 @@ def test_no_ray_cluster(address: str, closed_port: int) -> None:
     refused(["run", study_file(VALID), "--address", address], address, "Ray")
 
 
+@pytest.mark.parametrize("arguments", [["submit", "bad.yaml"], ["attach", "jasper"], ["stop", "jasper"]])
+@pytest.mark.parametrize("address", ["http://127.0.0.1:{port}", "127.0.0.1:{port}"])
+def test_no_cluster_to_submit_to(
+    arguments: list[str], address: str, closed_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study_file(VALID)
+    address = address.format(port=closed_port)
+    # set by the command for Ray's client, and so to be put back
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:1")
+    refused([*arguments, "--address", address], address, "--address")
+
+
+def test_a_submitted_job_without_a_lasting_home() -> None:
+    refused(["run", study_file(VALID), "--import-data"], "--import-data", "FIERCE_HOME")
+
+
 @pytest.mark.parametrize("command", ["resume", "status", "report", "export"])
 def test_unknown_study(command: str) -> None:
     study = Path("fierce-home/studies/jasper/study.yaml")

@@ -27,7 +27,7 @@ from study.ui import Server, serve
 
 TESTS = Path(__file__).resolve().parents[1]
 FIERCE = Path(sys.executable).with_name("fierce")
-COMMANDS = ("run", "resume", "status", "report", "export", "studies", "ui", "doctor")
+COMMANDS = ("run", "resume", "submit", "attach", "stop", "status", "report", "export", "studies", "ui", "doctor")
 STUDY = """
 benchmark: tiny:Tiny
 criteria: [ce, {name: fierce, lambda: 2}]
@@ -263,6 +263,35 @@ def test_report_is_one_page(finished: tuple[Path, str]) -> None:
     page = Path(line.removeprefix("report: "))
     assert page.parent == home.parent / "page"
     assert "<html" in page.read_text()
+    # the same page opens in MLflow, at the study's run
+    [attached] = (home / "artifacts" / "first").glob("*/artifacts/report/report.html")
+    assert attached.read_text() == page.read_text()
+    figures = sorted(path.name for path in page.parent.glob("*.png"))
+    assert figures
+    assert sorted(path.name for path in attached.parent.glob("*.png")) == figures
+
+
+def test_events_in_place_of_the_display(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(STUDY)
+    printed = fierce(tmp_path / "home", "run", "mine.yaml", "--events").stdout
+    events = [json.loads(line) for line in printed.splitlines()]
+    assert events[0] == {"event": "started", "planned": 2}
+    assert events[-1] == {"event": "outcome", "done": 2, "failed": 0, "missing": 0, "interrupted": False}
+    started = [(each["number"], each["label"]) for each in events if each["event"] == "trial_started"]
+    assert started == [(0, "ce"), (1, "fierce λ=2 e=10")]
+    assert [each["state"] for each in events if each["event"] == "trial_ended"] == ["done", "done"]
+
+
+def test_status_without_optunas_database_is_that_of_mlflow(finished: tuple[Path, str], tmp_path: Path) -> None:
+    home, _ = finished
+    before = fierce(home, "status", "first").stdout
+    (home / "optuna.db").rename(tmp_path / "optuna.db")
+    try:
+        assert fierce(home, "status", "first").stdout == before
+        # asking does not make an empty one
+        assert not (home / "optuna.db").exists()
+    finally:
+        (tmp_path / "optuna.db").rename(home / "optuna.db")
 
 
 def test_a_failed_trial_is_exit_code_1(tmp_path: Path) -> None:
@@ -356,6 +385,24 @@ def test_epochs_are_told_after_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> N
     assert stream.getvalue().splitlines()[2:] == [
         "trial 0 epoch 2/10 mse/raw 0.25, about 1 min 48 s left",
         "trial 0 epoch 4/10 mse/raw 0.25, about 1 min 36 s left",
+    ]
+
+
+def test_a_study_that_is_looked_at_late_knows_its_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr("study.progress.time.monotonic", lambda: now)
+    stream = io.StringIO()
+    # under way for a minute: half of one of two trials is done, so three times as much is left
+    with StudyProgress(StudySpec.from_yaml(SEARCH), Console(file=stream, width=200), age=50) as progress:
+        progress.started(2)
+        progress.trial_started(0, "ce", "baseline")
+        progress.epoch(0, 1, 2, {})
+        progress.message("a node has left the cluster")
+        now += 10
+        progress.epoch(0, 1, 2, {})
+    assert stream.getvalue().splitlines()[-2:] == [
+        "a node has left the cluster",
+        "trial 0 epoch 1/2, about 3 min 00 s left",
     ]
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -230,14 +232,18 @@ def test_failed_trials_and_refused_studies_end_as_they_do_here(user: User) -> No
     assert "training" in user.fierce("submit", "fixed.yaml", "--set", "training.epochs=9", expect=2).stderr
 
 
-def test_the_token_and_the_address(user: User, service: Service) -> None:
+def test_the_token_and_the_address(user: User) -> None:
     study, port = user.study("mine"), free_port()
     assert "RAY_AUTH_TOKEN" in user.refused("submit", study, without=("RAY_AUTH_TOKEN",))
     assert "Invalid" in user.refused("submit", study, RAY_AUTH_TOKEN="0" * 32)
     missing = user.refused("attach", "mine", without=("RAY_AUTH_TOKEN",), RAY_AUTH_TOKEN_PATH="/no/token")
     assert "/no/token" in missing
     assert str(port) in user.refused("submit", study, "--address", f"http://127.0.0.1:{port}")
-    assert "Ray's dashboard" in user.refused("submit", study, "--address", service.tracking_uri)
+    with http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{other.server_address[1]}"
+        assert "not Ray's dashboard" in user.refused("submit", study, "--address", address)
+        other.shutdown()
     assert "'127.0.0.1:6379'" in user.refused("submit", study, "--address", "127.0.0.1:6379")
 
 

@@ -1,0 +1,53 @@
+"""A study that was run before, on this machine or on others: its file, and its runs in MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from analysis import schema
+from analysis.runs import Study, StudyNotFound
+from study.doctor import check_tracking, without_password
+from study.errors import UserError
+from study.home import Home
+from study.spec import StudySpec
+from study.sweep import load_spec
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+
+def find_spec(home: Home, name: str) -> tuple[StudySpec, bool]:
+    """The file of the study ``name``, and whether it is this machine's; else it is the one that MLflow keeps.
+
+    Raises `UserError` where neither has it or the study's MLflow does not answer, or `analysis.runs.StoreError`.
+    """
+    try:
+        spec = load_spec(home, name)
+    except UserError as unknown:
+        uri = home.tracking_uri()
+        check_tracking(uri)
+        try:
+            text = Study.open(uri, name).file
+        except StudyNotFound:
+            text = ""
+        if not text:
+            where = f"; nor does {without_password(uri)} hold it" if uri.startswith("http") else ""
+            raise UserError(f"{unknown}{where}") from None
+        # a server has one address for the cluster's nodes and another one for those who look from outside
+        return StudySpec.from_yaml(text).model_copy(update={"tracking_uri": uri}), False
+    check_tracking(home.tracking_uri(spec))
+    return spec, True
+
+
+def runs(tracking_uri: str, name: str) -> Sequence[Run]:
+    """All runs of the study in MLflow; none where it was never tracked. Raises `analysis.runs.StoreError`."""
+    try:
+        return Study.open(tracking_uri, name).runs
+    except StudyNotFound:
+        return ()
+
+
+def is_running(runs: Sequence[Run]) -> bool:
+    """Whether the study's own run is open: what can be known of a study on other machines."""
+    return any(run.data.tags.get(schema.LEVEL) == "study" and run.info.status == "RUNNING" for run in runs)
