@@ -68,7 +68,7 @@ class Submission:
 def prepare(source: str, overrides: Sequence[str], name: str | None, folder: Path) -> Submission:
     """The study file ``source`` (or ready-made study), checked as the job will see it: from within ``folder``.
 
-    Data files that are named by a relative path have to be in ``folder`` and not ignored; an absolute path that does
+    Data that is named by a relative path has to be a file in ``folder`` that is not ignored; an absolute path that does
     not exist here, and an address such as ``s3://…``, are the cluster's to find. Raises `UserError` or `DataError`.
     """
     from study.doctor import check_data
@@ -148,6 +148,11 @@ def _require_packed(what: str, path: Path, folder: Path, packed: Mapping[Path, i
         raise UserError(
             f"{what} lies outside the working directory {folder}, which is all that the cluster gets; move it there, "
             "or give an absolute path or s3:// address that the cluster sees"
+        )
+    if path.is_dir():
+        raise UserError(
+            f"{what} is a folder, and only files go with a study; put it on the cluster's shared storage (images "
+            "by fierce data prepare) and give its absolute path"
         )
     if path not in packed:
         raise UserError(

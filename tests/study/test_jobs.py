@@ -95,6 +95,11 @@ def _ignored(folder: Path) -> jobs.Submission:
     return with_scene("scene.npz")
 
 
+def _images(folder: Path) -> jobs.Submission:
+    (folder / "faces").mkdir()
+    return jobs.prepare("age-quickstart", ["benchmark.data=faces"], None, folder)
+
+
 def _large(folder: Path) -> jobs.Submission:
     with (folder / "large.bin").open("wb") as file:
         file.truncate(jobs.MAX_BYTES + 1)
@@ -112,6 +117,7 @@ def _foreign_study(folder: Path) -> jobs.Submission:
         pytest.param(_outside, ("benchmark.data", "../scene.npz", "outside the working directory"), id="data outside"),
         pytest.param(_ignored, ("benchmark.data", "scene.npz", ".gitignore"), id="data ignored"),
         pytest.param(lambda folder: with_scene("no.npz"), ("no.npz",), id="no data"),
+        pytest.param(_images, ("benchmark.data", "faces", "shared storage"), id="a folder"),
         pytest.param(_large, ("--working-dir", "large.bin", ".gitignore", "fierce data prepare"), id="too large"),
         pytest.param(_foreign_study, ("../other.yaml", "--working-dir"), id="study outside"),
         pytest.param(
