@@ -3,20 +3,26 @@
 # Secrets come as files in /run/secrets and stay in files: what a program wants in a form of its own is written below
 # /tmp, which is memory, so that `docker compose exec` finds it too and `docker inspect` shows nothing.
 set -eu
-umask 077
 
 given() { [ -e "/run/secrets/$1" ]; }
 secret() { cat "/run/secrets/$1"; }
+# replaces the file named by the first argument by its input, for this user alone
+private() { (umask 077 && cat > "$1"); }
 
 for role in optuna mlflow; do
-  given "${role}_database_password" && printf '*:*:*:%s:%s\n' "$role" "$(secret "${role}_database_password")"
-done > "$PGPASSFILE" || true
+  if given "${role}_database_password"; then
+    printf '*:*:*:%s:%s\n' "$role" "$(secret "${role}_database_password")"
+  fi
+done | private "$PGPASSFILE"
 
 if given mlflow_admin_password; then
   mkdir -p "$HOME/.mlflow"
   printf '[mlflow]\nmlflow_tracking_username = admin\nmlflow_tracking_password = %s\n' \
-    "$(secret mlflow_admin_password)" > "$HOME/.mlflow/credentials"
+    "$(secret mlflow_admin_password)" | private "$HOME/.mlflow/credentials"
 fi
+
+# nothing but configurations and reports passes through Ray's object store
+object_store_bytes=200000000
 
 part=$1
 shift
@@ -24,18 +30,18 @@ case "$part" in
   ray-head)
     # no CPU or GPU of its own: trials run on workers, and a study's driver asks for none
     exec ray start --head --block --disable-usage-stats --port=6379 --dashboard-host=0.0.0.0 --dashboard-port=8265 \
-      --num-cpus=0 --num-gpus=0 --object-store-memory="$FIERCE_OBJECT_STORE_BYTES" "$@"
+      --num-cpus=0 --num-gpus=0 --object-store-memory="$object_store_bytes" "$@"
     ;;
   ray-worker)
     exec ray start --block --disable-usage-stats --address="$FIERCE_HEAD" --num-cpus="$FIERCE_CPUS" \
-      --object-store-memory="$FIERCE_OBJECT_STORE_BYTES" "$@"
+      --object-store-memory="$object_store_bytes" "$@"
     ;;
   mlflow-server)
     # a password is verified at a cost of some 50 ms, so a verified one is remembered for a minute
     printf '[mlflow]\ndefault_permission = READ\ndatabase_uri = %s\nadmin_username = admin\n%s\n%s\n' \
       "$MLFLOW_AUTH_DATABASE_URI" \
       'authorization_function = mlflow.server.auth:authenticate_request_basic_auth' \
-      'auth_cache_ttl_seconds = 60' > /tmp/basic_auth.ini
+      'auth_cache_ttl_seconds = 60' | private /tmp/basic_auth.ini
     MLFLOW_AUTH_ADMIN_PASSWORD=$(secret mlflow_admin_password)
     MLFLOW_FLASK_SERVER_SECRET_KEY=$(secret mlflow_session_key)
     export MLFLOW_AUTH_CONFIG_PATH=/tmp/basic_auth.ini MLFLOW_AUTH_ADMIN_PASSWORD MLFLOW_FLASK_SERVER_SECRET_KEY

@@ -89,5 +89,5 @@ def _read(line: str) -> dict[str, Any] | None:
     return event if isinstance(event, dict) and EVENT in event else None
 
 
-def _finite(means: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: value if math.isfinite(value) else None for name, value in means.items()}
+def _finite(means: Mapping[str, float | None]) -> dict[str, float | None]:
+    return {name: value if value is not None and math.isfinite(value) else None for name, value in means.items()}

@@ -96,7 +96,8 @@ def _whole_or_auto(value: Any) -> Any:
 def _gpus(value: Any) -> Any:
     if value == "auto":
         return value
-    share = _number(value)
+    # a whole number is no float where pydantic has the choice, and is warned of when it is written
+    share = float(_number(value))
     if not 0 <= share <= 1:
         raise _problem((), f"must be a share of a GPU in [0, 1], or auto, not {share:g}")
     return share
