@@ -237,6 +237,9 @@ class Cluster:
                 details = self.info(job)
                 if ended and details.status.is_terminal():
                     return details
+                if ended:
+                    # the head closed the log of a job that goes on
+                    time.sleep(RETRY_SECONDS)
             except Unreachable as error:
                 if lost is None:
                     lost = time.monotonic()
@@ -302,16 +305,17 @@ class Cluster:
         async def tail() -> bool:
             chunks = aiter(self.client.tail_job_logs(job))
             while True:
-                try:
-                    reader.add(await asyncio.wait_for(anext(chunks), SILENCE_SECONDS))
-                except StopAsyncIteration:
+                with self._answering():
+                    try:
+                        chunk = await asyncio.wait_for(anext(chunks, None), SILENCE_SECONDS)
+                    except TimeoutError:
+                        return False
+                if chunk is None:
                     return True
-                except TimeoutError:
-                    return False
+                reader.add(chunk)
 
         reader.rewind()
-        with self._answering():
-            return asyncio.run(tail())
+        return asyncio.run(tail())
 
     @contextlib.contextmanager
     def _answering(self) -> Iterator[None]:
