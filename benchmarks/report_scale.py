@@ -114,6 +114,7 @@ def serve(tracking_uri: str, folder: Path) -> tuple[subprocess.Popen[bytes], str
         port = probe.getsockname()[1]
     with (folder / "server.log").open("wb") as log:
         command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", tracking_uri]
+        command += ["--artifacts-destination", str(folder / "artifacts")]
         command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
         server = subprocess.Popen(command, stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}"

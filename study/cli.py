@@ -103,15 +103,19 @@ def run(
     ] = False,
 ) -> None:
     """Run a study; a study that was begun before goes on where it stopped."""
-    from study.doctor import check_data, preflight
+    from study import footprint
+    from study.doctor import check_data, is_local, preflight
     from study.home import HOME_VARIABLE
     from study.spec import StudySpec
 
     loaded = StudySpec.load(spec, overrides or (), name)
-    preflight(loaded, address or os.environ.get("RAY_ADDRESS"))
+    address = address or os.environ.get("RAY_ADDRESS")
+    preflight(loaded, address)
     at = _home(home)
     if dry_run:
         _print_plan(loaded, at)
+        if is_local(address):
+            typer.echo(footprint.estimate(loaded))
         return
     if import_data:
         from study.storage import import_data as into_storage
@@ -123,7 +127,9 @@ def run(
             )
         loaded = into_storage(loaded, at)
         check_data(loaded)
-    _execute(loaded, at, address, events=events)
+    # elsewhere the data, which shapes the network, may not be at hand
+    size = str(footprint.estimate(loaded)) if import_data or is_local(address) else None
+    _execute(loaded, at, address, events=events, size=size)
 
 
 @app.command(epilog="Example: fierce submit hyperspectral-table --set benchmark.data=jasper_ridge.mat --name jasper")
@@ -380,7 +386,12 @@ def _publish(uri: str, name: str, page: Path) -> None:
 
 
 def _execute(
-    spec: StudySpec, home: Home, address: str | None, retry_failed: bool = False, events: bool = False
+    spec: StudySpec,
+    home: Home,
+    address: str | None,
+    retry_failed: bool = False,
+    events: bool = False,
+    size: str | None = None,
 ) -> None:
     from rich.console import Console
 
@@ -394,10 +405,15 @@ def _execute(
     from study.sweep import run as sweep
 
     if events:
-        outcome = sweep(spec, home, observer=EventLines(), address=address, retry_failed=retry_failed)
+        lines = EventLines()
+        if size:
+            lines.message(size)
+        outcome = sweep(spec, home, observer=lines, address=address, retry_failed=retry_failed)
         write_event("outcome", **asdict(outcome))
         raise typer.Exit(_exit_code(outcome))
     with StudyProgress(spec, Console()) as progress:
+        if size:
+            progress.message(size)
         outcome = sweep(spec, home, observer=progress, address=address, retry_failed=retry_failed)
     at = "" if home == type(home).find() else f" --home {home.root}"
     _conclude(

@@ -80,12 +80,17 @@ def examine_cluster(address: str | None, tracking_uri: str, optuna_uri: str | No
     return checks
 
 
+def is_local(address: str | None) -> bool:
+    """Whether a study runs on this machine, on a Ray that it brings up itself."""
+    return address in (None, "", "local")
+
+
 def preflight(spec: StudySpec, address: str | None = None) -> None:
     """Refuse what this machine cannot run, before anything starts; `UserError` with one sentence.
 
     With ``address`` the trials run elsewhere, and neither devices nor data are looked for here.
     """
-    if address in (None, "local"):
+    if is_local(address):
         _check_resources(spec)
         check_data(spec)
 
@@ -117,9 +122,10 @@ def check_data(spec: StudySpec) -> None:
     from pydantic import TypeAdapter
 
     from trainables.benchmarks import find
+    from trainables.remote_data import fetched
 
     benchmark = find(spec.benchmark.name)
-    options: Any = TypeAdapter(benchmark.Options).validate_python(spec.benchmark.options)
+    options: Any = TypeAdapter(benchmark.Options).validate_python(fetched(spec.benchmark.options))
     data = benchmark.load(options)
     names = {evaluator.name for evaluator in benchmark.evaluators(data, options)}
     for name in spec.evaluation.cadence:
@@ -141,7 +147,7 @@ def devices() -> str:
 
 def check_ray(address: str | None) -> str:
     """The cluster at ``address`` answers, or a study brings up its own Ray."""
-    if address in (None, "local", ""):
+    if is_local(address):
         return "embedded: a study starts its own and ends it"
     assert address is not None
     if address == "auto":

@@ -42,10 +42,11 @@ def estimate(spec: StudySpec) -> Footprint:
     from pydantic import TypeAdapter
 
     from trainables.benchmarks import find
+    from trainables.remote_data import fetched
     from trainables.replicas import streams
 
     benchmark, training = find(spec.benchmark.name), recipe(spec)
-    options: Any = TypeAdapter(benchmark.Options).validate_python(spec.benchmark.options)
+    options: Any = TypeAdapter(benchmark.Options).validate_python(fetched(spec.benchmark.options))
     network = benchmark.backbone(benchmark.load(options), options, streams(spec.seeds[:1], "init"))
     parameters = sum(parameter.numel() for parameter in network.parameters())
     buffers = sum(buffer.numel() for buffer in network.buffers())

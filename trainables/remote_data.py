@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
 from filelock import FileLock
@@ -11,7 +11,6 @@ from filelock import FileLock
 from trainables.benchmarks import DataError
 from trainables.benchmarks.images import default_cache
 from trainables.storage import Folder
-from trainables.trial import Trial
 
 
 def is_remote(value: Any) -> bool:
@@ -19,13 +18,12 @@ def is_remote(value: Any) -> bool:
     return isinstance(value, str) and value.startswith("s3://")
 
 
-def fetched(trial: Trial) -> Trial:
-    """The trial with each option that names a file ``s3://…`` naming a copy in this machine's cache.
+def fetched(options: Mapping[str, Any]) -> dict[str, Any]:
+    """A benchmark's options, each that names a file ``s3://…`` naming a copy in this machine's cache.
 
     `DataError` where the file cannot be had.
     """
-    options = {name: _fetch(value) if is_remote(value) else value for name, value in trial.options.items()}
-    return replace(trial, options=options)
+    return {name: _fetch(value) if is_remote(value) else value for name, value in options.items()}
 
 
 def _fetch(address: str) -> str:

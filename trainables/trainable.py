@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -103,7 +104,7 @@ def train_trial(
             return
 
         try:
-            training = Training(remote_data.fetched(trial), device)
+            training = Training(replace(trial, options=remote_data.fetched(trial.options)), device)
             if checkpoint:
                 training.load(checkpoint["state"])
             # the checkpoint's tensors would otherwise stay in memory for the whole trial

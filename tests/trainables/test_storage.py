@@ -13,7 +13,6 @@ from object_store import BUCKET, serve
 from trainables import remote_data, storage
 from trainables.benchmarks import DataError
 from trainables.storage import Folder, Held
-from trainables.trial import Trial
 
 
 @pytest.fixture(scope="module")
@@ -101,11 +100,12 @@ def test_a_full_disk_is_an_os_error(tmp_path: Path) -> None:
 def test_remote_data_is_fetched_once(store: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FIERCE_CACHE", str(tmp_path))
     Folder(f"s3://{BUCKET}/data").write("scene.npz", b"spectra")
-    trial = Trial("hyperspectral", "ce", (0,), options={"data": f"s3://{BUCKET}/data/scene.npz", "pixels": 10})
-    path = Path(remote_data.fetched(trial).options["data"])
+    options = {"data": f"s3://{BUCKET}/data/scene.npz", "pixels": 10}
+    copy = remote_data.fetched(options)
+    path = Path(copy["data"])
     assert (path.name, path.read_bytes(), path.is_relative_to(tmp_path)) == ("scene.npz", b"spectra", True)
+    assert copy["pixels"] == 10
     path.write_bytes(b"kept")
-    assert Path(remote_data.fetched(trial).options["data"]).read_bytes() == b"kept"
-    absent = Trial("hyperspectral", "ce", (0,), options={"data": f"s3://{BUCKET}/data/none.npz"})
+    assert Path(remote_data.fetched(options)["data"]).read_bytes() == b"kept"
     with pytest.raises(DataError, match=r"s3://studies/data/none\.npz cannot be fetched"):
-        remote_data.fetched(absent)
+        remote_data.fetched({"data": f"s3://{BUCKET}/data/none.npz"})
