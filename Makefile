@@ -25,7 +25,7 @@ secrets:  ## make the passwords and tokens of the service that are missing, in s
 
 up: secrets  ## build and start the service, wait until it is healthy, say where it is
 	$(COMPOSE) build
-	$(COMPOSE) up --detach --wait --wait-timeout 600
+	$(COMPOSE) up --detach --wait --wait-timeout 900
 	@docker/addresses.sh
 
 down:  ## stop the service; studies, databases and artifacts stay in its volumes
