@@ -149,6 +149,7 @@ def _figure(study: Study, drawn: Mapping[str, Mapping[str, pd.DataFrame]], out: 
         # an interval of few seeds may leave the range that the values can have
         bottom, top = axes.get_ylim()
         axes.set_ylim(max(bottom, -0.03), top if metric in ERRORS else min(top, 1.03))
+        axes.locator_params(axis="x", integer=True)
         axes.set_xlabel("epoch")
         axes.set_ylabel("feature entropy, rescaled" if metric == ENTROPY else METRICS[metric][0])
     output.legend_below(canvas, grid.flat[0])

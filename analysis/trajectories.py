@@ -48,6 +48,7 @@ def section(study: Study, out: Path, panels: Sequence[str] = PANELS, errors: Seq
             style = output.look(criterion)
             axes.plot(line.index, line["mean"], label=chosen[criterion].label, **style)
             axes.fill_between(line.index, line["low"], line["high"], color=style["color"], alpha=0.2, linewidth=0)
+        axes.locator_params(axis="x", integer=True)
         axes.set_xlabel("epoch")
         axes.set_ylabel(METRICS.get(metric, (metric,))[0])
     output.legend_below(canvas, grid.flat[0])

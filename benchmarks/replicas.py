@@ -23,7 +23,7 @@ import ray
 import torch
 from ray import tune
 
-from benchmarks.machine import describe
+from benchmarks.machine import describe, matrix_rate
 from trainables.training import Training
 from trainables.trial import Trial
 
@@ -50,18 +50,6 @@ def gflop(training: Training) -> float:
     products = 3 * sum(weights) - weights[0] + 2 * anchors
     samples = training.parts["train"].shape[1] * training.recipe.epochs * len(training.trial.seeds)
     return 2 * products * samples / 1e9
-
-
-def matrix_rate(threads: int) -> float:
-    """GFLOP/s of one product of two 3000 × 3000 float32 matrices, the best of several."""
-    torch.set_num_threads(threads)
-    a, b = torch.randn(3000, 3000), torch.randn(3000, 3000)
-    best = float("inf")
-    for _ in range(8):
-        started = time.perf_counter()
-        a @ b
-        best = min(best, time.perf_counter() - started)
-    return 2 * 3000**3 / best / 1e9
 
 
 def run(trials: list[Trial], cpus: int, reuse: bool) -> tuple[float, list[dict[str, Any]]]:
@@ -97,7 +85,8 @@ def main() -> None:
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     ray.init(num_cpus=cores, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     data = str(Path(arguments.data).resolve()) if arguments.data != "simulated" else arguments.data
-    rate = matrix_rate(cores)
+    torch.set_num_threads(cores)
+    rate = matrix_rate(torch.device("cpu"))
     print(describe())
     print(f"data {Path(data).name}, FIERCE; one 3000 × 3000 product: {rate:.0f} GFLOP/s")
     print(f"together: {' + '.join(str(len(shard)) for shard in shards)} seeds, {threads} thread(s) each")

@@ -72,6 +72,8 @@ class Training:
 
         network = self.benchmark.backbone(data, self.options, streams(trial.seeds, "init"))
         self.network = network.to(self.device, self.dtype)
+        if self.recipe.compile:
+            self.network.compile()
         self.optimizer = make_optimizer(self.network, self.recipe)
         self.criterion = make_criterion(trial.criterion, self.hyperparameters, self.recipe)
         self.anchors = self._draw_anchors()

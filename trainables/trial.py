@@ -51,6 +51,8 @@ class Recipe:
     dtype: Literal["float32", "float64"] = "float32"
     #: bf16 autocast on a GPU
     mixed_precision: bool = False
+    #: torch.compile of the network, which takes a minute; on a CPU no faster, on a GPU to be measured first
+    compile: bool = False
     #: σ, λ, e and β where a study file gives none, by their name there
     hyperparameters: Mapping[str, float] = field(
         default_factory=lambda: {"sigma": 0.1, "lambda": 1.0, "e": 100, "beta": 0.1}

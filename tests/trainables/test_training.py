@@ -105,6 +105,15 @@ def test_equals_a_plain_torch_training(optimizer: dict[str, Any], reference: Any
     torch.testing.assert_close(losses, torch.tensor(expected, dtype=torch.float64), rtol=1e-9, atol=0)
 
 
+@pytest.mark.slow
+def test_a_compiled_network_follows_the_same_trajectory() -> None:
+    plain, compiled = (Training(trial("fierce", (0, 1), compile=value)) for value in (False, True))
+    expected, measured = trajectories(plain), trajectories(compiled)
+    torch.testing.assert_close(measured["loss/train"], expected["loss/train"], rtol=1e-4, atol=0)
+    # saved in one and continued in the other
+    plain.load(compiled.state())
+
+
 def test_criteria_of_one_seed_share_init_split_and_order() -> None:
     trained = [Training(trial(criterion, (5,))) for criterion in CRITERIA]
     for other in trained[1:]:

@@ -58,6 +58,8 @@ class AgeOptions:
     width: int = 16
     #: how replicas are computed: ``grouped``, ``looped``, or ``auto`` by device
     mode: Mode = "auto"
+    #: whether the maps' channels are last in memory; by default on a CPU alone
+    channels_last: bool | None = None
     #: random shifts and flips in training; ours, neither source augments
     augment: bool = False
     #: a fixed random subset of so many images (simulated: how many are made); all by default
@@ -89,6 +91,8 @@ class AgeOptions:
             raise ValueError(f"augment must be true or false, not {self.augment!r}")
         if self.mode not in MODES:
             raise ValueError(f"mode must be one of {', '.join(MODES)}, not {self.mode!r}")
+        if self.channels_last not in (None, True, False):
+            raise ValueError(f"channels_last must be true or false, not {self.channels_last!r}")
         for name in ("validation", "heldout"):
             share = getattr(self, name)
             if not (_is_number(share) and 0 <= share <= 0.45):
@@ -183,7 +187,14 @@ class Age:
 
     def backbone(self, data: Data, options: AgeOptions, generators: Sequence[torch.Generator]) -> nn.Module:
         """ResNet-18 whose feature is one number; 700,182 parameters at 16 maps and two classes."""
-        return ReplicatedResNet18(options.width, data.classes, generators, features="mean-of-maps", mode=options.mode)
+        return ReplicatedResNet18(
+            options.width,
+            data.classes,
+            generators,
+            features="mean-of-maps",
+            mode=options.mode,
+            channels_last=options.channels_last,
+        )
 
     def evaluators(self, data: Data, options: AgeOptions) -> Sequence[Evaluator]:
         """Accuracy, transport and entropies each epoch; calibration every ten."""

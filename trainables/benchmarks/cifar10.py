@@ -39,6 +39,8 @@ class Cifar10Options:
     width: int = 64
     #: how replicas are computed: ``grouped``, ``looped``, or ``auto`` by device
     mode: Mode = "auto"
+    #: whether the maps' channels are last in memory; by default on a CPU alone
+    channels_last: bool | None = None
     #: a network of your own as package.module:name, in place of the ResNet (see `trainables.backbones.find`)
     backbone: str | None = None
     #: at most so many training images, and so many test images, of each class; all by default
@@ -67,6 +69,8 @@ class Cifar10Options:
                 raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
         if self.mode not in MODES:
             raise ValueError(f"mode must be one of {', '.join(MODES)}, not {self.mode!r}")
+        if self.channels_last not in (None, True, False):
+            raise ValueError(f"channels_last must be true or false, not {self.channels_last!r}")
         if self.backbone is not None:
             backbones.find(self.backbone)
         for name in ("heldout", "validation"):
@@ -141,7 +145,9 @@ class Cifar10:
         """ResNet-18, features of 8·width dimensions after their ReLU."""
         if options.backbone is not None:
             return backbones.own(options.backbone, data, generators)
-        return ReplicatedResNet18(options.width, data.classes, generators, features="pooled", mode=options.mode)
+        return ReplicatedResNet18(
+            options.width, data.classes, generators, mode=options.mode, channels_last=options.channels_last
+        )
 
     def evaluators(self, data: Data, options: Cifar10Options) -> Sequence[Evaluator]:
         """Accuracy each epoch; entropies and geometry of the held-out features every fifth."""

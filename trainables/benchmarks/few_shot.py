@@ -45,6 +45,8 @@ class FewShotOptions:
     width: int = 64
     #: how replicas are computed: ``grouped``, ``looped``, or ``auto`` by device
     mode: Mode = "auto"
+    #: whether the maps' channels are last in memory; by default on a CPU alone
+    channels_last: bool | None = None
     #: a network of your own as package.module:name, in place of the ResNet (see `trainables.backbones.find`)
     backbone: str | None = None
     #: at most so many images of each class, the first of the source; all by default
@@ -95,6 +97,8 @@ class FewShotOptions:
             raise ValueError(f"shots must be a list of whole numbers of at least 1, not {list(self.shots)!r}")
         if self.mode not in MODES:
             raise ValueError(f"mode must be one of {', '.join(MODES)}, not {self.mode!r}")
+        if self.channels_last not in (None, True, False):
+            raise ValueError(f"channels_last must be true or false, not {self.channels_last!r}")
         if self.backbone is not None:
             backbones.find(self.backbone)
         for name in ("heldout", "validation"):
@@ -228,7 +232,9 @@ class _FewShot:
         """ResNet-18, features of 8·width dimensions after their ReLU (512 for the paper's)."""
         if options.backbone is not None:
             return backbones.own(options.backbone, data, generators)
-        return ReplicatedResNet18(options.width, data.classes, generators, features="pooled", mode=options.mode)
+        return ReplicatedResNet18(
+            options.width, data.classes, generators, mode=options.mode, channels_last=options.channels_last
+        )
 
     def evaluators(self, data: Data, options: FewShotOptions) -> Sequence[Evaluator]:
         """Few-shot accuracy on novel and validation classes; coarse accuracy and entropies where there is a part."""
