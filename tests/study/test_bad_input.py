@@ -290,9 +290,11 @@ def test_ui_without_a_home() -> None:
 
 
 @pytest.mark.parametrize(("flag", "name"), [("--port", "MLflow"), ("--dashboard-port", "optuna-dashboard")])
-def test_ui_on_a_port_in_use(flag: str, name: str, listening: int) -> None:
+def test_ui_on_a_port_in_use(flag: str, name: str, listening: int, closed_port: int) -> None:
     Path("fierce-home").mkdir()
-    refused(["ui", flag, str(listening)], str(listening), name, flag)
+    # the ports that stand by default may be in use on this machine
+    ports = {"--port": str(closed_port), "--dashboard-port": str(closed_port), flag: str(listening)}
+    refused(["ui", *(word for pair in ports.items() for word in pair)], str(listening), name, flag)
 
 
 @pytest.mark.parametrize("arguments", [["rnu", "quickstart"], ["run"], ["ui", "--port", "http"], ["run", "a", "--st"]])

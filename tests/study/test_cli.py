@@ -211,7 +211,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, s
 def test_run_prints_plain_lines_and_where_to_go_on(finished: tuple[Path, str]) -> None:
     _, printed = finished
     lines = printed.splitlines()
-    assert lines[0] == "2 trials planned"
+    assert lines[0].startswith("a trial's checkpoint takes ")
+    assert lines[1] == "2 trials planned"
     assert "trial 0 started: ce (baseline)" in lines
     assert "trial 1 started: fierce λ=2 e=10 (baseline)" in lines
     assert lines[-3] == "2 done, 0 failed, 0 missing"
@@ -275,7 +276,8 @@ def test_events_in_place_of_the_display(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(STUDY)
     printed = fierce(tmp_path / "home", "run", "mine.yaml", "--events").stdout
     events = [json.loads(line) for line in printed.splitlines()]
-    assert events[0] == {"event": "started", "planned": 2}
+    assert [each["event"] for each in events[:2]] == ["message", "started"]
+    assert events[1]["planned"] == 2
     assert events[-1] == {"event": "outcome", "done": 2, "failed": 0, "missing": 0, "interrupted": False}
     started = [(each["number"], each["label"]) for each in events if each["event"] == "trial_started"]
     assert started == [(0, "ce"), (1, "fierce λ=2 e=10")]
