@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -34,6 +37,9 @@ OBJECT_STORE_BYTES = 100 * 2**20
 
 #: seconds within which every node must say whether it sees the study's storage
 PROBE_SECONDS = 120.0
+
+#: seconds between two looks for the head, and after how many it is lost; after 60 Ray ends this process without a word
+LOOK_SECONDS, LOST_SECONDS = 5.0, 20.0
 
 
 @contextmanager
@@ -96,6 +102,38 @@ def require_shared(folder: Folder) -> None:
         raise UserError(f"the cluster's nodes cannot be asked for {folder}: {str(error).splitlines()[0]}") from error
     finally:
         folder.remove(marker)
+
+
+@contextmanager
+def watching(lost: Callable[[str], None]) -> Iterator[None]:
+    """Calls ``lost`` with the head's address, from a thread, once the cluster's head was away for 20 s.
+
+    By then calls to Ray hang, so that no exception can be raised where the cluster is used.
+    """
+    import ray
+
+    address = ray.get_runtime_context().gcs_address
+    host, _, port = address.rpartition(":")
+    over = threading.Event()
+
+    def watch() -> None:
+        answered = time.monotonic()
+        while not over.wait(LOOK_SECONDS):
+            try:
+                socket.create_connection((host, int(port)), LOOK_SECONDS).close()
+                answered = time.monotonic()
+            except OSError:
+                if time.monotonic() - answered > LOST_SECONDS:
+                    lost(address)
+                    return
+
+    thread = threading.Thread(target=watch, name="watch over the head", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _secure() -> None:

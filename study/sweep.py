@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -32,6 +33,8 @@ from trainables.trial import Trial
 log = logging.getLogger(__name__)
 
 SPEC, LOCK, HOLDER, TUNE = "study.yaml", "lock", "driver.json", "tune"
+#: exit code of a process that lost its cluster: nothing can be raised where Ray hangs
+LOST = 2
 #: the one snapshot that is left of all launches; Tune's own are named by the second, and the last name is the newest
 WHOLE = "experiment_state-whole.json"
 
@@ -205,18 +208,33 @@ def _launch(spec: StudySpec, home: Home, observer: Observer, retry_failed: bool,
     )
     # a failed trial is told by the observer
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+
+    def wind_up() -> Outcome:
+        with search.answering(home.optuna_uri(spec)):
+            ended, outcome = _ended(study), _outcome(spec, study, searcher.stopping)
+        # first, since a disk that is full stops at what follows
+        _close(tracked, follower, outcome)
+        settle(folder / TUNE, ended)
+        return outcome
+
+    def abandon(head: str) -> None:
+        # said first, as Ray may end this process meanwhile
+        sentence = f"error: the Ray cluster's head {head} was lost; bring it back and resume the study"
+        print(sentence, file=sys.stderr, flush=True)
+        try:
+            wind_up()
+        finally:
+            os._exit(LOST)
+
     try:
-        with _stopping(searcher, folder):
+        with _stopping(searcher, folder), cluster.watching(abandon):
             tuner.fit()
     except Exception as error:
         # whatever Tune's loop raises: a database that went away in the searcher, a full disk, a lost cluster
         why = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise UserError(f"Ray Tune stopped ({why[:300]}); set that right and resume the study") from error
     finally:
-        with search.answering(home.optuna_uri(spec)):
-            settle(folder / TUNE, _ended(study))
-            outcome = _outcome(spec, study, searcher.stopping)
-        _close(tracked, follower, outcome)
+        outcome = wind_up()
     if searcher.problem:
         raise UserError(searcher.problem)
     return outcome
@@ -417,7 +435,7 @@ def _means(result: Mapping[str, Any]) -> dict[str, float]:
 def _reason(trial: Any) -> tuple[str, str]:
     """Why a trial of Tune failed, in one line, and which of the searcher's causes that is."""
     from ray import cloudpickle
-    from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
+    from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayTaskError
 
     from trainables.benchmarks import DataError
     from trainables.trainable import TrialError
@@ -432,9 +450,12 @@ def _reason(trial: Any) -> tuple[str, str]:
         isinstance(error, RayActorError) and "running low on memory" in str(error)
     ):
         return "out of memory on its node", "memory"
+    # the first minute after a node was lost, Ray only knows that it does not answer
+    if isinstance(error, ActorUnavailableError):
+        return "its node does not answer", "node"
     if isinstance(error, RayActorError):
         # Ray tells a lost node in its message alone
-        if "node" in str(error).lower() and "died" in str(error).lower() and "its node" in str(error).lower():
+        if "its node has died" in str(error):
             return "its node was lost", "node"
         return "the trial's process died: killed, or out of memory", "error"
     cause = error.cause if isinstance(error, RayTaskError) else error

@@ -198,3 +198,25 @@ def check_tracking(home: Home) -> None:
             ]
             np.testing.assert_equal(sorted(rows), sorted(wanted))
             assert [each.path for each in client.list_artifacts(run.info.run_id)] == [schema.ARRAYS]
+
+
+def test_a_driver_that_lost_its_head_says_so_and_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launches: list[Launch]
+) -> None:
+    """Ray itself would end it without a word, and leave its runs RUNNING."""
+    for name in ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE"):
+        monkeypatch.delenv(name, raising=False)
+    home = Home(tmp_path)
+    launches.append(launch := Launch(home))
+    launch.until(lambda: epochs_saved(home) >= 1)
+    children = Path(f"/proc/{launch.process.pid}/task/{launch.process.pid}/children").read_text().split()
+    (head,) = [int(child) for child in children if Path(f"/proc/{child}/comm").read_text() == "gcs_server\n"]
+    os.kill(head, signal.SIGKILL)
+    assert launch.process.wait(120) == 2, launch.said()
+    assert "was lost; bring it back and resume the study" in launch.said()
+    assert "Traceback" not in launch.said()
+    client = MlflowClient(home.tracking_uri())
+    experiment = client.get_experiment_by_name("s")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id])
+    assert found and "RUNNING" not in {run.info.status for run in found}
