@@ -209,7 +209,7 @@ def report(
     folder = out or at.study(name) / "report"
     _require_folder(folder, "--out")
     page = write(uri, name, folder)
-    _publish(uri, name, page)
+    _describe(uri, name, page)
     typer.echo(f"report: {page}")
 
 
@@ -373,13 +373,17 @@ def _known(home: Home, name: str) -> StudySpec:
     return find_spec(home, name)[0]
 
 
-def _publish(uri: str, name: str, page: Path) -> None:
-    """Attach the report to the study's run in MLflow; the page on disk stands where that fails."""
+def _describe(uri: str, name: str, page: Path | None = None) -> None:
+    """Bring the description of the study's run in MLflow up to date, and attach the report ``page`` to it.
+
+    What stands elsewhere stands where that fails.
+    """
     from analysis.runs import StoreError
     from study.publish import attach_report, describe
 
     try:
-        attach_report(uri, name, page)
+        if page is not None:
+            attach_report(uri, name, page)
         describe(uri, name)
     except (UserError, StoreError) as error:
         typer.echo(f"warning: not attached to the study's run: {error}", err=True)
@@ -409,12 +413,14 @@ def _execute(
         if size:
             lines.message(size)
         outcome = sweep(spec, home, observer=lines, address=address, retry_failed=retry_failed)
+        _describe(home.tracking_uri(spec), spec.name)
         write_event("outcome", **asdict(outcome))
         raise typer.Exit(_exit_code(outcome))
     with StudyProgress(spec, Console()) as progress:
         if size:
             progress.message(size)
         outcome = sweep(spec, home, observer=progress, address=address, retry_failed=retry_failed)
+    _describe(home.tracking_uri(spec), spec.name)
     at = "" if home == type(home).find() else f" --home {home.root}"
     _conclude(
         outcome, f"fierce resume {spec.name}{at}", f"report: fierce report {spec.name}{at}", f"browse: fierce ui{at}"

@@ -11,7 +11,7 @@ import pandas as pd
 from analysis import claims, output, schema, selection, statistics
 from analysis.runs import Study
 from study.errors import UserError
-from study.tracking import _answering, _writing, connect
+from study.tracking import answering, connect, writing
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -57,7 +57,7 @@ def attach_report(tracking_uri: str, name: str, page: Path) -> None:
     # a figure of the report is there in both formats, which tells it from an image of the user's own
     figures = [path for path in sorted(page.parent.glob("*.png")) if path.with_suffix(".svg").is_file()]
     client = connect(tracking_uri)
-    with _answering(tracking_uri), _writing(tracking_uri):
+    with answering(tracking_uri), writing(tracking_uri):
         for path in (page, *figures):
             client.log_artifact(run.info.run_id, str(path), REPORT)
 
@@ -69,7 +69,7 @@ def describe(tracking_uri: str, name: str) -> None:
     """
     study = _Final.open(tracking_uri, name)
     client = connect(tracking_uri)
-    with _answering(tracking_uri), _writing(tracking_uri):
+    with answering(tracking_uri), writing(tracking_uri):
         client.set_tag(_study_run(study).info.run_id, DESCRIPTION, _description(study)[:DESCRIPTION_LENGTH])
 
 

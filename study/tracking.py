@@ -82,9 +82,9 @@ def connect(uri: str) -> MlflowClient:
     # the store announces every step of its schema
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    with _answering(uri):
+    with answering(uri):
         write_ahead(uri)
-        with _writing(uri):
+        with writing(uri):
             return MlflowClient(tracking_uri=uri)
 
 
@@ -126,20 +126,26 @@ def open_study(spec: StudySpec, home: Home, patience: float = 300.0) -> Tracking
         "mlflow.note.content": _description(spec),
         **source,
     }
-    with _answering(uri), _writing(uri):
+    with answering(uri), writing(uri):
         experiment = _experiment(client, spec.name, home.artifacts(uri))
         found = _oldest(client, _search(client, experiment, {schema.LEVEL: "study"})).get(("study", None))
         run = found or client.create_run(experiment, tags=tags, run_name=spec.name)
         client.log_batch(run.info.run_id, tags=_entities(tags))
         client.update_run(run.info.run_id, status="RUNNING")
-        client.log_text(run.info.run_id, spec.to_yaml(), schema.STUDY_FILE)
+        client.log_text(run.info.run_id, _without_passwords(spec).to_yaml(), schema.STUDY_FILE)
     return Tracking(uri, spec.name, experiment, run.info.run_id, source, patience)
+
+
+def _without_passwords(spec: StudySpec) -> StudySpec:
+    """The study as whoever reads the experiment may see it."""
+    addresses = {"tracking_uri": spec.tracking_uri, "storage_uri": spec.storage_uri, "storage": spec.storage}
+    return spec.model_copy(update={key: uri and without_password(uri) for key, uri in addresses.items()})
 
 
 def finished_trials(tracking: Tracking) -> set[int]:
     """Numbers of the trials whose own run, which ends last, is FINISHED."""
     client = connect(tracking.uri)
-    with _answering(tracking.uri):
+    with answering(tracking.uri):
         wanted = {schema.LEVEL: "trial"}
         found = _search(client, tracking.experiment, wanted, "attributes.status = 'FINISHED'")
         return {int(run.data.tags[schema.TRIAL]) for run in found}
@@ -148,17 +154,17 @@ def finished_trials(tracking: Tracking) -> set[int]:
 def close_study(tracking: Tracking, status: str) -> None:
     """End the study's run as ``FINISHED``, ``FAILED`` or ``KILLED``."""
     client = connect(tracking.uri)
-    with _answering(tracking.uri), _writing(tracking.uri):
+    with answering(tracking.uri), writing(tracking.uri):
         client.set_terminated(tracking.run, status)
 
 
 def close_trial(tracking: Tracking, number: int, status: str, reason: str) -> None:
     """End the runs of a trial whose worker cannot: it died, or was told to stop."""
     client = connect(tracking.uri)
-    with _answering(tracking.uri):
+    with answering(tracking.uri):
         # a replica that has finished holds everything, whatever became of the others
         for run in _search(client, tracking.experiment, {schema.TRIAL: str(number)}, "attributes.status != 'FINISHED'"):
-            with _writing(tracking.uri):
+            with writing(tracking.uri):
                 client.set_tag(run.info.run_id, schema.REASON, reason[:5000])
                 client.set_terminated(run.info.run_id, status)
 
@@ -166,19 +172,19 @@ def close_trial(tracking: Tracking, number: int, status: str, reason: str) -> No
 def note_retry(tracking: Tracking, number: int, text: str) -> None:
     """Write on the trial's own run why it was tried again, and with what."""
     client = connect(tracking.uri)
-    with _answering(tracking.uri):
+    with answering(tracking.uri):
         for run in _search(client, tracking.experiment, {schema.TRIAL: str(number), schema.LEVEL: "trial"}):
-            with _writing(tracking.uri):
+            with writing(tracking.uri):
                 client.set_tag(run.info.run_id, RETRIED, text[:TAG_LENGTH])
 
 
 def close_open_trials(tracking: Tracking, reason: str) -> None:
     """End as ``KILLED`` every run of a trial or seed that is still RUNNING though nobody trains it any more."""
     client = connect(tracking.uri)
-    with _answering(tracking.uri):
+    with answering(tracking.uri):
         for run in _search(client, tracking.experiment, {}, "attributes.status = 'RUNNING'"):
             if run.data.tags.get(schema.LEVEL) in ("trial", "seed"):
-                with _writing(tracking.uri):
+                with writing(tracking.uri):
                     client.set_tag(run.info.run_id, schema.REASON, reason)
                     client.set_terminated(run.info.run_id, "KILLED")
 
@@ -190,7 +196,7 @@ def read_runs(uri: str, study: str) -> dict[tuple[int, int], tuple[str, int | No
     """
     client = connect(uri)
     found: dict[tuple[int, int], tuple[str, int | None]] = {}
-    with _answering(uri):
+    with answering(uri):
         experiment = client.get_experiment_by_name(study)
         if experiment is None:
             return found
@@ -264,7 +270,7 @@ class TrialTracker:
         self._insist(self._begin)
 
     def _begin(self) -> None:
-        with _answering(self.tracking.uri):
+        with answering(self.tracking.uri):
             self._open()
 
     def add(self, records: Sequence[Mapping[str, Any]]) -> None:
@@ -313,19 +319,19 @@ class TrialTracker:
     def _send(
         self, arrays: Mapping[str, np.ndarray] | None = None, weights: Mapping[str, Tensor] | None = None
     ) -> None:
-        with _answering(self.tracking.uri):
+        with answering(self.tracking.uri):
             client, lines = self._open()
             for line in lines:
                 for records in _requests([] if self._is_partial(line) else self._records[line.sent :]):
                     metrics = self._metrics(line, records)
                     tags, params = self._take_facts(line)
                     if metrics or tags or params:
-                        with _writing(self.tracking.uri):
+                        with writing(self.tracking.uri):
                             client.log_batch(line.run_id, metrics, _params(params), _entities(tags))
                     line.sent += len(records)
                     line.told = self._facts is not None
             if self._dataset is not None:
-                with _writing(self.tracking.uri):
+                with writing(self.tracking.uri):
                     client.log_inputs(lines[-1].run_id, datasets=[self._dataset])
                 self._dataset = None
             if arrays or weights:
@@ -360,13 +366,14 @@ class TrialTracker:
         if self._client is None:
             self._client = connect(self.tracking.uri)
         if self._lines is None:
-            with _writing(self.tracking.uri):
+            with writing(self.tracking.uri):
                 self._lines = self._find_or_make(self._client)
         return self._client, self._lines
 
     def _find_or_make(self, client: MlflowClient) -> list[_Line]:
         found = _oldest(client, _search(client, self.tracking.experiment, {schema.TRIAL: str(self.number)}))
-        name = label(self.trial.criterion, self.trial.hyperparameters)
+        # a name to read: the exact values stand in the params
+        name = label(self.trial.criterion, self.trial.hyperparameters, digits=4)
         common = {
             schema.STUDY: self.tracking.study,
             schema.TRIAL: str(self.number),
@@ -432,11 +439,11 @@ class TrialTracker:
                 client.log_artifact(line.run_id, str(file))
 
     def _terminate(self) -> None:
-        with _answering(self.tracking.uri):
+        with answering(self.tracking.uri):
             client, lines = self._open()
             for line in lines:
                 if line.status != "FINISHED" and not self._is_partial(line):
-                    with _writing(self.tracking.uri):
+                    with writing(self.tracking.uri):
                         client.set_terminated(line.run_id, "FINISHED")
                     line.status = "FINISHED"
 
@@ -501,7 +508,7 @@ def _experiment(client: MlflowClient, name: str, artifacts: str | None) -> str:
 
 
 @contextmanager
-def _answering(uri: str) -> Iterator[None]:
+def answering(uri: str) -> Iterator[None]:
     """Turns a failed request into one sentence."""
     from sqlite3 import Error as SQLiteError
 
@@ -517,7 +524,7 @@ def _answering(uri: str) -> Iterator[None]:
         raise TrackingError(f"the tracking server {shown} did not do as asked ({what[:200]})") from error
 
 
-def _writing(uri: str) -> AbstractContextManager[Any]:
+def writing(uri: str) -> AbstractContextManager[Any]:
     """Held while writing to SQLite: MLflow reads and then writes in one transaction, which two cannot do at once."""
     path = sqlite_path(uri)
     return FileLock(f"{path}.lock", is_singleton=True) if path else nullcontext()
