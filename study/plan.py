@@ -67,9 +67,9 @@ def planned(spec: StudySpec) -> int:
     return len(fixed_points(spec)) + searched
 
 
-def label(criterion: str, hyperparameters: Mapping[str, Any]) -> str:
+def label(criterion: str, hyperparameters: Mapping[str, Any], digits: int = 12) -> str:
     """``fierce λ=1 e=100``."""
-    settings = [f"{SYMBOLS[name]}={hyperparameters[name]:.12g}" for name in HYPERPARAMETERS[criterion]]
+    settings = [f"{SYMBOLS[name]}={hyperparameters[name]:.{digits}g}" for name in HYPERPARAMETERS[criterion]]
     return " ".join([criterion, *settings])
 
 
