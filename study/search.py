@@ -48,8 +48,9 @@ RETRY_OF = "retry_of"
 SHARDS, GPU_MEMORY = "shards", "gpu_memory"
 #: how often a trial is taken up again after its node was lost, which is no fault of its own
 NODE_LOSSES = 10
-#: why an attempt at a trial ended: an ``error`` may not come again, a ``refusal`` will
-Cause = Literal["error", "refusal", "memory", "node"]
+#: why an attempt at a trial ended: an ``error`` may not come again, a ``refusal`` will, and a ``storage`` that failed
+#: is no fault of the trial's
+Cause = Literal["error", "refusal", "memory", "node", "storage"]
 
 
 def open_storage(home: Home, spec: StudySpec | None = None) -> optuna.storages.RDBStorage:
@@ -362,11 +363,16 @@ class StudySearcher(Searcher):
     def fail(self, trial_id: str, reason: str, cause: Cause = "refusal") -> tuple[Piece, Share | None] | None:
         """Take note of an attempt that failed: the piece, and the share with which it will be tried again.
 
-        Without such a share the trial failed for good, and Optuna is told. None for an attempt not known here.
+        Without such a share the trial failed for good, and Optuna is told. None for an attempt not known here. Where
+        the storage failed all others would: the search stops, and the trial stays open for the next launch.
         """
         piece = self._live.pop(trial_id, None)
         if piece is None:
             return None
+        if cause == "storage":
+            self.stopping = True
+            self.problem = f"{reason}; set that right and resume the study"
+            return piece, None
         share = self._next_share(piece, cause)
         if share is not None:
             failures, losses = piece.failures + (cause == "error"), piece.node_losses + (cause == "node")

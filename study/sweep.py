@@ -16,7 +16,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -177,7 +177,7 @@ def _launch(spec: StudySpec, home: Home, observer: Observer, retry_failed: bool,
             state = "failed" if trial.state.name == "FAIL" else "done"
             observer.trial_ended(number, state, attributes.get(search.REASON), attributes.get(search.MEANS, {}))
 
-    follower = _follower(searcher, observer, tracked)
+    follower = _follower(searcher, observer, tracked, folder)
     trainable = tune.with_parameters(
         train_trial,
         folder=folder,
@@ -232,6 +232,8 @@ def _launch(spec: StudySpec, home: Home, observer: Observer, retry_failed: bool,
     except Exception as error:
         # whatever Tune's loop raises: a database that went away in the searcher, a full disk, a lost cluster
         why = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        if searcher.problem:
+            raise UserError(searcher.problem) from error
         raise UserError(f"Ray Tune stopped ({why[:300]}); set that right and resume the study") from error
     finally:
         outcome = wind_up()
@@ -333,8 +335,10 @@ def settle(folder: Folder, ended: set[int]) -> set[int]:
     return {number for number, count in counts.items() if all((number, position) in rows for position in range(count))}
 
 
-def _follower(searcher: Any, observer: Observer, tracked: tracking.Tracking) -> Any:
+def _follower(searcher: Any, observer: Observer, tracked: tracking.Tracking, folder: Folder) -> Any:
     from ray.tune import Callback
+
+    from trainables.trainable import STOP
 
     class Follower(Callback):
         """Passes Tune's events on: to the observer, and failures with their reason to Optuna and MLflow."""
@@ -373,9 +377,7 @@ def _follower(searcher: Any, observer: Observer, tracked: tracking.Tracking) -> 
                 if searcher.is_complete(number):
                     observer.trial_ended(number, "done", None, self._trial_means(number))
             elif result.get("interrupted") or searcher.stopping:
-                if number in self._started:
-                    self._started.discard(number)
-                    observer.trial_ended(number, "interrupted", None, self._trial_means(number))
+                self._interrupted(number)
             else:
                 reason = f"stopped early after epoch {result.get('epoch', 0)}"
                 self._close(number, "KILLED", reason)
@@ -389,7 +391,12 @@ def _follower(searcher: Any, observer: Observer, tracked: tracking.Tracking) -> 
             if noted is None:
                 return
             piece, share = noted
-            if share is not None:
+            if cause == "storage":
+                # the others need not find out at their ends
+                with suppress(OSError):
+                    folder.write(STOP, b"")
+                self._interrupted(piece.number)
+            elif share is not None:
                 seeds = "" if piece.shard[1] == 1 else f" (seeds {', '.join(map(str, piece.seeds))})"
                 given = f" with {share} in place of {piece.share}" if share != piece.share else ""
                 text = f"{reason}; tried again{given}"
@@ -399,6 +406,11 @@ def _follower(searcher: Any, observer: Observer, tracked: tracking.Tracking) -> 
                 self.failures[piece.number] = reason
                 self._close(piece.number, "FAILED", reason)
                 observer.trial_ended(piece.number, "failed", reason, self._trial_means(piece.number))
+
+        def _interrupted(self, number: int) -> None:
+            if number in self._started:
+                self._started.discard(number)
+                observer.trial_ended(number, "interrupted", None, self._trial_means(number))
 
         def _trial_means(self, number: int) -> dict[str, float]:
             """Means over the seeds of all shards, each at the last epoch that it has reported."""
@@ -438,7 +450,7 @@ def _reason(trial: Any) -> tuple[str, str]:
     from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayTaskError
 
     from trainables.benchmarks import DataError
-    from trainables.trainable import TrialError
+    from trainables.trainable import StorageError, TrialError
 
     try:
         # Tune's own reading looks where the file is copied to later
@@ -460,6 +472,8 @@ def _reason(trial: Any) -> tuple[str, str]:
         return "the trial's process died: killed, or out of memory", "error"
     cause = error.cause if isinstance(error, RayTaskError) else error
     message = (str(cause).strip().splitlines() or [""])[0]
+    if isinstance(cause, StorageError):
+        return message, "storage"
     if isinstance(cause, UserError | DataError | TrialError):
         return message, "refusal"
     return f"{type(cause).__name__}: {message}", "error"

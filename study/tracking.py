@@ -322,6 +322,9 @@ class TrialTracker:
         with answering(self.tracking.uri):
             client, lines = self._open()
             for line in lines:
+                # it was only ended once it held everything, though the checkpoint may have been lost since
+                if line.status == "FINISHED":
+                    continue
                 for records in _requests([] if self._is_partial(line) else self._records[line.sent :]):
                     metrics = self._metrics(line, records)
                     tags, params = self._take_facts(line)
@@ -403,8 +406,6 @@ class TrialTracker:
             run = client.create_run(self.tracking.experiment, tags=dict(tags), run_name=name)
         line = _Line(run.info.run_id, column, run.info.status, set(), set(run.data.params))
         if line.status == "FINISHED":
-            # it was only ended once it held everything
-            line.sent, line.told = len(self._records), True
             return line
         line.held = _held(client, run)
         # a run that a kill left between its creation and its params has none

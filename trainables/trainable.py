@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -38,6 +38,10 @@ CONTEXT_BYTES = 600 * 2**20
 
 class TrialError(RuntimeError):
     """A trial that cannot count, said in one sentence."""
+
+
+class StorageError(TrialError):
+    """The study's storage takes nothing more; the trial itself is not to blame."""
 
 
 class Tracker(Protocol):
@@ -81,7 +85,7 @@ def train_trial(
     every ``report_seconds``, then when all is done: number, shard, epoch, epochs, finished, interrupted, memory (share
     of the GPU's) and by metric ``mean/…``; at the end also ``values/…``, a list over the seeds. Where memory runs out
     it reports ``out_of_memory`` and returns. Raises `TrialError` where a ``required`` metric is missing or not finite
-    for some seed.
+    for some seed, and `StorageError` where ``folder`` cannot be written.
     """
     number, shard = int(config["number"]), (int(config["shard"][0]), int(config["shard"][1]))
     trial = Trial.from_dict(config["trial"])
@@ -190,8 +194,8 @@ class _Saver:
         """Once the trial has finished, the records are all that is kept."""
         try:
             self._write({"records": records, "state": None, "finished": True})
-        except RuntimeError as error:
-            raise TrialError(f"{self.here / CHECKPOINT} cannot be written ({error}); make room there") from error
+        except (OSError, RuntimeError) as error:
+            raise StorageError(f"{self.here / CHECKPOINT} cannot be written ({error})") from error
 
     def _write(self, values: Mapping[str, Any]) -> None:
         with self.here.writing(CHECKPOINT) as file:
@@ -221,11 +225,14 @@ def read_checkpoint(here: Folder, trial: Trial) -> dict[str, Any] | None:
 @contextmanager
 def _alone(here: Folder) -> Iterator[None]:
     """Holds the trial's folder: a worker that outlived its driver must not write beside its successor."""
-    try:
-        with here.lock("lock", PREDECESSOR_SECONDS):
-            yield
-    except Held as error:
-        raise TrialError(f"{error} for over {PREDECESSOR_SECONDS:.0f} s; end that one, then resume") from None
+    with ExitStack() as held:
+        try:
+            held.enter_context(here.lock("lock", PREDECESSOR_SECONDS))
+        except Held as error:
+            raise TrialError(f"{error} for over {PREDECESSOR_SECONDS:.0f} s; end that one, then resume") from None
+        except OSError as error:
+            raise StorageError(f"{here} cannot be written ({error})") from error
+        yield
 
 
 def _out_of_memory(error: BaseException) -> bool:

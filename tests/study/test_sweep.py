@@ -213,6 +213,25 @@ def test_a_trial_whose_process_always_dies_is_given_up(home: Home) -> None:
     assert {run.info.status for run in runs(home).values()} == {"FAILED"}
 
 
+def test_a_storage_that_takes_nothing_more_stops_the_study_and_no_trial_fails(home: Home) -> None:
+    """As a full disk does; a folder in the place of the second trial's checkpoint cannot be replaced by a file."""
+    study, watcher = spec(criteria=["ce", "ls", "fierce"], concurrency=1), Watcher()
+    (obstacle := home.study("s") / "trials" / "1" / "checkpoint.pt").mkdir(parents=True)
+    with pytest.raises(
+        UserError, match=r"trials/1/checkpoint\.pt cannot be written .*set that right and resume the study"
+    ):
+        sweep.run(study, home, watcher)
+    assert [event[:2] for event in watcher.heard if event[0] in ("done", "failed", "interrupted")] == [
+        ("done", 0),
+        ("interrupted", 1),
+    ]
+    assert "RUNNING" not in {run.info.status for run in runs(home).values()}
+    obstacle.rmdir()
+    assert sweep.run(study, home) == sweep.Outcome(3, 0, 0, False)
+    check_trajectories(home, study)
+    assert snapshot(home) == [(number, "TERMINATED") for number in range(3)]
+
+
 def test_data_that_cannot_be_used_is_one_sentence(home: Home) -> None:
     study = spec(benchmark={"name": "tiny:Tiny", "samples": 10}, criteria=["ce"], max_failures=0)
     watcher = Watcher()
