@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 COMPOSE := cd docker && docker compose
 
-.PHONY: study test lint bench clean up down logs secrets test-docker
+.PHONY: study test lint bench clean up down logs secrets test-docker test-faults
 .DELETE_ON_ERROR:
 
 study: .venv/installed  ## install, run the quickstart study, write its report
@@ -36,6 +36,9 @@ logs:  ## follow the service's logs
 
 test-docker: .venv/installed-test  ## bring the service up beside any other, run a study on it, check it, take it away
 	FIERCE_TEST_DOCKER=1 $(BIN)/python -m pytest -m docker -s tests/docker
+
+test-faults: .venv/installed-test  ## do harm to a running service, as root, and write the table of docs/faults.md
+	FIERCE_TEST_FAULTS=1 $(BIN)/python -m pytest -s tests/faults
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
