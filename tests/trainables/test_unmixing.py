@@ -10,7 +10,7 @@ from sklearn.metrics import mean_squared_error
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
-from trainables.evaluators.unmixing import least_squares_mse, probe_mse, raw_mse, standardize
+from trainables.evaluators.unmixing import Probe, least_squares_mse, probe_mse, raw_mse, standardize
 
 S, N, H, D, M = 3, 450, 130, 12, 4
 Parts = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -132,9 +132,8 @@ def torch_probe(parts: Parts, seed: int, learning_rate: float, epochs: int) -> l
 
 
 def probe(parts: Parts, generators: list[torch.Generator], learning_rate: float, epochs: int) -> Tensor:
-    """The errors (S, epochs) of one probe."""
-    x, y, heldout, wanted = parts
-    return probe_mse([x], y, [heldout], wanted, generators, learning_rates=[learning_rate], epochs=epochs)[0]
+    """The errors (S, epochs) of one probe on the features as they are."""
+    return probe_mse(*parts, generators, [Probe(learning_rate)], epochs=epochs)[0]
 
 
 @pytest.mark.parametrize("learning_rate", [0.1, 0.01])
@@ -146,11 +145,16 @@ def test_probe_equals_torchs_layer_loss_and_adam(parts: Parts, learning_rate: fl
         np.testing.assert_allclose(measured[s], torch_probe(own, s, learning_rate, 8), rtol=1e-9)
 
 
-def test_probes_of_one_pass_equal_torchs_each_with_its_features_and_rate(parts: Parts) -> None:
+@pytest.mark.parametrize("shift", [0.0, 300.0])
+def test_probes_of_one_pass_equal_torchs_each_with_its_features_and_rate(parts: Parts, shift: float) -> None:
     x, y, heldout, wanted = parts
+    constant(x, heldout)
+    x += shift
+    heldout += shift
     fitted, scored = standardize(x, heldout)
     generators = [torch.Generator().manual_seed(s) for s in range(S)]
-    measured = probe_mse([x, fitted], y, [heldout, scored], wanted, generators, learning_rates=[0.1, 0.01], epochs=8)
+    probes = [Probe(0.1), Probe(0.01, standardized=True)]
+    measured = probe_mse(x, y, heldout, wanted, generators, probes, epochs=8)
     assert measured.shape == (2, S, 8)
     for p, (version, rate) in enumerate([((x, y, heldout, wanted), 0.1), ((fitted, y, scored, wanted), 0.01)]):
         for s, own in enumerate(zip(*version, strict=True)):

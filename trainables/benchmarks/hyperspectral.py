@@ -27,8 +27,8 @@ PIXEL_ORDERS = ("column-major", "row-major")
 HIDDEN = (200, 400, 100)
 #: held-out samples of a replica kept as an artifact
 KEPT_SAMPLES = 2000
-#: learning rate of the probe: the paper's, and one that suits standardized features
-PAPER_RATE, STANDARDIZED_RATE = 0.1, 0.01
+#: the paper's, and one on standardized features at a rate that suits them
+PROBES = (unmixing.Probe(0.1), unmixing.Probe(0.01, standardized=True))
 #: fixes the noise and the choice of pixels, which belong to the scene and not to a replica
 _SCENE_SEED = 0
 
@@ -167,18 +167,13 @@ class Hyperspectral:
 
         def probes(snapshot: Snapshot) -> Mapping[str, Tensor]:
             train, heldout = snapshot.outputs("train"), snapshot.outputs("heldout")
-            fitted, scored = zip(
-                (train.features, heldout.features),
-                unmixing.standardize(train.features, heldout.features),
-                strict=True,
-            )
             paper, standardized = unmixing.probe_mse(
-                fitted,
+                train.features,
                 train.fine,
-                scored,
+                heldout.features,
                 heldout.fine,
                 streams(snapshot.seeds, "probe"),
-                learning_rates=(PAPER_RATE, STANDARDIZED_RATE),
+                PROBES,
                 epochs=options.probe_epochs,
             )
             return {

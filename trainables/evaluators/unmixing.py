@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -50,65 +51,89 @@ def _least_squares_mse(features: Tensor, targets: Tensor, heldout: Tensor, heldo
 
 def standardize(features: Tensor, heldout: Tensor) -> tuple[Tensor, Tensor]:
     """Both parts (S, n, d) with mean 0 and deviation 1 per feature of the first; a constant feature becomes 0."""
-    mean = features.mean(1, keepdim=True)
-    deviation = features.std(1, keepdim=True, correction=0)
-    deviation = torch.where(deviation > 0, deviation, 1.0)
+    mean, deviation = _moments(features)
     return (features - mean) / deviation, (heldout - mean) / deviation
 
 
+@dataclass(frozen=True)
+class Probe:
+    """How a probe is trained: Adam's first rate, and whether the features are standardized (see `standardize`)."""
+
+    learning_rate: float
+    standardized: bool = False
+
+
 def probe_mse(
-    features: Sequence[Tensor],
+    features: Tensor,
     targets: Tensor,
-    heldout: Sequence[Tensor],
+    heldout: Tensor,
     heldout_targets: Tensor,
     generators: Sequence[torch.Generator],
+    probes: Sequence[Probe],
     *,
-    learning_rates: Sequence[float],
     epochs: int,
     batch_size: int = 200,
 ) -> Tensor:
-    """Held-out MSE (P, S, epochs), mean over samples and materials, of linear layers and a softmax trained with MSE.
+    """Held-out MSE (P, S, epochs), mean over samples and materials, of a linear layer and a softmax trained with MSE.
 
-    The paper's transfer probe (§5.2): Adam, its rate ×0.1 after every quarter of the epochs, on frozen features
-    (S, n, d) and abundances ``targets`` (S, n, m); scored on ``heldout`` (S, h, d) after each epoch. P probes, each on
-    its own version of ``features`` and ``heldout`` (as they are, standardized, …) at its own rate, are trained in one
-    pass. Replica s draws its initial layer, as ``torch.nn.Linear`` does, and then each epoch's order from
-    ``generators[s]`` (CPU) alone, the same for all P.
+    The paper's transfer probe (§5.2): Adam, its rate ×0.1 after every quarter of the epochs, on frozen ``features``
+    (S, n, d) and abundances ``targets`` (S, n, m); scored on ``heldout`` (S, h, d) after each epoch. The P ``probes``
+    are trained in one pass. Replica s draws its initial layer, as ``torch.nn.Linear`` does, and then each epoch's order
+    from ``generators[s]`` (CPU) alone, the same for all probes.
     """
-    probes, (replicas, samples, dimensions) = len(features), features[0].shape
-    materials = targets.shape[-1]
-    inputs = [_with_ones(version).flatten(0, 1) for version in features]
-    wanted = targets.to(features[0].dtype).flatten(0, 1)
-    heldout_columns = torch.cat([_with_ones(version) for version in heldout]).transpose(1, 2)
-    heldout_wanted = heldout_targets.to(features[0].dtype).transpose(1, 2)
-    drawn = torch.stack([torch.rand(materials, dimensions + 1, generator=g) for g in generators])
-    weights = ((2 * drawn - 1) / math.sqrt(dimensions)).to(features[0]).repeat(probes, 1, 1)
-    rates = weights.new_tensor(learning_rates).repeat_interleave(replicas).view(-1, 1, 1)
-    first, second = torch.zeros_like(weights), torch.zeros_like(weights)
+    replicas, samples, d = features.shape
+    materials, count = targets.shape[-1], len(probes)
+    mean, deviation = (moment.unsqueeze(1) for moment in _moments(features))
+    # centred features serve all probes: each takes them as (centred + offset) · scale
+    offset = torch.cat([torch.zeros_like(mean) if probe.standardized else mean for probe in probes], 1)
+    scale = torch.cat([1 / deviation if probe.standardized else torch.ones_like(mean) for probe in probes], 1)
+    # inputs and what is wanted in one row, which is gathered at once
+    table = torch.cat([_with_ones(features - mean.squeeze(1)), targets.to(features.dtype)], -1).flatten(0, 1)
+    heldout_columns = _with_ones(heldout - mean.squeeze(1)).transpose(1, 2)
+    heldout_wanted = heldout_targets.to(features.dtype).transpose(1, 2).unsqueeze(1)
+    drawn = torch.stack([torch.rand(materials, d + 1, generator=g) for g in generators])
+    # (S, P, m, d + 1), the bias last
+    weights = ((2 * drawn - 1) / math.sqrt(d)).to(features).unsqueeze(1).repeat(1, count, 1, 1)
+    rates = weights.new_tensor([probe.learning_rate for probe in probes]).view(-1, 1, 1)
+    first, second, gradient = torch.zeros_like(weights), torch.zeros_like(weights), torch.empty_like(weights)
     first_row = samples * torch.arange(replicas).unsqueeze(1)
+
+    def outputs(columns: Tensor) -> Tensor:
+        """Abundances (S, P, m, B) by each probe of centred features (S, d + 1, B)."""
+        scaled = weights[..., :d] * scale
+        bias = weights[..., d:] + (scaled * offset).sum(-1, keepdim=True)
+        # materials before samples: softmax and products run several times faster than the other way round
+        logits = torch.bmm(torch.cat([scaled, bias], -1).flatten(1, 2), columns)
+        return torch.softmax(logits.unflatten(1, (count, materials)), 2)
+
     errors, step = [], 0
     for epoch in range(epochs):
         decay = 0.1 ** (4 * epoch // epochs)
         order = first_row + torch.stack([torch.randperm(samples, generator=g) for g in generators])
         for batch in order.to(weights.device).split(batch_size, dim=1):
-            rows = batch.reshape(-1)
-            x = torch.cat([version.index_select(0, rows) for version in inputs])
-            x = x.view(probes * replicas, -1, dimensions + 1)
-            a = wanted.index_select(0, rows).view(replicas, -1, materials).transpose(1, 2)
-            # materials before samples: softmax and products run several times faster than the other way round
-            q = torch.softmax(torch.bmm(weights, x.transpose(1, 2)), 1)
+            gathered = table.index_select(0, batch.reshape(-1)).view(replicas, -1, d + 1 + materials)
+            x, a = gathered[..., : d + 1], gathered[..., d + 1 :].transpose(1, 2).unsqueeze(1)
+            q = outputs(x.transpose(1, 2))
             # gradient of the mean squared error through the softmax: q ⊙ (r − Σ q r), with r = q − a up to 2/(Bm)
-            slope = (q.unflatten(0, (probes, replicas)) - a).flatten(0, 1).mul_(q)
-            slope.sub_(q.mul_(slope.sum(1, keepdim=True)))
-            gradient = torch.bmm(slope, x).mul_(2 / (batch.shape[1] * materials))
+            slope = (q - a).mul_(q)
+            slope.sub_(q.mul_(slope.sum(2, keepdim=True)))
+            by_column = torch.bmm(slope.flatten(1, 2), x).mul_(2 / (batch.shape[1] * materials)).view_as(weights)
+            torch.addcmul(by_column[..., :d], by_column[..., d:], offset, out=gradient[..., :d])
+            gradient[..., :d].mul_(scale)
+            gradient[..., d:] = by_column[..., d:]
             step += 1
             first.lerp_(gradient, 1 - BETA1)
             second.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
-            deviation = second.sqrt().mul_((1 - BETA2**step) ** -0.5).add_(EPSILON)
-            weights.addcmul_(first / deviation, rates, value=-decay / (1 - BETA1**step))
-        outputs = torch.softmax(torch.bmm(weights, heldout_columns), 1).unflatten(0, (probes, replicas))
-        errors.append(outputs.sub_(heldout_wanted).square_().mean((2, 3)))
-    return torch.stack(errors, -1)
+            root = second.sqrt().mul_((1 - BETA2**step) ** -0.5).add_(EPSILON)
+            weights.addcmul_(first / root, rates, value=-decay / (1 - BETA1**step))
+        errors.append(outputs(heldout_columns).sub_(heldout_wanted).square_().mean((2, 3)))
+    return torch.stack(errors, -1).transpose(0, 1)
+
+
+def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation (S, 1, d) of each feature of (S, n, d); the deviation of a constant one is 1."""
+    deviation = features.std(1, keepdim=True, correction=0)
+    return features.mean(1, keepdim=True), torch.where(deviation > 0, deviation, 1.0)
 
 
 def _with_ones(features: Tensor) -> Tensor:
