@@ -76,7 +76,10 @@ def nearest_class_mean(features: Tensor, runs: Runs, shots: Sequence[int]) -> Te
     A query goes to the class whose mean support feature is nearest in Euclidean distance, the mean being over
     the first K of the support for each K in ``shots``; a tie goes to the class that comes first in the run.
     """
-    replicas, _, d = features.shape
+    replicas, samples, d = features.shape
+    # whole rows are gathered twice as fast along the first dimension
+    rows = features.flatten(0, 1)
+    first_row = samples * torch.arange(replicas, device=features.device).unsqueeze(1)
     _, ways, most = runs.support.shape
     queries = runs.queries.shape[-1]
     own = torch.arange(ways, device=features.device).repeat_interleave(queries).unsqueeze(1)
@@ -84,10 +87,10 @@ def nearest_class_mean(features: Tensor, runs: Runs, shots: Sequence[int]) -> Te
     chunk = max(1, budget // (replicas * ways * (most + queries) * d * features.element_size()))
     accuracy = []
     for support, query in zip(runs.support.split(chunk), runs.queries.split(chunk), strict=True):
-        supported = features.index_select(1, support.flatten()).view(-1, ways, most, d)
+        supported = rows.index_select(0, (first_row + support.flatten()).flatten()).view(-1, ways, most, d)
         # all K side by side, since gathering the queries costs more than multiplying them
         means = torch.cat([supported[:, :, :k].mean(2) for k in shots], 1)
-        tested = features.index_select(1, query.flatten()).view(-1, ways * queries, d)
+        tested = rows.index_select(0, (first_row + query.flatten()).flatten()).view(-1, ways * queries, d)
         # ‖q − m‖² less ‖q‖², which is the same for every class
         distance = torch.baddbmm(means.square().sum(-1).unsqueeze(1), tested, means.mT, alpha=-2)
         hits = distance.unflatten(-1, (len(shots), ways)).argmin(-1) == own
