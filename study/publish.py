@@ -1,10 +1,11 @@
-"""What others find of a study in MLflow, at the study's own run: its description and its report."""
+"""What others find of a study in MLflow: its run's description, its report, and a view of its trials."""
 
 from __future__ import annotations
 
+import json
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 REPORT = "report"
 #: the tag that MLflow shows as a run's description, in Markdown, and its longest value
 DESCRIPTION, DESCRIPTION_LENGTH = "mlflow.note.content", 8000
+#: the experiment's tag in which MLflow's interface keeps what its button "Share" makes, and the key in the link to it
+VIEW, VIEW_KEY = "mlflow.sharedViewState.trials", "trials"
+#: MLflow's interface is one for language models unless it is asked for this one
+WORKFLOW = "workflowType=machine_learning"
 #: what the description's table shows, where the benchmark measures it
 MAIN = (
     "accuracy/coarse",
@@ -63,13 +68,14 @@ def attach_report(tracking_uri: str, name: str, page: Path) -> None:
 
 
 def describe(tracking_uri: str, name: str) -> None:
-    """Write the study run's description, as far as the study is.
+    """Write the study run's description, as far as the study is, and the view of the trials that it links to.
 
     Raises `UserError` or `analysis.runs.StoreError` where MLflow does not take it.
     """
     study = _Final.open(tracking_uri, name)
     client = connect(tracking_uri)
     with answering(tracking_uri), writing(tracking_uri):
+        client.set_experiment_tag(study.experiment.experiment_id, VIEW, json.dumps(_view(study)))
         client.set_tag(_study_run(study).info.run_id, DESCRIPTION, _description(study)[:DESCRIPTION_LENGTH])
 
 
@@ -86,8 +92,10 @@ def _level(run: Run) -> str | None:
 
 
 def _description(study: Study) -> str:
+    # MLflow shows the first lines alone until one asks for more
     paragraphs = [
         str(study.settings.get("description") or "").strip(),
+        _where_to_look(study),
         _what(study),
         "Trained on coarse labels alone; the question is which criterion leaves most of the fine labels to be read "
         "from the features.",
@@ -95,7 +103,7 @@ def _description(study: Study) -> str:
     ]
     if not study.final.empty:
         paragraphs += [_best(study), _table(study)]
-    paragraphs += [_reproduce(study), _where_to_look(study)]
+    paragraphs.append(_reproduce(study))
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
 
 
@@ -164,9 +172,27 @@ def _reproduce(study: Study) -> str:
 
 def _where_to_look(study: Study) -> str:
     metrics = ", ".join(f"`{metric}`" for metric in _main(study)) or "those of its first trial"
+    experiment, run = study.experiment.experiment_id, _study_run(study).info.run_id
+    report = f"#/experiments/{experiment}/runs/{run}/artifacts/{REPORT}/report.html?{WORKFLOW}"
+    trials = f"#/experiments/{experiment}/runs?viewStateShareKey={VIEW_KEY}&{WORKFLOW}"
     return (
-        f"**Look at**: the report, `{REPORT}/report.html` among this run's artifacts (written by `fierce report`); the "
-        f"trials, by the filter ``tags.`{schema.LEVEL}` = 'trial'``, each with a run for every seed below it; in the "
-        f"chart view, group the seed runs by `{schema.CRITERION}` to compare criteria: {metrics}; in optuna-dashboard, "
-        f"the study of the same name."
+        f"**Look at**: [the report]({report}), written by `fierce report`; [the trials by criterion]({trials}), each "
+        f"with a run for every seed; [their trajectories as charts]({trials}&compareRunsMode=CHART): {metrics}; in "
+        f"optuna-dashboard, the study of the same name."
     )
+
+
+def _view(study: Study) -> dict[str, Any]:
+    """The trials by criterion with the columns worth showing, as MLflow's interface describes a shared view."""
+    read = [name for name in schema.HYPERPARAMETERS if study.trials[name].notna().any()]
+    return {
+        "searchFilter": f"tags.`{schema.LEVEL}` = 'trial'",
+        "selectedColumns": [
+            *(f"params.`{name}`" for name in read),
+            *(f"metrics.`{metric}`" for metric in _main(study)),
+            f"tags.`{schema.ROLE}`",
+        ],
+        "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": schema.CRITERION}]},
+        # a searched criterion's points differ, so that charts show each trial and not the mean of all
+        "useGroupedValuesInCharts": False,
+    }
