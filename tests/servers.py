@@ -113,6 +113,11 @@ def mlflow_server(folder: Path) -> Iterator[str]:
         "MLFLOW_AUTH_CONFIG_PATH": str(settings),
         "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD,
         "MLFLOW_FLASK_SERVER_SECRET_KEY": "0" * 32,
+        # as in the service
+        "MLFLOW_SERVER_ALLOWED_HOSTS": "localhost:*,127.0.0.1:*",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_BASIC_AUTH_FAIL_CLOSED": "true",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
     }
     ours = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     address = f"http://127.0.0.1:{port}"

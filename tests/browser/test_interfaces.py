@@ -1,0 +1,298 @@
+"""MLflow's and Optuna's interfaces in a real browser, behind their logins, showing a study that was just run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import optuna_dashboard
+import pytest
+from optuna.storages import RDBStorage
+from servers import PASSWORD, USER, mlflow_server
+from werkzeug.serving import make_server
+
+selenium = pytest.importorskip("selenium.webdriver", reason="no selenium: install the extra `test`")
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+ROOT = Path(__file__).resolve().parents[2]
+FIERCE = Path(sys.executable).with_name("fierce")
+#: seconds within which a page shows what it has to; a busy machine needs many
+PATIENCE = 180
+EPOCHS = 6
+STUDY = f"""
+name: browsed
+description: Which λ keeps apart the *blobs* that no label named?
+benchmark: tiny:Tiny
+criteria: [ce, ls, {{name: fierce, lambda: 1, e: 20}}]
+search:
+  criteria: {{fierce: {{lambda: {{low: 0.1, high: 10, log: true}}, e: {{low: 5, high: 40}}}}}}
+  trials: 3
+  objective: {{metric: entropy/features, direction: maximize}}
+seeds: [3, 5]
+training: {{epochs: {EPOCHS}}}
+"""
+TRIALS, SEEDS, FIERCE_TRIALS = 6, 2, 4
+
+
+@dataclass(frozen=True)
+class Service:
+    """Addresses of the two interfaces."""
+
+    mlflow: str
+    dashboard: str
+
+
+@pytest.fixture(scope="module")
+def service(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    folder = tmp_path_factory.mktemp("interfaces")
+    (folder / "study.yaml").write_text(STUDY)
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "OPTUNA_", "FIERCE_"))}
+    with mlflow_server(folder) as tracking_uri:
+        environment = ours | {
+            "MLFLOW_TRACKING_URI": tracking_uri,
+            "MLFLOW_TRACKING_USERNAME": USER,
+            "MLFLOW_TRACKING_PASSWORD": PASSWORD,
+            "FIERCE_HOME": str(folder / "home"),
+            "PYTHONPATH": str(ROOT / "tests"),
+            "MLFLOW_HTTP_REQUEST_TIMEOUT": str(PATIENCE),
+        }
+        for arguments in (["run", "study.yaml"], ["report", "browsed"]):
+            done = subprocess.run([FIERCE, *arguments], env=environment, cwd=folder, capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout + done.stderr
+        with dashboard_server(folder / "home" / "optuna.db") as dashboard:
+            yield Service(tracking_uri, dashboard)
+
+
+@contextlib.contextmanager
+def dashboard_server(database: Path) -> Iterator[str]:
+    """optuna-dashboard as the service has it, behind a login; its address."""
+    require_password = runpy.run_path(str(ROOT / "docker" / "dashboard.py"))["require_password"]
+    inner = optuna_dashboard.wsgi(RDBStorage(f"sqlite:///{database}"))
+    server = make_server("127.0.0.1", 0, require_password(inner, USER, PASSWORD), threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+
+
+class Browser:
+    """Someone who looks at pages."""
+
+    def __init__(self, driver: Any) -> None:
+        self.driver = driver
+
+    def log_in(self, address: str) -> None:
+        """Give the login, which the browser then keeps for this address."""
+        self.driver.get(address.replace("://", f"://{USER}:{PASSWORD}@"))
+
+    def open(self, address: str) -> None:
+        # another fragment of the same page is no page of its own to `get`
+        self.driver.get("about:blank")
+        self.driver.get(address)
+
+    def text(self) -> str:
+        return str(self.driver.find_element("css selector", "body").text)
+
+    def find(self, selector: str) -> list[Any]:
+        return list(self.driver.find_elements("css selector", selector))
+
+    def wait(self, seen: Callable[[], Any]) -> Any:
+        """What ``seen`` gives once that is true; elements that the page has just replaced are looked for again."""
+        from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        waiting = WebDriverWait(self.driver, PATIENCE, ignored_exceptions=[StaleElementReferenceException])
+        try:
+            return waiting.until(lambda _: seen())
+        except TimeoutException:
+            self.shoot("timeout")
+            raise AssertionError(f"not within {PATIENCE} s at {self.driver.current_url}:\n{self.text()}") from None
+
+    def read(self, *texts: str) -> None:
+        """Wait until the page holds all ``texts``."""
+        self.wait(lambda: all(text in self.text() for text in texts))
+
+    def shoot(self, name: str) -> None:
+        """Keep a picture of the page in the folder that ``FIERCE_SCREENSHOTS`` names."""
+        if folder := os.environ.get("FIERCE_SCREENSHOTS"):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            self.driver.save_screenshot(str(Path(folder) / f"{name}.png"))
+
+    def events(self, kind: str) -> list[Any]:
+        """What the browser noted of its network since the last call, of one kind of its developer tools' protocol."""
+        messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+        return [message["params"] for message in messages if message["method"] == f"Network.{kind}"]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    program, control = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
+    if not (program and control):
+        pytest.skip("no chromium with chromedriver here")
+    options = selenium.ChromeOptions()
+    options.binary_location = program
+    # root has no sandbox, and containers little shared memory
+    for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "window-size=2200,1400"):
+        options.add_argument(f"--{argument}")
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
+    driver = selenium.Chrome(options=options, service=selenium.ChromeService(control))
+    try:
+        yield Browser(driver)
+    finally:
+        driver.quit()
+
+
+@pytest.fixture
+def mlflow(browser: Browser, service: Service) -> str:
+    """The address of MLflow's interface to which the browser is logged in."""
+    browser.log_in(service.mlflow)
+    return service.mlflow
+
+
+@pytest.fixture
+def study_run(browser: Browser, mlflow: str) -> str:
+    """The study's run, found as a person finds it, is open; its address."""
+    browser.open(f"{mlflow}/#/experiments?workflowType=machine_learning")
+    browser.wait(lambda: browser.find("a[href*='/experiments/1']"))
+    browser.read("browsed")
+    browser.shoot("experiments")
+    browser.open(f"{mlflow}/#/experiments/1/runs?workflowType=machine_learning")
+    browser.read(f"{1 + TRIALS * (1 + SEEDS)} matching runs")
+    [link] = browser.wait(lambda: [link for link in browser.find("a[href*='/runs/']") if link.text == "browsed"])
+    browser.shoot("runs")
+    address = str(link.get_attribute("href")).partition("?")[0]
+    browser.open(f"{address}?workflowType=machine_learning")
+    browser.read("About this run", "Look at")
+    return address
+
+
+def test_nothing_is_shown_without_the_login(browser: Browser, service: Service) -> None:
+    for address in (service.mlflow, service.dashboard):
+        browser.events("responseReceived")
+        # by another name than that for which the browser may know the login
+        browser.open(address.replace("127.0.0.1", "localhost"))
+        answers = [event["response"] for event in browser.events("responseReceived")]
+        assert {answer["status"] for answer in answers if "localhost" in answer["url"]} == {401}
+
+
+def test_the_study_describes_itself(browser: Browser, study_run: str) -> None:
+    browser.shoot("study")
+    # the links are there without a click, the rest of a long description after one
+    assert {"the report", "the trials by criterion", "their trajectories as charts"} <= {
+        link.text for link in browser.find("a") if link.is_displayed()
+    }
+    [more] = browser.wait(lambda: browser.find("[data-testid='show-comment-toggle']"))
+    more.click()
+    browser.read(f"{TRIALS} of {TRIALS} trials done", "Best point", "CE (trial 0)", "fierce run study.yaml")
+    # Markdown was read as such
+    assert browser.find("em") and browser.find("table")
+    assert "**" not in browser.text()
+    browser.shoot("description")
+
+
+def test_the_description_leads_to_the_trials_by_criterion(browser: Browser, study_run: str) -> None:
+    [link] = [link for link in browser.find("a") if link.text == "the trials by criterion"]
+    browser.open(link.get_attribute("href"))
+    browser.read("Group: fierce", "Group: ce", "Group: ls", "lambda", "ls σ=0.2", "fierce λ=1 e=20")
+    names = browser.wait(lambda: {link.text for link in browser.find("a") if link.text.startswith("fierce λ=")})
+    assert len(names) == FIERCE_TRIALS
+    browser.shoot("trials")
+
+
+def test_the_description_leads_to_charts_that_compare_criteria(browser: Browser, study_run: str) -> None:
+    [link] = [link for link in browser.find("a") if link.text == "their trajectories as charts"]
+    browser.open(link.get_attribute("href"))
+    browser.read("coarse", "Group: fierce")
+    lines = browser.wait(lambda: lines_of_first_chart(browser, at_least=TRIALS))
+    assert len(lines) == TRIALS
+    browser.shoot("criteria")
+
+
+def lines_of_first_chart(browser: Browser, at_least: int) -> list[str]:
+    """The paths of the curves in the first chart, empty while there are fewer."""
+    for chart in browser.find(".js-plotly-plot"):
+        paths = [line.get_attribute("d") for line in chart.find_elements("css selector", ".scatterlayer .js-line")]
+        if len(drawn := [path for path in paths if path]) >= at_least:
+            return drawn
+    return []
+
+
+def test_a_seed_has_its_trajectories(browser: Browser, study_run: str) -> None:
+    trial = browser.wait(lambda: [link for link in browser.find("a") if link.text.strip(", ") == "ce"])
+    browser.open(trial[0].get_attribute("href"))
+    seed = browser.wait(lambda: [link for link in browser.find("a") if link.text.strip(", ") == "seed 5"])
+    address = str(seed[0].get_attribute("href")).partition("?")[0]
+    browser.open(f"{address}/model-metrics?workflowType=machine_learning")
+    browser.read("accuracy", "seed 5 (accuracy/coarse)")
+    [line] = browser.wait(lambda: lines_of_first_chart(browser, at_least=1))
+    # a curve: one point for every epoch
+    assert line.count(",") == EPOCHS
+    browser.shoot("trajectories")
+
+
+def test_the_report_opens_among_the_artifacts(browser: Browser, study_run: str) -> None:
+    [link] = [link for link in browser.find("a") if link.text == "the report"]
+    browser.open(link.get_attribute("href"))
+    [frame] = browser.wait(lambda: browser.find("iframe"))
+    browser.shoot("report")
+    browser.driver.switch_to.frame(frame)
+    try:
+        [title] = browser.wait(lambda: browser.find("h1"))
+        assert title.text == "browsed"
+        browser.read("What was run", "How to reproduce")
+        figures = browser.find("img")
+        assert figures
+        browser.wait(lambda: all(figure.get_property("naturalWidth") > 0 for figure in figures))
+        assert browser.find("table tbody tr")
+        browser.driver.execute_script("arguments[0].scrollIntoView()", figures[0])
+    finally:
+        browser.driver.switch_to.default_content()
+    browser.shoot("report-figure")
+
+
+def test_the_dashboard_shows_importance_and_slices(browser: Browser, service: Service) -> None:
+    browser.log_in(service.dashboard)
+    browser.open(f"{service.dashboard}/dashboard")
+    browser.read("browsed")
+    browser.shoot("dashboard")
+    browser.open(f"{service.dashboard}/dashboard/studies/1")
+    browser.read("browsed (id=1)", "entropy/features", "Hyperparameter Importance")
+    bars = browser.wait(lambda: [each.text for each in browser.find(".js-plotly-plot:has(.barlayer path) .ytick")])
+    assert {"lambda", "e"} <= set(bars)
+    browser.shoot("importance")
+    browser.open(f"{service.dashboard}/dashboard/studies/1/analytics")
+    browser.read("Slice", "Param e")
+    browser.wait(lambda: browser.find(".js-plotly-plot .scatterlayer .point"))
+    slice_points = browser.find(".js-plotly-plot")[0].find_elements("css selector", ".scatterlayer .point")
+    assert len(slice_points) == FIERCE_TRIALS
+    browser.shoot("slices")
+
+
+def test_no_page_asks_other_hosts(browser: Browser, service: Service) -> None:
+    browser.events("requestWillBeSent")
+    for address, pages in (
+        (service.mlflow, ("/#/", "/#/experiments/1/runs?workflowType=machine_learning")),
+        (service.dashboard, ("/dashboard", "/dashboard/studies/1")),
+    ):
+        browser.log_in(address)
+        for page in pages:
+            browser.open(f"{address}{page}")
+            browser.read("browsed")
+    asked = [urlsplit(event["request"]["url"]) for event in browser.events("requestWillBeSent")]
+    hosts = {address.netloc.rpartition("@")[2] for address in asked if address.scheme in ("http", "https", "ws", "wss")}
+    assert hosts == {urlsplit(service.mlflow).netloc, urlsplit(service.dashboard).netloc}
