@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
-from scipy import stats
 
 from study.cluster import connect
 from study.spec import Resources
 from trainables import trainable
+from trainables.storage import Folder
 from trainables.trainable import CHECKPOINT, STOP, TrialError, train_trial
 from trainables.training import Training
 from trainables.trial import Trial
@@ -67,14 +67,15 @@ def notes(folder: Path, number: int) -> list[str]:
 
 def run_case(config: dict[str, Any], folder: Path, **options: Any) -> None:
     case = config["case"]
-    train_trial(case, folder=folder, open_tracker=lambda _: Notes(folder / "trials" / str(case["number"])), **options)
+    notes = Notes(folder / "trials" / str(case["number"]))
+    train_trial(case, folder=Folder(str(folder)), open_tracker=lambda _: notes, **options)
 
 
 def launch(folder: Path, *trials: Trial, **options: Any) -> list[Any]:
     """Run the trials under Tune, numbered from 0; their results."""
     from ray import tune
 
-    cases = [{"number": number, "trial": each.to_dict()} for number, each in enumerate(trials)]
+    cases = [{"number": number, "shard": (0, 1), "trial": each.to_dict()} for number, each in enumerate(trials)]
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(run_case, folder=folder, **options), {"cpu": 1}),
         param_space={"case": tune.grid_search(cases)},
@@ -106,7 +107,7 @@ def prepare(folder: Path, number: int, trial: Trial, epochs: int) -> Path:
     place.mkdir(parents=True)
     training = Training(trial)
     told = [{"epoch": r.epoch, "metrics": r.metrics, "time": r.epoch} for r in islice(training.run(), epochs)]
-    trainable._Saver(place / CHECKPOINT, trial, 0.0)(told, training.state())
+    trainable._Saver(Folder(str(place)), trial, 0.0)(told, training.state())
     return place / CHECKPOINT
 
 
@@ -123,9 +124,8 @@ def test_a_trial_reports_its_last_epoch_and_keeps_its_records(tmp_path: Path) ->
     assert (first.metrics["finished"], first.metrics["interrupted"]) == (True, False)
     for name, values in last.items():
         assert first.metrics[f"mean/{name}"] == pytest.approx(np.mean(values))
-        assert first.metrics[f"se/{name}"] == pytest.approx(stats.sem(values))
-    # no standard error of one seed
-    assert not any(name.startswith("se/") for name in second.metrics)
+        assert first.metrics[f"values/{name}"] == values
+    assert second.metrics["values/mse/odd"] == [0.2]
     same(records(tmp_path, 0), wanted)
     kept = saved(tmp_path, 0)
     assert (kept["finished"], kept["state"]) == (True, None)
@@ -175,11 +175,11 @@ def test_two_processes_never_train_in_one_folder(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(trainable, "PREDECESSOR_SECONDS", 0.1)
     with (
         FileLock(tmp_path / "lock"),
-        pytest.raises(TrialError, match=f"another process has been training in {tmp_path}"),
-        trainable._alone(tmp_path),
+        pytest.raises(TrialError, match=f"{tmp_path}/lock is held by another process for over 0 s; end that one"),
+        trainable._alone(Folder(str(tmp_path))),
     ):
         pass
-    with trainable._alone(tmp_path):
+    with trainable._alone(Folder(str(tmp_path))):
         pass
 
 
@@ -188,5 +188,5 @@ def test_a_checkpoint_is_written_aside(tmp_path: Path) -> None:
     path = prepare(tmp_path, 0, trial(), 1)
     before = path.read_bytes()
     with pytest.raises(Exception, match="pickle"):
-        trainable._Saver(path, trial(), 0.0)([], {"state": lambda: None})
+        trainable._Saver(Folder(str(path.parent)), trial(), 0.0)([], {"state": lambda: None})
     assert path.read_bytes() == before
