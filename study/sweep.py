@@ -450,7 +450,7 @@ def _reason(trial: Any) -> tuple[str, str]:
     from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayTaskError
 
     from trainables.benchmarks import DataError
-    from trainables.trainable import StorageError, TrialError
+    from trainables.trainable import PredecessorError, StorageError, TrialError
 
     try:
         # Tune's own reading looks where the file is copied to later
@@ -474,6 +474,8 @@ def _reason(trial: Any) -> tuple[str, str]:
     message = (str(cause).strip().splitlines() or [""])[0]
     if isinstance(cause, StorageError):
         return message, "storage"
+    if isinstance(cause, PredecessorError):
+        return message, "node"
     if isinstance(cause, UserError | DataError | TrialError):
         return message, "refusal"
     return f"{type(cause).__name__}: {message}", "error"

@@ -40,6 +40,10 @@ class TrialError(RuntimeError):
     """A trial that cannot count, said in one sentence."""
 
 
+class PredecessorError(TrialError):
+    """The trial's folder is another process's: on a node that was cut off, say, and still has to notice it."""
+
+
 class StorageError(TrialError):
     """The study's storage takes nothing more; the trial itself is not to blame."""
 
@@ -229,7 +233,7 @@ def _alone(here: Folder) -> Iterator[None]:
         try:
             held.enter_context(here.lock("lock", PREDECESSOR_SECONDS))
         except Held as error:
-            raise TrialError(f"{error} for over {PREDECESSOR_SECONDS:.0f} s; end that one, then resume") from None
+            raise PredecessorError(f"{error} for over {PREDECESSOR_SECONDS:.0f} s; end that one, then resume") from None
         except OSError as error:
             raise StorageError(f"{here} cannot be written ({error})") from error
         yield

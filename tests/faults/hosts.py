@@ -23,7 +23,7 @@ ray.init(address=sys.argv[1], log_to_driver=False)
 while sorted(node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]) != sorted(sys.argv[2:]):
     time.sleep(0.1)
 """
-START_SECONDS = 300.0
+START_SECONDS = 900.0
 
 #: what a host is born with: a name, a place of its own for what Ray keeps, and a first process that waits
 _BIRTH = """

@@ -121,7 +121,7 @@ class Launch:
                     holding[int(path.parent.name)] = int(folder.parent.name)
         return holding
 
-    def end(self, seconds: float = 300.0) -> int:
+    def end(self, seconds: float = 900.0) -> int:
         """The exit code, once the driver has ended by itself."""
         return self.process.wait(seconds)
 
