@@ -310,6 +310,7 @@ def settle(folder: Folder, ended: set[int]) -> set[int]:
     the trials that the snapshot holds whole.
     """
     rows: dict[tuple[int, int], Any] = {}
+    begun: dict[tuple[int, int], tuple[int, float]] = {}
     counts: dict[int, int] = {}
     newest: dict[str, Any] = {}
     launches = [
@@ -317,7 +318,7 @@ def settle(folder: Folder, ended: set[int]) -> set[int]:
         for name in folder.names()
         if name.startswith("experiment_state-") and name.endswith(".json") and name != WHOLE
     ]
-    for name in [WHOLE, *launches]:
+    for launch, name in enumerate([WHOLE, *launches]):
         try:
             newest = json.loads(folder.read(name) or b"")
         except ValueError:
@@ -325,8 +326,11 @@ def settle(folder: Folder, ended: set[int]) -> set[int]:
         for row in newest["trial_data"]:
             state = json.loads(row[0])
             number, (position, count) = state["config"]["number"], state["config"].get("shard", (0, 1))
-            if number in ended and state["status"] in ("TERMINATED", "ERROR"):
-                rows[number, position] = row
+            # Tune writes attempts of one launch in any order
+            start = launch, json.loads(row[1]).get("start_time") or 0.0
+            is_last = start >= begun.get((number, position), start)
+            if number in ended and state["status"] in ("TERMINATED", "ERROR") and is_last:
+                rows[number, position], begun[number, position] = row, start
                 counts[number] = count
     if newest:
         folder.write(WHOLE, json.dumps({**newest, "trial_data": [rows[key] for key in sorted(rows)]}).encode())

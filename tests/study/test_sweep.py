@@ -315,7 +315,7 @@ def test_another_file_under_the_same_name_is_refused(home: Home) -> None:
 def test_snapshots_become_one(tmp_path: Path) -> None:
     """Two launches: 0 finished in the first, 1 was running in it, 2 failed, 3 is lost with a half-written file.
 
-    Of 7's two shards one is there, of 8's both.
+    Of 7's two shards one is there, of 8's both. 9 failed first and then finished, though its rows stand the other way.
     """
 
     def write(name: str, *rows: tuple[int, str], shard: tuple[int, int] = (0, 1)) -> Path:
@@ -329,15 +329,20 @@ def test_snapshots_become_one(tmp_path: Path) -> None:
     write("3").write_text('{"trial_data": [["{')
     write("4", (7, "TERMINATED"), (8, "TERMINATED"), shard=(0, 2))
     write("5", (8, "TERMINATED"), shard=(1, 2))
-    folder, ended = Folder(str(tmp_path)), {0, 1, 2, 3, 4, 7, 8}
+    folder, ended = Folder(str(tmp_path)), {0, 1, 2, 3, 4, 7, 8, 9}
+    attempts = [(9, "TERMINATED", 20.0), (9, "ERROR", 10.0)]
+    rows = [
+        [json.dumps({"config": {"number": n}, "status": to}), json.dumps({"start_time": t})] for n, to, t in attempts
+    ]
+    (tmp_path / "experiment_state-6.json").write_text(json.dumps({"trial_data": rows, "runner_data": {}}))
     # 5 was interrupted: Tune ended it, but it is not finished
-    assert sweep.settle(folder, ended) == {0, 1, 2, 4, 8}
+    assert sweep.settle(folder, ended) == {0, 1, 2, 4, 8, 9}
     (path,) = tmp_path.glob("experiment_state-*.json")
     left = json.loads(path.read_text())
     found = [(json.loads(row[0])["config"]["number"], json.loads(row[0])["status"]) for row in left["trial_data"]]
     settled = [(0, "TERMINATED"), (1, "TERMINATED"), (2, "ERROR"), (4, "TERMINATED")]
-    assert found == [*settled, (7, "TERMINATED"), *[(8, "TERMINATED")] * 2]
-    assert sweep.settle(folder, ended) == {0, 1, 2, 4, 8}
+    assert found == [*settled, (7, "TERMINATED"), *[(8, "TERMINATED")] * 2, (9, "TERMINATED")]
+    assert sweep.settle(folder, ended) == {0, 1, 2, 4, 8, 9}
     assert sweep.settle(folder / "none", {0}) == set()
 
 
