@@ -75,7 +75,10 @@ def describe(tracking_uri: str, name: str) -> None:
     study = _Final.open(tracking_uri, name)
     client = connect(tracking_uri)
     with answering(tracking_uri), writing(tracking_uri):
-        client.set_experiment_tag(study.experiment.experiment_id, VIEW, json.dumps(_view(study)))
+        experiment = study.experiment.experiment_id
+        # the list of experiments shows it
+        client.set_experiment_tag(experiment, DESCRIPTION, str(study.settings.get("description") or ""))
+        client.set_experiment_tag(experiment, VIEW, json.dumps(_view(study)))
         client.set_tag(_study_run(study).info.run_id, DESCRIPTION, _description(study)[:DESCRIPTION_LENGTH])
 
 
