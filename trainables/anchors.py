@@ -109,12 +109,13 @@ class _AssignmentEntropy(torch.autograd.Function):
         log2_p = torch.log2(p + epsilon)
         # dH/dp of −Σ p log2(p + ε)
         slope = -(log2_p + p / (p + epsilon) / math.log(2))
-        mean_slope = torch.bmm(soft, slope.unsqueeze(-1))
-        gradient = soft.mul_(slope.unsqueeze(1) - mean_slope).div_(batch * temperature)
-        ctx.save_for_backward(gradient)
+        slope = slope.unsqueeze(1)
+        mean_slope = (soft * slope).sum(-1, keepdim=True)
+        ctx.save_for_backward(soft.mul_(slope - mean_slope))
+        ctx.scale = 1 / (batch * temperature)
         return -(p * log2_p).sum(-1)
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * upstream[0].reshape(-1, 1, 1), None, None, None
+        return gradient * (upstream[0] * ctx.scale).reshape(-1, 1, 1), None, None, None
