@@ -6,6 +6,7 @@ those of `analysis.schema`.
 
 from __future__ import annotations
 
+import gc
 import getpass
 import json
 import logging
@@ -329,7 +330,7 @@ class TrialTracker:
                     metrics = self._metrics(line, records)
                     tags, params = self._take_facts(line)
                     if metrics or tags or params:
-                        with writing(self.tracking.uri):
+                        with writing(self.tracking.uri), _uncollected():
                             client.log_batch(line.run_id, metrics, _params(params), _entities(tags))
                     line.sent += len(records)
                     line.told = self._facts is not None
@@ -349,9 +350,11 @@ class TrialTracker:
         if self._facts is None or line.told:
             return {}, {}
         tags, recipe = self._facts
-        if line.column is not None:
-            recipe = {}
-        return tags, {name: value for name, value in recipe.items() if name not in line.params}
+        params = recipe if line.column is None else self._hyperparameters()
+        return tags, {name: value for name, value in params.items() if name not in line.params}
+
+    def _hyperparameters(self) -> dict[str, str]:
+        return {name: str(value) for name, value in self.trial.hyperparameters.items()}
 
     def _metrics(self, line: _Line, records: Sequence[Mapping[str, Any]]) -> list[Any]:
         from mlflow.entities import Metric
@@ -401,15 +404,16 @@ class TrialTracker:
     def _line(
         self, client: MlflowClient, run: Run | None, column: int | None, name: str, tags: Mapping[str, str]
     ) -> _Line:
-        params = {key: str(value) for key, value in self.trial.hyperparameters.items()}
         if run is None:
             run = client.create_run(self.tracking.experiment, tags=dict(tags), run_name=name)
         line = _Line(run.info.run_id, column, run.info.status, set(), set(run.data.params))
         if line.status == "FINISHED":
             return line
         line.held = _held(client, run)
+        # the trial's at once, for the list of runs; a seed's with its first records, to spare a request each
+        own = self._hyperparameters() if column is None else {}
         # a run that a kill left between its creation and its params has none
-        if missing := {key: value for key, value in params.items() if key not in line.params}:
+        if missing := {name: value for name, value in own.items() if name not in line.params}:
             client.log_batch(line.run_id, params=_params(missing))
         if line.status != "RUNNING":
             client.update_run(line.run_id, status="RUNNING")
@@ -529,6 +533,18 @@ def writing(uri: str) -> AbstractContextManager[Any]:
     """Held while writing to SQLite: MLflow reads and then writes in one transaction, which two cannot do at once."""
     path = sqlite_path(uri)
     return FileLock(f"{path}.lock", is_singleton=True) if path else nullcontext()
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Pauses the cyclic collector: MLflow makes an object a row, and each collection walks over all of torch's too."""
+    paused = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if paused:
+            gc.enable()
 
 
 def _entities(tags: Mapping[str, str]) -> list[Any]:
