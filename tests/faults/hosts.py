@@ -6,10 +6,13 @@ They share the disk, as nodes share an NFS volume, and nothing else. This proces
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -44,6 +47,19 @@ def until(condition: Callable[[], bool], what: str, seconds: float = START_SECON
 
 def _ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True)
+
+
+def _remove_left_over() -> None:
+    """What a run that was killed left behind would be in the way."""
+    # a namespace takes its links with it, but not at once
+    if Path("/sys/class/net/fierce-gate").exists():
+        _ip("link", "delete", "fierce-gate")
+    for namespace in (path.name for path in Path("/run/netns").glob("fierce-*")):
+        found = subprocess.run(["ip", "netns", "pids", namespace], check=True, capture_output=True, text=True)
+        for process in map(int, found.stdout.split()):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        _ip("netns", "delete", namespace)
 
 
 class Host:
@@ -121,6 +137,7 @@ class Network:
         self.hosts: list[Host] = []
 
     def __enter__(self) -> Network:
+        _remove_left_over()
         _ip("netns", "add", self.SWITCH)
         _ip("-n", self.SWITCH, "link", "add", "switch", "type", "bridge")
         _ip("-n", self.SWITCH, "link", "set", "switch", "up")
