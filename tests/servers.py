@@ -103,6 +103,8 @@ def mlflow_server(folder: Path) -> Iterator[str]:
     settings.write_text(
         f"[mlflow]\ndefault_permission = READ\ndatabase_uri = {database}\nadmin_username = {USER}\n"
         f"admin_password = {PASSWORD}\nauthorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+        # as in the service: each request would hash the password anew
+        "auth_cache_ttl_seconds = 60\n"
     )
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", "--workers", "1"),
