@@ -109,12 +109,14 @@ def summary(study: Study) -> list[tuple[dict[str, str], dict[str, Estimate]]]:
     for metric in ERRORS:
         for criterion, values in trajectories.by_criterion(study, metric).items():
             wanted = selection.planned(study, chosen[criterion].trial)
+            if values.isna().all(axis=None):
+                continue
             quantities = {
                 "last epoch": values.iloc[-1],
                 "best epoch": values.min(),
                 "last less best": values.iloc[-1] - values.min(),
                 "last less best, chosen on the other seeds": gap(values),
-                "epoch of the best": values.dropna(how="all").idxmin(),
+                "epoch of the best": values.dropna(axis=1, how="all").idxmin(),
             }
             if criterion in entropies:
                 correlation = trajectories.rank_correlations(entropies[criterion], values)

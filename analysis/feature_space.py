@@ -109,10 +109,11 @@ def separation(study: Study) -> dict[str, pd.Series]:
 
 
 def _kept(study: Study, trial: int) -> dict[int, dict[str, np.ndarray]]:
-    """seed -> arrays of the trial's replicas that kept features."""
+    """seed -> arrays of the trial's replicas that kept features, all of them finite."""
     seeds = study.final.loc[study.final["trial"] == trial, "seed"].unique()
     arrays = {int(seed): study.arrays(trial, int(seed)) for seed in seeds}
-    return {seed: kept for seed, kept in arrays.items() if {"features", "coarse"} <= set(kept)}
+    whole = {seed: kept for seed, kept in arrays.items() if {"features", "coarse"} <= set(kept)}
+    return {seed: kept for seed, kept in whole.items() if np.isfinite(kept["features"]).all()}
 
 
 def _opacity(fine: np.ndarray | None, n: int) -> np.ndarray:

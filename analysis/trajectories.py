@@ -93,6 +93,8 @@ def _turn(study: Study, errors: Sequence[str]) -> pd.DataFrame:
     for metric in errors:
         for criterion, values in by_criterion(study, metric).items():
             wanted = selection.planned(study, chosen[criterion].trial)
+            if values.isna().all(axis=None):
+                continue
             mean_best = values.mean(axis=1).idxmin()
             row = {
                 "trial": chosen[criterion].label,

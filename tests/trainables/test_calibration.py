@@ -109,7 +109,8 @@ def test_a_diverged_replica_gives_nan_and_harms_no_other(logits: Tensor, coarse:
         probabilities = torch.softmax(logits, -1)
         curve = reliability(probabilities, coarse)
         errors = [expected_calibration_error(curve), maximum_calibration_error(curve)]
-        return [*errors, mutual_information(probabilities), stability(probabilities)]
+        measures = [mutual_information(probabilities), stability(probabilities), accuracy(logits, coarse)]
+        return [*errors, *measures]
 
     healthy = measured()
     logits[1] = math.nan

@@ -140,6 +140,17 @@ def test_too_few_samples_or_classes_is_said() -> None:
         draw_runs(labels, ways=5, shots=1, queries=1, runs=2, seed=0)
 
 
+def test_a_diverged_replica_has_no_accuracy() -> None:
+    labels = torch.arange(3).repeat_interleave(20)
+    features = torch.randn(2, 60, 4, generator=torch.Generator().manual_seed(0))
+    runs = draw_runs(labels, ways=3, shots=1, queries=5, runs=8, seed=0)
+    alone = nearest_class_mean(features[:1], runs, [1])
+    features[1, 7, 2] = torch.inf
+    accuracy = nearest_class_mean(features, runs, [1])
+    assert torch.equal(accuracy[:, :1], alone)
+    assert bool(accuracy[:, 1].isnan().all())
+
+
 def test_half_width_is_scipys_interval() -> None:
     accuracy = torch.rand(3, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for row, ours in zip(accuracy.numpy(), half_width(accuracy), strict=True):

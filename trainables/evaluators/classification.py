@@ -10,8 +10,10 @@ from trainables.anchors import entropy
 
 
 def accuracy(logits: Tensor, coarse: Tensor) -> Tensor:
-    """Share (S,) of samples whose largest logit (S, n, C) is that of their class (S, n)."""
-    return (logits.argmax(-1) == coarse).to(logits.dtype).mean(-1)
+    """Share (S,) of samples whose largest logit (S, n, C) is that of their class (S, n); NaN where a logit is."""
+    share = (logits.argmax(-1) == coarse).to(logits.dtype).mean(-1)
+    # the largest of a diverged network's would be any
+    return share.masked_fill(logits.isnan().flatten(1).any(1), torch.nan)
 
 
 def mutual_information(probabilities: Tensor) -> Tensor:

@@ -75,6 +75,7 @@ def nearest_class_mean(features: Tensor, runs: Runs, shots: Sequence[int]) -> Te
 
     A query goes to the class whose mean support feature is nearest in Euclidean distance, the mean being over
     the first K of the support for each K in ``shots``; a tie goes to the class that comes first in the run.
+    NaN for a replica with a feature that is not finite.
     """
     replicas, samples, d = features.shape
     # whole rows are gathered twice as fast along the first dimension
@@ -95,7 +96,8 @@ def nearest_class_mean(features: Tensor, runs: Runs, shots: Sequence[int]) -> Te
         distance = torch.baddbmm(means.square().sum(-1).unsqueeze(1), tested, means.mT, alpha=-2)
         hits = distance.unflatten(-1, (len(shots), ways)).argmin(-1) == own
         accuracy.append(hits.to(features.dtype).mean(1).view(replicas, -1, len(shots)))
-    return torch.cat(accuracy, 1).permute(2, 0, 1)
+    diverged = ~features.isfinite().flatten(1).all(1)
+    return torch.cat(accuracy, 1).permute(2, 0, 1).masked_fill(diverged.unsqueeze(1), torch.nan)
 
 
 def half_width(accuracy: Tensor, level: float = 0.95) -> Tensor:
