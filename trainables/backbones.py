@@ -62,15 +62,30 @@ class ReplicatedMLP(nn.Module):
 class Looped(nn.Module):
     """S single networks stepped one after another behind the replicated interface.
 
-    ``networks`` map (B, …) to features (B, d) and logits (B, C): any torch module of that form will do.
+    ``networks`` map (B, …) to features (B, d) and logits (B, C): any torch module of that form will do. Layers that
+    draw from torch's global stream, as dropout does, find one of their replica's own after `reseed`.
     """
 
     def __init__(self, networks: Sequence[nn.Module]) -> None:
         super().__init__()
         self.replicas = nn.ModuleList(networks)
+        self._streams: list[tuple[Tensor, Tensor | None]] = []
+
+    def reseed(self, seeds: Sequence[int]) -> None:
+        """Start the global stream of each replica at its own of ``seeds``."""
+        self._streams = []
+        for seed in seeds:
+            torch.manual_seed(seed)
+            self._streams.append(_global_stream())
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        outputs = [network(part) for network, part in zip(self.replicas, x, strict=True)]
+        outputs = []
+        for position, (network, part) in enumerate(zip(self.replicas, x, strict=True)):
+            if self._streams:
+                _set_global_stream(*self._streams[position])
+            outputs.append(network(part))
+            if self._streams:
+                self._streams[position] = _global_stream()
         if not all(isinstance(output, tuple) and len(output) == 2 for output in outputs):
             raise TypeError(
                 f"{type(self.replicas[0]).__name__} must return two tensors, features (B, d) and logits (B, classes)"
@@ -80,6 +95,17 @@ class Looped(nn.Module):
 
     def replica_dims(self, name: str) -> int:
         return self.get_parameter(name).dim()
+
+
+def _global_stream() -> tuple[Tensor, Tensor | None]:
+    """The states of torch's global generators, of the CPU and of the GPU in use."""
+    return torch.get_rng_state(), torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+
+
+def _set_global_stream(cpu: Tensor, gpu: Tensor | None) -> None:
+    torch.set_rng_state(cpu)
+    if gpu is not None:
+        torch.cuda.set_rng_state(gpu)
 
 
 def find(name: str) -> Callable[[Data], nn.Module]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from trainables import benchmarks
 from trainables.anchors import draw_anchors, exponential_noise
+from trainables.backbones import Looped
 from trainables.benchmarks import DataError, Split
 from trainables.criteria import make_criterion, needs_noise
 from trainables.evaluators import Evaluator, Outputs
@@ -125,7 +126,10 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.learning_rate * recipe.gamma**decays
         # a user's network may draw from the global stream (dropout): counted by epoch, so that a resume repeats it
-        torch.manual_seed(stream(seeds[0], "global", epoch).initial_seed())
+        own = [stream(seed, "global", epoch).initial_seed() for seed in seeds]
+        torch.manual_seed(own[0])
+        if isinstance(self.network, Looped):
+            self.network.reseed(own)
         augmentation = streams(seeds, "augmentation", epoch, device=self.device)
         gumbel = streams(seeds, "gumbel", epoch, device=self.device)
         noisy = needs_noise(self.trial.criterion, self.hyperparameters)
