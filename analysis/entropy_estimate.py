@@ -53,7 +53,7 @@ def section(study: Study, out: Path) -> Section:
         }
         for name, values in found.items()
     ]
-    rows.append({"trial": "paper: CE", "correlation": f"{PAPER_ENTROPY_CORRELATION} (one run)"})
+    rows += output.printed(study, [{"trial": "paper: CE", "correlation": f"{PAPER_ENTROPY_CORRELATION} (one run)"}])
     caption = (
         "Pearson correlation along training of the two entropies, seed by seed, mean over seeds with "
         f"{statistics.LEVEL:.0%} Student-t interval."

@@ -6,7 +6,7 @@ python -m analysis.few_shot_table --study NAME [--tracking-uri URI] --out DIR
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def section(study: Study, out: Path) -> Section:
         f"First line: mean over trainings, {output.seeds_note(study, shown, statistics.LEVEL)[:-1]}. Second line: half "
         "the 95% interval over the runs of one training, mean over trainings."
     )
-    if study.trials["benchmark"].iloc[0] in reference.PAPER_FEW_SHOT:
+    if _printed(study):
         caption += " Printed rows: Table 2 of the paper, on its data and with its network."
     table = output.save_table(study, _beside(study, shown), out, "few-shot", caption, numbers(study, shown))
     items: list[str | Table] = [note, table]
@@ -137,10 +137,15 @@ def _beside(study: Study, shown: Mapping[str, int]) -> pd.DataFrame:
                 value = statistics.estimate(found["value"], selection.planned(study, trial))
                 row[f"{k}-shot, {rule}"] = f"{value}; over runs ± {found['runs'].mean():.2f}" if value.n else "–"
             table.append(row)
-    benchmark = study.trials["benchmark"].iloc[0]
-    for label, cell in reference.PAPER_FEW_SHOT.get(benchmark, {}).items():
+    for label, cell in _printed(study):
         table.append({"": f"paper: {label}", "features": FEATURES[""], f"1-shot, {BEST}": cell})
     return pd.DataFrame(table).fillna("")
+
+
+def _printed(study: Study) -> Sequence[tuple[str, str]]:
+    """The paper's rows of the study's benchmark, label and accuracy."""
+    found = reference.PAPER_FEW_SHOT.get(study.trials["benchmark"].iloc[0], {})
+    return output.printed(study, tuple(found.items()))
 
 
 def _differences(study: Study, shown: Mapping[str, int]) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from analysis.schema import METRICS
 def section(study: Study, out: Path) -> Section:
     """Tables ``metrics`` and ``metrics-differences`` (paired, against CE), a column per metric."""
     title = "Results"
-    shown = unmixing_table.rows(study)
+    shown = unmixing_table.rows(study, every=True)
     if not shown:
         return Section(title, ("No trial is done.",))
     metrics = sorted(map(str, study.final["metric"].unique()))

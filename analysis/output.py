@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib as mpl
 
@@ -18,6 +18,8 @@ from matplotlib.figure import Figure as Canvas
 
 from analysis.runs import Study
 from analysis.selection import planned
+
+Row = TypeVar("Row")
 
 #: criterion -> colour (after the paper: CE red, FIERCE green, LS blue; shades that colour-blind readers tell apart)
 COLOURS: Mapping[str, str] = {"ce": "#CC3311", "ls": "#0077BB", "fierce": "#009988", "confidence-penalty": "#EE7733"}
@@ -124,6 +126,11 @@ def provenance(study: Study) -> str:
     order = ("simulated", "semi-synthetic", "real")
     found = set(study.trials["provenance"])
     return next((kind for kind in order if kind in found), "unstated")
+
+
+def printed(study: Study, rows: Sequence[Row]) -> Sequence[Row]:
+    """The paper's ``rows`` for a table to show beside ours: none beside simulated data, which they say nothing of."""
+    return () if provenance(study) == "simulated" else rows
 
 
 def data_note(study: Study) -> str:

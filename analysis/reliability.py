@@ -41,6 +41,7 @@ def section(
     else:
         items.append("No reliability curve was kept with the replicas.")
     shown = unmixing_table.rows(study)
+    printed = output.printed(study, printed)
     table = unmixing_table.beside(study, shown, columns, printed)
     if len(table.columns) > 1:
         beside = ", beside the released notebook's (table A1; one run on the authors' data)" if printed else ""

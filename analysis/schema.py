@@ -10,6 +10,8 @@ from __future__ import annotations
 LEVEL = "fierce.level"
 #: tags on every run of a study
 STUDY = "fierce.study"
+#: of the study's own run: what tells it from another study of that name
+IDENTITY = "fierce.study_id"
 #: tags on trial and seed runs
 TRIAL = "fierce.trial"  # Optuna's trial number, decimal
 CRITERION = "fierce.criterion"

@@ -32,6 +32,8 @@ PROBES: Mapping[str, str] = {
     "mse/transfer-standardized": "standardized features",
     "mse/transfer-least-squares": "least squares",
 }
+#: printed rows, by source
+PRINTED = (("paper", reference.PAPER_UNMIXING), ("notebook", reference.NOTEBOOK_UNMIXING))
 NOTE = (
     "Raw MSE is the squared error summed over the materials, and raw RMSE its square root (eq. 14); transfer MSE is "
     "the mean over the materials. Probes on frozen features: the paper's is a linear layer with softmax trained by "
@@ -45,13 +47,13 @@ def section(study: Study, out: Path) -> Section:
     shown = rows(study)
     if not shown:
         return Section("Unmixing: Table 1", ("No trial is done.",))
-    caption = (
-        f"Means over seeds at the last epoch ({output.seeds_note(study, shown, statistics.LEVEL)[:-1]}), beside Table "
-        "1 of the paper and the printed outputs of its released notebook, both on the authors' data."
-    )
-    table = beside(
-        study, shown, COLUMNS, (("paper", reference.PAPER_UNMIXING), ("notebook", reference.NOTEBOOK_UNMIXING))
-    )
+    caption = f"Means over seeds at the last epoch ({output.seeds_note(study, shown, statistics.LEVEL)[:-1]})"
+    if printed := output.printed(study, PRINTED):
+        caption += (
+            ", beside Table 1 of the paper and the printed outputs of its released notebook, both on the authors' data"
+        )
+    caption += "."
+    table = beside(study, shown, COLUMNS, printed)
     data = numbers(study, shown, COLUMNS)
     items: list[str | Table] = [NOTE, output.save_table(study, table, out, "unmixing", caption, data)]
     differences = against_ce(study, shown, COLUMNS)
@@ -65,12 +67,15 @@ def section(study: Study, out: Path) -> Section:
     return Section("Unmixing: Table 1", tuple(items))
 
 
-def rows(study: Study) -> dict[str, int]:
-    """Trials that a table shows, label -> number: the baselines, and the one that speaks for each criterion."""
+def rows(study: Study, every: bool = False) -> dict[str, int]:
+    """Trials that a table shows, label -> number: the baselines, and the one that speaks for each criterion.
+
+    ``every``: all that are done.
+    """
     chosen = {choice.trial for choice in selection.headline(study).values()}
     done = set(study.final["trial"])
     table = study.trials[study.trials["trial"].isin(done)]
-    table = table[table["trial"].isin(chosen) | (table["role"] == "baseline")]
+    table = table[every | table["trial"].isin(chosen) | (table["role"] == "baseline")]
     order = table.assign(order=table["criterion"].map(lambda name: (*selection.ORDER, name).index(name)))
     order = order.sort_values(["order", "lambda", "e", "trial"])
     return dict(zip(order["label"].astype(str), order["trial"].astype(int), strict=True))

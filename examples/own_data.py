@@ -6,10 +6,9 @@ import pandas as pd
 import torch
 from torch import nn
 
-from trainables import backbones
+from trainables import backbones, trial
 from trainables.benchmarks import Data, few_shot
 from trainables.evaluators import Evaluator, classification, geometry
-from trainables.trial import Recipe
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Table:
     name, Options = "table", Options
 
     def recipe(self, protocol, options):
-        return Recipe(epochs=60, batch_size=64, learning_rate=1e-3, similarity="dot")
+        return trial.Recipe(epochs=60, batch_size=64, learning_rate=1e-3, similarity="dot")
 
     def load(self, options):
         table = pd.read_csv(options.data)
@@ -41,8 +40,8 @@ class Table:
         return Data("table", "real", few_shot.fingerprint(*tensors), *tensors, tuple(map(str, names)))
 
     def split(self, data, options, generator):
-        train, heldout = torch.randperm(len(data.inputs), generator=generator).tensor_split(2)
-        return {"train": train, "heldout": heldout}
+        order = torch.randperm(len(data.inputs), generator=generator)
+        return {"train": order[::2], "heldout": order[1::2]}
 
     def batch(self, inputs, options, train, generators):
         return nn.functional.layer_norm(inputs, inputs.shape[-1:])
@@ -54,7 +53,8 @@ class Table:
         def measure(snapshot):
             train, heldout = snapshot.outputs("train"), snapshot.outputs("heldout")
             means = geometry.class_means(train.features, train.fine, int(data.fine.max()) + 1)
-            fine = classification.accuracy(-torch.cdist(heldout.features, means), heldout.fine)
+            distance = torch.cdist(heldout.features, means).nan_to_num(torch.inf)  # NaN: a label not trained on
+            fine = classification.accuracy(-distance, heldout.fine)
             return {"accuracy/coarse": classification.accuracy(heldout.logits, heldout.coarse), "accuracy/fine": fine}
 
         return (Evaluator("fine", measure),)
