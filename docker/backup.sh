@@ -6,6 +6,8 @@ set -eu
 umask 077
 mkdir -p "$1"
 folder=$(cd "$1" && pwd)
+# neither git nor a submitted working directory takes the passwords along, should the folder lie in one
+echo '*' > "$folder/.gitignore"
 cd "$(dirname "$0")"
 . ./settings.sh
 

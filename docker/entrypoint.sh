@@ -45,6 +45,13 @@ case "$part" in
     MLFLOW_AUTH_ADMIN_PASSWORD=$(secret mlflow_admin_password)
     MLFLOW_FLASK_SERVER_SECRET_KEY=$(secret mlflow_session_key)
     export MLFLOW_AUTH_CONFIG_PATH=/tmp/basic_auth.ini MLFLOW_AUTH_ADMIN_PASSWORD MLFLOW_FLASK_SERVER_SECRET_KEY
+    # a browser's request by any other name is refused, as is one that a page of another site makes
+    names="localhost:*,127.0.0.1:*,mlflow:5000,$FIERCE_MLFLOW_ADDRESS${FIERCE_MLFLOW_HOSTS:+,}$FIERCE_MLFLOW_HOSTS"
+    origins=
+    for each in $(echo "$FIERCE_MLFLOW_ADDRESS,$FIERCE_MLFLOW_HOSTS" | tr ',' ' '); do
+      origins="$origins${origins:+,}http://$each,https://$each"
+    done
+    export MLFLOW_SERVER_ALLOWED_HOSTS="$names" MLFLOW_SERVER_CORS_ALLOWED_ORIGINS="$origins"
     exec mlflow server --app-name basic-auth --host 0.0.0.0 --port 5000 --workers 2 \
       --uvicorn-opts '--timeout-worker-healthcheck 60' --artifacts-destination /var/lib/fierce/mlflow "$@"
     ;;

@@ -11,7 +11,7 @@ cd "$(dirname "$0")"
 if [ ! -e "$secrets_folder/postgres_password" ]; then
   mkdir -p "$secrets_folder"
   chmod 0700 "$secrets_folder"
-  tar --extract --directory="$secrets_folder" < "$folder/secrets.tar"
+  tar --extract --same-permissions --directory="$secrets_folder" < "$folder/secrets.tar"
 fi
 docker compose build mlflow
 docker compose stop mlflow dashboard head worker
@@ -21,4 +21,6 @@ for database in optuna mlflow mlflow_auth; do
     --dbname="$database" < "$folder/$database.dump"
 done
 docker compose run --rm --no-deps -T mlflow tar --extract --directory=/var/lib/fierce < "$folder/mlflow.tar"
+# the users that were restored know the password of the backup's day
+docker compose run --rm --no-deps -T mlflow python - < mlflow_password.py
 docker compose run --rm --no-deps -T head tar --extract --directory=/var/lib/fierce < "$folder/head.tar"
