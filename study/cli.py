@@ -101,6 +101,9 @@ def run(
     import_data: Annotated[
         bool, typer.Option("--import-data", help="Copy the benchmark's data files to the study storage first.")
     ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try trials that failed again, as resume does.")
+    ] = False,
 ) -> None:
     """Run a study; a study that was begun before goes on where it stopped."""
     from study import footprint
@@ -129,7 +132,7 @@ def run(
         check_data(loaded)
     # elsewhere the data, which shapes the network, may not be at hand
     size = str(footprint.estimate(loaded)) if import_data or is_local(address) else None
-    _execute(loaded, at, address, events=events, size=size)
+    _execute(loaded, at, address, retry_failed, events=events, size=size)
 
 
 @app.command(epilog="Example: fierce submit hyperspectral-table --set benchmark.data=jasper_ridge.mat --name jasper")

@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from study.errors import UserError
+from study.home import sqlite_path
 
 if TYPE_CHECKING:
     from study.spec import Resources
@@ -75,13 +76,20 @@ def connect(resources: Resources, address: str | None = None) -> Iterator[None]:
         ray.shutdown()
 
 
-def require_shared(folder: Folder) -> None:
-    """`UserError` where some node of a cluster of several does not see ``folder``, which is on disk."""
+def require_shared(folder: Folder, tracking_uri: str) -> None:
+    """`UserError` where a node of a cluster of several does not see ``folder`` on its disk, or MLflow is a file."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
-    if len(nodes) == 1 or not folder.on_disk:
+    if len(nodes) == 1:
+        return
+    if database := sqlite_path(tracking_uri):
+        raise UserError(
+            f"tracking_uri: {database} is a file, which {len(nodes)} nodes cannot write to; name an MLflow server by "
+            "tracking_uri or MLFLOW_TRACKING_URI"
+        )
+    if not folder.on_disk:
         return
     marker = f".seen-{secrets.token_hex(8)}"
     folder.write(marker, b"")

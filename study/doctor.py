@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import socket
 import tempfile
@@ -121,13 +122,21 @@ def check_data(spec: StudySpec) -> None:
     """Load the benchmark's data once, so that a bad file is known before any trial."""
     from pydantic import TypeAdapter
 
-    from trainables.benchmarks import find
+    from trainables.benchmarks import BENCHMARKS, DataError, find
     from trainables.remote_data import fetched
 
     benchmark = find(spec.benchmark.name)
     options: Any = TypeAdapter(benchmark.Options).validate_python(fetched(spec.benchmark.options))
-    data = benchmark.load(options)
-    names = {evaluator.name for evaluator in benchmark.evaluators(data, options)}
+    try:
+        data = benchmark.load(options)
+        names = {evaluator.name for evaluator in benchmark.evaluators(data, options)}
+    except Exception as error:
+        # one of the user's own raises whatever it likes
+        if spec.benchmark.name in BENCHMARKS or isinstance(error, DataError):
+            raise
+        raise UserError(
+            f"benchmark.name: {spec.benchmark.name} cannot load its data: {type(error).__name__}: {error}"
+        ) from error
     for name in spec.evaluation.cadence:
         if name not in names:
             raise UserError(
@@ -286,16 +295,19 @@ def check_database(uri: str, field: str) -> str:
 def without_password(uri: str) -> str:
     """``uri`` as it may be shown."""
     parts = urlsplit(uri)
+    query = re.sub(r"(?i)(\b\w*password=)[^&]*", r"\1…", parts.query)
     if "@" not in parts.netloc:
-        return uri
+        return parts._replace(query=query).geturl() if query != parts.query else uri
     login, _, host = parts.netloc.rpartition("@")
-    return parts._replace(netloc=f"{login.partition(':')[0]}@{host}").geturl()
+    return parts._replace(netloc=f"{login.partition(':')[0]}@{host}", query=query).geturl()
 
 
 def without_login(uri: str) -> str:
     """``uri`` without user and password."""
     parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    if "@" not in parts.netloc:
+        return without_password(uri)
+    return urlsplit(without_password(uri))._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _versions() -> list[Check]:

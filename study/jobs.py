@@ -104,7 +104,8 @@ def prepare(source: str, overrides: Sequence[str], name: str | None, folder: Pat
     if not any(_elsewhere(value) for value in spec.benchmark.options.values()):
         check_data(spec)
     settings = [word for assignment in overrides for word in ("--set", assignment)]
-    fixed = ("--name", spec.name, "--address", "auto", "--events", "--import-data")
+    # as a resume does: nothing else could try a submitted study's failed trials again
+    fixed = ("--name", spec.name, "--address", "auto", "--events", "--import-data", "--retry-failed")
     return Submission(spec, ("fierce", "run", argument, *settings, *fixed), folder, excludes)
 
 

@@ -27,17 +27,23 @@ def find_spec(home: Home, name: str) -> tuple[StudySpec, bool]:
     except UserError as unknown:
         uri = home.tracking_uri()
         check_tracking(uri)
-        try:
-            text = Study.open(uri, name).file
-        except StudyNotFound:
-            text = ""
-        if not text:
+        kept = tracked_spec(uri, name)
+        if kept is None:
             where = f"; nor does {without_password(uri)} hold it" if uri.startswith("http") else ""
             raise UserError(f"{unknown}{where}") from None
-        # a server has one address for the cluster's nodes and another one for those who look from outside
-        return StudySpec.from_yaml(text).model_copy(update={"tracking_uri": uri}), False
+        return kept, False
     check_tracking(home.tracking_uri(spec))
     return spec, True
+
+
+def tracked_spec(uri: str, name: str) -> StudySpec | None:
+    """The study's file as MLflow keeps it, None where it does not."""
+    try:
+        text = Study.open(uri, name).file
+    except StudyNotFound:
+        return None
+    # a server has one address for the cluster's nodes and another one for those who look from outside
+    return StudySpec.from_yaml(text).model_copy(update={"tracking_uri": uri}) if text else None
 
 
 def runs(tracking_uri: str, name: str) -> Sequence[Run]:
@@ -46,6 +52,12 @@ def runs(tracking_uri: str, name: str) -> Sequence[Run]:
         return Study.open(tracking_uri, name).runs
     except StudyNotFound:
         return ()
+
+
+def identity(runs: Sequence[Run]) -> str:
+    """What tells the study from others of its name, as MLflow holds it; empty where it does not."""
+    tags = (run.data.tags for run in runs if run.data.tags.get(schema.LEVEL) == "study")
+    return next((each[schema.IDENTITY] for each in tags if schema.IDENTITY in each), "")
 
 
 def is_running(runs: Sequence[Run]) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import uuid
 import warnings
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -46,6 +47,8 @@ MEANS, STANDARD_ERRORS, REASON, TUNE_TRIAL = "means", "standard_errors", "reason
 RETRY_OF = "retry_of"
 #: the study's user attributes: into how many shards its trials are split, and the share of a GPU's memory they took
 SHARDS, GPU_MEMORY = "shards", "gpu_memory"
+#: another of them: what tells the study from others of its name
+IDENTITY = "identity"
 #: how often a trial is taken up again after its node was lost, which is no fault of its own
 NODE_LOSSES = 10
 #: why an attempt at a trial ended: an ``error`` may not come again, a ``refusal`` will, and a ``storage`` that failed
@@ -88,9 +91,16 @@ def open_study(spec: StudySpec, home: Home) -> optuna.Study:
         study = optuna.create_study(storage=storage, study_name=spec.name, direction=direction, load_if_exists=True)
         if spec.search:
             study.set_metric_names([spec.search.objective.metric])
+        if not study_identity(study):
+            study.set_user_attr(IDENTITY, uuid.uuid4().hex)
         for point in absent_points(spec, study):
             study.enqueue_trial(dict(point.trial.hyperparameters), user_attrs=_attributes(point))
     return study
+
+
+def study_identity(study: optuna.Study) -> str:
+    """What tells the study from others of its name, in other databases."""
+    return str(study.user_attrs.get(IDENTITY, ""))
 
 
 def load_study(spec: StudySpec, home: Home) -> optuna.Study | None:
@@ -412,7 +422,8 @@ class StudySearcher(Searcher):
             if name not in held:
                 trial.set_constraint(name, value)
         metrics = [self.spec.search.objective.metric] if self.spec.search else PLAIN_OBJECTIVES
-        objective = next(means[name] for name in metrics if name in means)
+        # Optuna takes no NaN; a searched metric is finite (see `trainables.trainable`), accuracy/train always
+        objective = next(means[name] for name in metrics if math.isfinite(means.get(name, math.nan)))
         self.study.tell(piece.optuna, objective, TrialState.COMPLETE)
 
     def _prune(self, piece: Piece, result: Mapping[str, Any]) -> None:

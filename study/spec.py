@@ -472,6 +472,8 @@ _TRAINING_BOUNDS: Mapping[str, tuple[float, bool]] = MappingProxyType(
         "temperature": (0, False),
         "momentum": (0, True),
         "weight_decay": (0, True),
+        # an anchor that no feature chose pulls with -log2 of it, and below 1e-38 it is 0 in float32
+        "entropy_epsilon": (1e-30, True),
     }
 )
 
@@ -523,9 +525,11 @@ def _against_benchmark(spec: StudySpec) -> StudySpec:
         # below the option's name the location tells pydantic's branch of a union, which is no key of the file
         raise _problem(("benchmark", *details["loc"][:1]), _sentence(details)) from None
     defaults = {field.name: field.default for field in fields(benchmark.Options)}
-    resolved = {name: _absolute(getattr(options, name), defaults[name]) for name in given}
+    # what is yet to be made is named too
+    made = {"cache", *(["data"] if getattr(options, "download", False) else [])}
+    resolved = {name: _absolute(getattr(options, name), defaults[name], name in made) for name in given}
     if spec.search is not None:
-        _check_metrics(spec.search, spec.benchmark.name, getattr(options, "validation", None))
+        _check_metrics(spec.search, spec.benchmark.name, options)
         pruner = spec.search.pruner
         epochs = spec.training.get("epochs", benchmark.recipe(spec.protocol, options).epochs)
         if pruner is not None and pruner.grace_period >= epochs:
@@ -536,25 +540,31 @@ def _against_benchmark(spec: StudySpec) -> StudySpec:
     return spec.model_copy(update={"benchmark": BenchmarkSpec(name=spec.benchmark.name, **resolved)})
 
 
-def _check_metrics(search: SearchSpec, benchmark: str, validation: float | None) -> None:
+def _check_metrics(search: SearchSpec, benchmark: str, options: Any) -> None:
     from analysis.schema import METRICS
     from trainables.benchmarks import BENCHMARKS
 
     for metric, keys in search.metrics.items():
         # what a benchmark of the user's own measures is only known once it runs
-        if benchmark in BENCHMARKS and metric not in METRICS:
+        shots = [name.replace("/1-shot", f"/{k}-shot") for name in METRICS for k in getattr(options, "shots", ())]
+        if benchmark in BENCHMARKS and metric not in (*METRICS, *shots):
             raise _problem(("search", *keys), f"unknown metric {metric!r}{_nearest(metric, METRICS)}")
-        if metric == VALIDATION_METRIC and validation == 0:
-            raise _problem(
-                ("search", *keys),
-                f"{VALIDATION_METRIC} needs a validation split: set benchmark.validation above 0, to 0.2 say",
-            )
+        for needed, part in ((VALIDATION_METRIC, "validation"), ("accuracy/coarse", "heldout")):
+            if metric == needed and getattr(options, part, None) == 0:
+                raise _problem(
+                    ("search", *keys), f"{needed} needs a {part} split: set benchmark.{part} above 0, to 0.2 say"
+                )
 
 
-def _absolute(value: Any, default: Any) -> Any:
-    """The absolute path where ``value`` names something on disk: trials run in other working directories."""
-    if isinstance(value, str | Path) and value != default and str(value) and Path(value).expanduser().exists():
-        return str(Path(value).expanduser().resolve())
+def _absolute(value: Any, default: Any, made: bool) -> Any:
+    """The absolute path where ``value`` names something on disk: trials run in other working directories.
+
+    ``made`` is of what need not be there yet.
+    """
+    if isinstance(value, str | Path) and value != default and str(value) and "://" not in str(value):
+        path = Path(value).expanduser()
+        if made or path.exists():
+            return str(path.resolve())
     return str(value) if isinstance(value, Path) else value
 
 

@@ -13,6 +13,7 @@ from study.errors import UserError
 from study.home import Home, sqlite_path
 
 if TYPE_CHECKING:
+    import optuna
     from mlflow.entities import Run
 
     from study.spec import StudySpec
@@ -75,9 +76,15 @@ def read(home: Home, name: str) -> StudyStatus:
         raise UserError(f"{error.args[0]}; say this where the benchmark of study {name!r} can be imported") from None
     uri = home.tracking_uri(spec)
     runs = lookup.runs(uri, name)
+    study = _optuna_study(spec, home)
+    if study is not None and not _same(study, lookup.identity(runs)):
+        # MLflow's was run elsewhere, and only shares its name
+        study = None
+        if is_here and (tracked := lookup.tracked_spec(uri, name)):
+            spec, is_here = tracked, False
     running = sweep.is_running(home, name, spec) if is_here else lookup.is_running(runs)
     replicas = tracking.read_runs(uri, name)
-    trials, absent = _from_optuna(spec, home) or _from_mlflow(spec, runs)
+    trials, absent = _from_optuna(spec, study) if study is not None else _from_mlflow(spec, runs)
     rows = []
     for trial in trials:
         held = [replicas.get((trial.number, seed), ("", 0)) for seed in spec.seeds]
@@ -114,8 +121,8 @@ class _Trial:
     means: Mapping[str, float]
 
 
-def _from_optuna(spec: StudySpec, home: Home) -> tuple[list[_Trial], list[plan.Point]] | None:
-    """The trials, and the fixed points that are not among them; None where Optuna's database cannot say."""
+def _optuna_study(spec: StudySpec, home: Home) -> optuna.Study | None:
+    """The study as Optuna's database holds it, None where it cannot say."""
     from study import search
 
     uri = home.optuna_uri(spec)
@@ -125,11 +132,22 @@ def _from_optuna(spec: StudySpec, home: Home) -> tuple[list[_Trial], list[plan.P
         return None
     try:
         check_database(uri, "storage_uri")
-        study = search.load_study(spec, home)
+        return search.load_study(spec, home)
     except UserError:
         return None
-    if study is None:
-        return None
+
+
+def _same(study: optuna.Study, identity: str) -> bool:
+    """Whether Optuna's study is the one whose ``identity`` MLflow holds, as far as both are known."""
+    from study import search
+
+    return not identity or search.study_identity(study) in ("", identity)
+
+
+def _from_optuna(spec: StudySpec, study: optuna.Study) -> tuple[list[_Trial], list[plan.Point]]:
+    """The trials, and the fixed points that are not among them."""
+    from study import search
+
     ends: dict[str, State] = {"COMPLETE": "done", "PRUNED": "done", "FAIL": "failed", "RUNNING": "running"}
     trials = []
     for number, trial in search.attempts(study).items():

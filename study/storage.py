@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 
 from study.errors import UserError
 from study.spec import BenchmarkSpec, StudySpec
-from trainables.storage import Folder
+from trainables.storage import Folder, Held
 
 if TYPE_CHECKING:
     from study.home import Home
 
 #: below the storage; no study can have this name's files in its way, since a study's own folder holds no hashes
 DATA = "data"
+#: how long another process may take to copy the same file
+COPY_SECONDS = 600.0
 
 
 def import_data(spec: StudySpec, home: Home) -> StudySpec:
@@ -30,9 +32,10 @@ def import_data(spec: StudySpec, home: Home) -> StudySpec:
         if isinstance(value, str) and Path(value).is_file():
             try:
                 options[name] = _keep(Path(value), storage)
-            except OSError as error:
+            except (OSError, Held) as error:
+                why = getattr(error, "strerror", None) or error
                 raise UserError(
-                    f"benchmark.{name}: {value} cannot be copied to the storage {storage} ({error.strerror or error})"
+                    f"benchmark.{name}: {value} cannot be copied to the storage {storage} ({why})"
                 ) from error
     return spec.model_copy(update={"benchmark": BenchmarkSpec(name=spec.benchmark.name, **options)})
 
@@ -45,6 +48,9 @@ def _keep(path: Path, storage: Folder) -> str:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     folder = storage / DATA / digest
     if not folder.exists(path.name):
-        with path.open("rb") as source, folder.writing(path.name) as copy:
-            shutil.copyfileobj(source, copy, 2**24)
+        # of two studies that bring the same file one copies it
+        with folder.lock("lock", COPY_SECONDS):
+            if not folder.exists(path.name):
+                with path.open("rb") as source, folder.writing(path.name) as copy:
+                    shutil.copyfileobj(source, copy, 2**24)
     return (folder / path.name).address

@@ -17,13 +17,14 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
 from study import cluster, plan, tracking
+from study.doctor import without_login
 from study.errors import UserError
 from study.home import Home
 from study.spec import StudySpec
@@ -119,14 +120,15 @@ def run(
         home.study(spec.name).mkdir(parents=True, exist_ok=True)
         (home.study(spec.name) / SPEC).write_text(spec.to_yaml())
         with cluster.connect(spec.resources, address):
-            cluster.require_shared(folder)
+            cluster.require_shared(folder, home.tracking_uri(spec))
             return _launch(spec, home, observer or Silent(), retry_failed, cadence or Cadence())
 
 
 def load_spec(home: Home, name: str) -> StudySpec:
     """The file of a study that was run before; `UserError` where there is none."""
-    path = home.study(name) / SPEC
-    kept = path.read_bytes() if path.is_file() else home.files(name).read(SPEC)
+    path, folder = home.study(name) / SPEC, home.files(name)
+    with _storing(folder):
+        kept = path.read_bytes() if path.is_file() else folder.read(SPEC)
     if kept is None:
         known = sorted(each.parent.name for each in (home.root / "studies").glob(f"*/{SPEC}"))
         close = difflib.get_close_matches(name, known, n=1)
@@ -136,15 +138,10 @@ def load_spec(home: Home, name: str) -> StudySpec:
 
 
 def is_running(home: Home, name: str, spec: StudySpec | None = None) -> bool:
-    """Whether some process holds the study; in an object store also one that died less than half a minute ago."""
+    """Whether some process holds the study; takes up to 10 s in an object store."""
     folder = home.files(name, spec)
-    if not folder.on_disk:
-        return folder.exists(LOCK)
-    try:
-        with folder.lock(LOCK, 0):
-            return False
-    except Held:
-        return True
+    with _storing(folder):
+        return folder.is_locked(LOCK)
 
 
 def _launch(spec: StudySpec, home: Home, observer: Observer, retry_failed: bool, cadence: Cadence) -> Outcome:
@@ -160,7 +157,7 @@ def _launch(spec: StudySpec, home: Home, observer: Observer, retry_failed: bool,
     study = search.open_study(spec, home)
     if retry_failed:
         search.retry_failed(study)
-    tracked = replace(tracking.open_study(spec, home), patience=cadence.patience)
+    tracked = tracking.open_study(spec, home, search.study_identity(study), cadence.patience)
     # a trial that MLflow does not hold as finished sends what is missing from its checkpoint
     failed = {number for number, trial in search.attempts(study).items() if trial.state.name in ("FAIL", "PRUNED")}
     settled = settle(folder / TUNE, _ended(study)) & (failed | tracking.finished_trials(tracked))
@@ -356,7 +353,7 @@ def _follower(searcher: Any, observer: Observer, tracked: tracking.Tracking, fol
 
         def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             number, described = trial.config["number"], trial.config["trial"]
-            if number not in self._started:
+            if number not in self._started and number not in self.failures:
                 self._started.add(number)
                 label = plan.label(described["criterion"], described["hyperparameters"])
                 observer.trial_started(number, label, trial.config["role"])
@@ -368,7 +365,8 @@ def _follower(searcher: Any, observer: Observer, tracked: tracking.Tracking, fol
                 number, (position, count) = result["number"], trial.config["shard"]
                 shards = self._results.setdefault(number, {})
                 shards[position] = result
-                if len(shards) == count:
+                # a shard may report on after its trial has ended with another one
+                if len(shards) == count and number in self._started:
                     slowest = min(shards.values(), key=lambda each: each["epoch"])
                     observer.epoch(number, slowest["epoch"], result["epochs"], self._trial_means(number))
 
@@ -379,13 +377,13 @@ def _follower(searcher: Any, observer: Observer, tracked: tracking.Tracking, fol
                 self._failed(trial, "out of memory", "memory")
             elif result.get("finished"):
                 if searcher.is_complete(number):
-                    observer.trial_ended(number, "done", None, self._trial_means(number))
+                    self._end(number, "done")
             elif result.get("interrupted") or searcher.stopping:
-                self._interrupted(number)
+                self._end(number, "interrupted")
             else:
                 reason = f"stopped early after epoch {result.get('epoch', 0)}"
                 self._close(number, "KILLED", reason)
-                observer.trial_ended(number, "stopped early", reason, self._trial_means(number))
+                self._end(number, "stopped early", reason)
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             self._failed(trial, *_reason(trial))
@@ -399,7 +397,7 @@ def _follower(searcher: Any, observer: Observer, tracked: tracking.Tracking, fol
                 # the others need not find out at their ends
                 with suppress(OSError):
                     folder.write(STOP, b"")
-                self._interrupted(piece.number)
+                self._end(piece.number, "interrupted")
             elif share is not None:
                 seeds = "" if piece.shard[1] == 1 else f" (seeds {', '.join(map(str, piece.seeds))})"
                 given = f" with {share} in place of {piece.share}" if share != piece.share else ""
@@ -409,12 +407,13 @@ def _follower(searcher: Any, observer: Observer, tracked: tracking.Tracking, fol
             elif piece.number not in self.failures:
                 self.failures[piece.number] = reason
                 self._close(piece.number, "FAILED", reason)
-                observer.trial_ended(piece.number, "failed", reason, self._trial_means(piece.number))
+                self._end(piece.number, "failed", reason)
 
-        def _interrupted(self, number: int) -> None:
+        def _end(self, number: int, state: str, reason: str | None = None) -> None:
+            """Say once that a trial ended, whatever its shards do."""
             if number in self._started:
                 self._started.discard(number)
-                observer.trial_ended(number, "interrupted", None, self._trial_means(number))
+                observer.trial_ended(number, state, reason, self._trial_means(number))
 
         def _trial_means(self, number: int) -> dict[str, float]:
             """Means over the seeds of all shards, each at the last epoch that it has reported."""
@@ -476,7 +475,8 @@ def _reason(trial: Any) -> tuple[str, str]:
         return "the trial's process died: killed, or out of memory", "error"
     cause = error.cause if isinstance(error, RayTaskError) else error
     message = (str(cause).strip().splitlines() or [""])[0]
-    if isinstance(cause, StorageError):
+    # what is trained is kept, and the other trials would fail alike
+    if isinstance(cause, StorageError | tracking.TrackingError):
         return message, "storage"
     if isinstance(cause, PredecessorError):
         return message, "node"
@@ -545,6 +545,10 @@ def _keep_spec(spec: StudySpec, folder: Folder) -> None:
     kept = folder.read(SPEC)
     if kept is not None:
         before, now = StudySpec.from_yaml(kept.decode()).model_dump(), spec.model_dump()
+        # a login may change, and is not for others to read
+        for values in (before, now):
+            for key in ("tracking_uri", "storage_uri"):
+                values[key] = values[key] and without_login(values[key])
         for key in before:
             if key not in CHANGEABLE and before[key] != now[key]:
                 raise UserError(

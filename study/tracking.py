@@ -112,14 +112,18 @@ class Tracking:
         self.open_trial(config).begin()
 
 
-def open_study(spec: StudySpec, home: Home, patience: float = 300.0) -> Tracking:
-    """Find or make the study's experiment and run; the run is RUNNING afterwards."""
+def open_study(spec: StudySpec, home: Home, identity: str = "", patience: float = 300.0) -> Tracking:
+    """Find or make the study's experiment and run; the run is RUNNING afterwards.
+
+    `TrackingError` where the run there is of another study of that name, as their ``identity`` tells.
+    """
     uri = home.tracking_uri(spec)
     client = connect(uri)
     source = _source()
     tags = {
         schema.LEVEL: "study",
         schema.STUDY: spec.name,
+        schema.IDENTITY: identity,
         schema.PROTOCOL: spec.protocol,
         schema.BENCHMARK: spec.benchmark.name,
         schema.SEEDS: ",".join(map(str, spec.seeds)),
@@ -130,6 +134,11 @@ def open_study(spec: StudySpec, home: Home, patience: float = 300.0) -> Tracking
     with answering(uri), writing(uri):
         experiment = _experiment(client, spec.name, home.artifacts(uri))
         found = _oldest(client, _search(client, experiment, {schema.LEVEL: "study"})).get(("study", None))
+        if found and found.data.tags.get(schema.IDENTITY, identity) != identity:
+            raise TrackingError(
+                f"the MLflow experiment {spec.name!r} at {without_password(uri)} holds another study of that name, "
+                "with trials in another Optuna database; run this one under another --name"
+            )
         run = found or client.create_run(experiment, tags=tags, run_name=spec.name)
         client.log_batch(run.info.run_id, tags=_entities(tags))
         client.update_run(run.info.run_id, status="RUNNING")
@@ -278,9 +287,12 @@ class TrialTracker:
         """Take records; the next flush that is due sends them."""
         self._records.extend(records)
 
-    def flush(self) -> None:
-        """Send what has gathered, every 10 to 60 s; a server that is away is tried again at the next one."""
-        if time.monotonic() < self._next_flush:
+    def flush(self, now: bool = False) -> None:
+        """Send what has gathered, every 10 to 60 s; a server that is away is tried again at the next one.
+
+        ``now``: whether it is due or not.
+        """
+        if not now and time.monotonic() < self._next_flush:
             return
         started = time.monotonic()
         try:
@@ -311,7 +323,7 @@ class TrialTracker:
                 if time.monotonic() + wait > deadline:
                     raise TrackingError(
                         f"{error}; it was tried for {self.tracking.patience:.0f} s, and the trajectories are kept in "
-                        "the trial's checkpoint: resume the study once it answers"
+                        "the trial's checkpoint"
                     ) from error
                 log.warning("%s; trying again in %.1f s", error, wait)
                 time.sleep(wait)

@@ -29,15 +29,21 @@ def fetched(options: Mapping[str, Any]) -> dict[str, Any]:
 def _fetch(address: str) -> str:
     base, mark, query = address.partition("?")
     parent, _, name = base.rpartition("/")
-    key = hashlib.sha256(address.encode()).hexdigest()[:16]
+    source = Folder(f"{parent}{mark}{query}")
+    try:
+        # a file that was replaced is fetched anew
+        stamp = source.stamp(name)
+    except OSError as error:
+        raise DataError(f"{address} cannot be fetched ({str(error).splitlines()[0]})") from error
+    key = hashlib.sha256(f"{address} {stamp}".encode()).hexdigest()[:16]
     kept = Folder(str(default_cache() / "remote" / key))
     kept.path.mkdir(parents=True, exist_ok=True)
     # trials that start together wait for one download
     with FileLock(kept.path / "lock"):
         if not kept.exists(name):
             try:
-                with Folder(f"{parent}{mark}{query}").reading(name) as source, kept.writing(name) as copy:
-                    while chunk := source.read(2**24):
+                with source.reading(name) as content, kept.writing(name) as copy:
+                    while chunk := content.read(2**24):
                         copy.write(chunk)
             except OSError as error:
                 raise DataError(f"{address} cannot be fetched ({str(error).splitlines()[0]})") from error

@@ -180,6 +180,33 @@ class Folder:
         finally:
             lease.give_back()
 
+    def is_locked(self, name: str) -> bool:
+        """Whether a process holds the lock; in an object store that takes up to 10 s to see."""
+        if self.on_disk:
+            # to ask must not make the folder
+            if not self.path.is_dir():
+                return False
+            try:
+                with self.lock(name, 0):
+                    return False
+            except Held:
+                return True
+        first, deadline = self.read(name), time.monotonic() + 2 * RENEW_SECONDS
+        while first is not None and time.monotonic() < deadline:
+            time.sleep(0.5)
+            if self.read(name) != first:
+                return True
+        return False
+
+    def stamp(self, name: str) -> str:
+        """What tells one content of the file from another: its size and the time it was written."""
+        if self.on_disk:
+            found = (self.path / name).stat()
+            return f"{found.st_size}-{found.st_mtime_ns}"
+        filesystem, prefix = self._store
+        info = filesystem.get_file_info(f"{prefix}/{name}")
+        return f"{info.size}-{info.mtime_ns}"
+
 
 class _Lease:
     """A lock in an object store: a file that says whose it is, renewed by a thread."""

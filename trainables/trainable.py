@@ -59,8 +59,8 @@ class Tracker(Protocol):
         """Take records; they may be sent later."""
         ...
 
-    def flush(self) -> None:
-        """Send what is due; does not raise where the server is away, since the records are kept."""
+    def flush(self, now: bool = False) -> None:
+        """Send what is due, or all ``now``; does not raise where the server is away, since the records are kept."""
         ...
 
     def complete(self, arrays: Mapping[str, np.ndarray], weights: Mapping[str, Tensor]) -> None:
@@ -134,7 +134,12 @@ def train_trial(
                     tune.report(identity | _summary(trial, records, training.recipe.epochs, interrupted=True))
                     return
                 if time.monotonic() - reported >= report_seconds:
-                    tune.report(identity | _summary(trial, records, training.recipe.epochs))
+                    try:
+                        tune.report(identity | _summary(trial, records, training.recipe.epochs))
+                    # a scheduler that stops the trial ends this thread here, and nobody goes on with the trial
+                    except SystemExit:
+                        tracker.flush(now=True)
+                        raise
                     reported = time.monotonic()
             arrays, weights = training.arrays(), training.weights()
         except (RuntimeError, MemoryError) as error:

@@ -65,6 +65,12 @@ def study_file(values: Any) -> str:
         pytest.param({**VALID, "protocol": "papers"}, ("protocol", "'paper'"), id="unknown protocol"),
         pytest.param({**VALID, "benchmark": "hyperspektral"}, ("benchmark", "'hyperspectral'"), id="unknown benchmark"),
         pytest.param({**VALID, "benchmark": "no.such:Thing"}, ("benchmark", "no.such"), id="benchmark not importable"),
+        pytest.param({**VALID, "benchmark": ":Thing"}, ("benchmark", "package.module:name"), id="benchmark by halves"),
+        pytest.param({**VALID, "benchmark": "broken:Thing"}, ("broken:Thing", "boom"), id="benchmark that raises"),
+        pytest.param(
+            {**VALID, "benchmark": {"name": "broken_data:Broken"}}, ("cannot load its data", "KeyError"), id="its data"
+        ),
+        pytest.param({**VALID, "training": {"entropy_epsilon": 0}}, ("entropy_epsilon", "1e-30"), id="no epsilon"),
         pytest.param({**VALID, "training": {"epochs": 0}}, ("training.epochs", "at least 1"), id="no epochs"),
         pytest.param({**VALID, "search": {**SEARCH, "sampler": "tp"}}, ("search.sampler", "'tpe'"), id="sampler"),
         pytest.param({**VALID, "evaluation": {"cadence": {"od": 1}}}, ("cadence.od", "odd"), id="unknown evaluator"),
@@ -75,7 +81,12 @@ def study_file(values: Any) -> str:
         pytest.param("name: !!python/name:os.system\n", ("bad.yaml line 1", "python"), id="code in YAML"),
     ],
 )
-def test_study_file(values: Any, words: tuple[str, ...]) -> None:
+def test_study_file(values: Any, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("broken.py").write_text("raise ValueError('boom')\n")
+    Path("broken_data.py").write_text(
+        "from tiny import Tiny\nclass Broken(Tiny):\n    def load(self, options):\n        return {}['fine']\n"
+    )
+    monkeypatch.syspath_prepend(".")
     refused(["run", study_file(values), "--dry-run"], *words)
 
 

@@ -35,7 +35,9 @@ def packed(submission: jobs.Submission) -> set[str]:
 def test_the_job_runs_the_same_study_from_the_same_folder(folder: Path) -> None:
     submission = jobs.prepare("mine.yaml", ["seeds=2"], "other", Path())
     assert submission.command[:5] == ("fierce", "run", "mine.yaml", "--set", "seeds=2")
-    assert submission.command[5:] == ("--name", "other", "--address", "auto", "--events", "--import-data")
+    assert submission.command[5:] == (
+        *("--name", "other", "--address", "auto", "--events", "--import-data", "--retry-failed"),
+    )
     assert submission.folder == folder
     assert submission.spec.name == "other"
 

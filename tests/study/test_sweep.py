@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,12 +23,14 @@ from mlflow.entities import Run
 from object_store import BUCKET, serve
 from ray import cloudpickle
 from ray.exceptions import ActorUnavailableError, RayActorError
+from rich.console import Console
 
 from analysis import schema
 from study import search, status, sweep, tracking
 from study.cluster import connect
 from study.errors import UserError
 from study.home import Home
+from study.progress import StudyProgress
 from study.spec import Resources, StudySpec
 from trainables.storage import Folder
 from trainables.trainable import PredecessorError
@@ -288,6 +291,10 @@ def test_asha_stops_trials_and_says_so(home: Home) -> None:
     for _, number, reason in stopped:
         assert held[str(number), None].info.status == "KILLED"
         assert held[str(number), None].data.tags[schema.REASON] == reason
+        # no epoch before that is missing, though nobody goes on with the trial
+        last = int(reason.split()[-1])
+        history = MlflowClient(home.tracking_uri()).get_metric_history(held[str(number), "4"].info.run_id, "loss/train")
+        assert sorted(each.step for each in history) == list(range(1, last + 1))
     loaded = search.load_study(study, home)
     assert loaded is not None
     states = [trial.state.name for trial in loaded.trials]
@@ -431,6 +438,34 @@ def test_a_study_in_shards_has_the_same_numbers(home: Home) -> None:
     assert artifacts == {"weights-1-of-2.pt", "weights-2-of-2.pt"}
     assert snapshot(home) == [(0, "TERMINATED"), (1, "TERMINATED")]
     assert sweep.run(study, home).done == 2
+
+
+def test_a_shard_that_fails_ends_its_trial_once_and_not_the_study(home: Home, tmp_path: Path) -> None:
+    """The other shard trains and reports on meanwhile, and the display must not mind."""
+    (trouble := tmp_path / "trouble-once").write_text("2 raise")
+    benchmark = {"name": "tiny:Tiny", "trouble": str(trouble), "pause": 0.3}
+    study = spec(benchmark=benchmark, criteria=["ce", "ls"], seeds_per_shard=1, max_failures=0, concurrency=2)
+    console = Console(file=StringIO(), width=200)
+    with StudyProgress(study, console) as progress:
+        outcome = sweep.run(study, home, progress, cadence=sweep.Cadence(report=0))
+    assert outcome == sweep.Outcome(done=1, failed=1, missing=0, interrupted=False)
+    assert isinstance(console.file, StringIO)
+    text = console.file.getvalue()
+    assert text.count(" failed: ") == 1 and text.count(" done: ") == 1
+
+
+def test_another_study_of_that_name_in_the_same_mlflow_is_refused(home: Home, tmp_path: Path) -> None:
+    tracked = {"tracking_uri": home.tracking_uri()}
+    assert sweep.run(spec(criteria=["ce"], **tracked), home).done == 1
+    elsewhere = Home(tmp_path / "elsewhere")
+    other = spec(criteria=["ls"], **tracked)
+    with pytest.raises(UserError, match=r"holds another study of that name.*another --name"):
+        sweep.run(other, elsewhere)
+    assert {run.data.tags.get(schema.CRITERION) for run in runs(home).values()} == {None, "ce"}
+    # seen from there, the name is that of the study in MLflow, which is done
+    state = status.read(elsewhere, "s")
+    assert [(trial.label, trial.state) for trial in state.trials] == [("ce", "done")]
+    assert not state.running
 
 
 def test_a_study_in_an_object_store_is_resumed_from_another_machine(home: Home, tmp_path: Path) -> None:

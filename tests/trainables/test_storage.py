@@ -60,8 +60,9 @@ def test_a_write_that_fails_leaves_what_was_there(folder: Folder) -> None:
 def test_a_lock_is_held_by_one(folder: Folder) -> None:
     with folder.lock("lock", 0), pytest.raises(Held), folder.lock("lock", 0):
         pass
+    assert not (folder / "nowhere").is_locked("lock")
     with folder.lock("lock", 0):
-        assert folder.exists("lock")
+        assert folder.exists("lock") and folder.is_locked("lock")
 
 
 def test_a_lock_in_a_store_whose_holder_died_is_taken_over(store: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,6 +70,8 @@ def test_a_lock_in_a_store_whose_holder_died_is_taken_over(store: None, monkeypa
     folder = Folder(f"s3://{BUCKET}/died")
     # what a killed holder leaves behind
     folder.write("lock", b'{"owner": "gone", "turn": 3}')
+    monkeypatch.setattr(storage, "RENEW_SECONDS", 1.0)
+    assert not folder.is_locked("lock")
     with folder.lock("lock", 0):
         assert folder.exists("lock")
     assert not folder.exists("lock")
@@ -107,5 +110,7 @@ def test_remote_data_is_fetched_once(store: None, tmp_path: Path, monkeypatch: p
     assert copy["pixels"] == 10
     path.write_bytes(b"kept")
     assert Path(remote_data.fetched(options)["data"]).read_bytes() == b"kept"
+    Folder(f"s3://{BUCKET}/data").write("scene.npz", b"other spectra")
+    assert Path(remote_data.fetched(options)["data"]).read_bytes() == b"other spectra"
     with pytest.raises(DataError, match=r"s3://studies/data/none\.npz cannot be fetched"):
         remote_data.fetched({"data": f"s3://{BUCKET}/data/none.npz"})

@@ -46,7 +46,7 @@ class Notes:
         for record in records:
             self._note(f"epoch {record['epoch']}")
 
-    def flush(self) -> None:
+    def flush(self, now: bool = False) -> None:
         pass
 
     def complete(self, arrays: Mapping[str, np.ndarray], weights: Mapping[str, torch.Tensor]) -> None:

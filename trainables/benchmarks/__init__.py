@@ -119,11 +119,14 @@ def find(name: str) -> Benchmark:
             f"unknown benchmark {name!r}; known: {', '.join(sorted(BENCHMARKS))}, or your own as package.module:name"
         )
     module, _, attribute = target.partition(":")
+    if not module or not attribute:
+        raise LookupError(f"a benchmark of one's own is named as package.module:name, not {name!r}")
     try:
         factory = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise LookupError(f"benchmark {name!r} cannot be imported: {error}") from error
-    made = factory() if isinstance(factory, type) else factory
+        made = factory() if isinstance(factory, type) else factory
+    # a module of one's own raises whatever it likes
+    except Exception as error:
+        raise LookupError(f"benchmark {name!r} cannot be imported: {error or type(error).__name__}") from error
     if not isinstance(made, Benchmark):
         raise LookupError(f"{name!r} is not a benchmark: see trainables.benchmarks.Benchmark for what one provides")
     return made

@@ -115,6 +115,8 @@ class FewShotOptions:
                 raise ValueError(f"class {twice!r} stands twice in base_classes, validation_classes and novel_classes")
             if min(len(self.base_classes), len(self.novel_classes)) < 2:
                 raise ValueError("base_classes and novel_classes need two classes or more each, to tell apart")
+            if len(self.validation_classes) == 1:
+                raise ValueError("validation_classes need two classes or more, to tell apart, or none")
 
     @property
     def split(self) -> dict[str, tuple[str, ...]]:
