@@ -208,7 +208,8 @@ def test_disk_full(service: Service, row: Row) -> None:
     (disk / "ballast").unlink()
     again = service.launch(spec)
     again.ends_well()
-    row("the storage's disk full, room made, resumed", f"exit code {code}: “{sentence}”; resumed", service.check(spec))
+    told = sentence.replace(str(service.folder), "…")
+    row("the storage's disk full, room made, resumed", f"exit code {code}: “{told}”; resumed", service.check(spec))
 
 
 def test_a_trial_that_always_fails(service: Service, row: Row) -> None:
