@@ -11,6 +11,7 @@ from scipy import stats
 from sklearn.neighbors import NearestCentroid
 from torch import Tensor
 
+import trainables.evaluators.few_shot as evaluator
 from trainables.evaluators import Outputs
 from trainables.evaluators.few_shot import Runs, draw_runs, few_shot, half_width, nearest_class_mean
 
@@ -89,7 +90,7 @@ def test_chunks_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     features = clustered(labels, replicas=2, d=8)
     runs = draw_runs(labels, ways=5, shots=1, queries=4, runs=37, seed=3)
     whole = nearest_class_mean(features, runs, [1])
-    monkeypatch.setattr("trainables.evaluators.few_shot._CHUNK_BYTES", {"cpu": 5000})
+    monkeypatch.setattr(evaluator, "_CHUNK_RUNS", 7)
     torch.testing.assert_close(nearest_class_mean(features, runs, [1]), whole, rtol=0, atol=0)
 
 
@@ -138,6 +139,20 @@ def test_too_few_samples_or_classes_is_said() -> None:
         draw_runs(labels, ways=2, shots=5, queries=15, runs=2, seed=0)
     with pytest.raises(ValueError, match="5-way runs need as many classes, but there are 2"):
         draw_runs(labels, ways=5, shots=1, queries=1, runs=2, seed=0)
+
+
+def test_pairs_and_products_find_the_same() -> None:
+    """A GPU takes the second way."""
+    labels = unequal_labels()
+    features = clustered(labels, replicas=3, d=6)
+    runs = draw_runs(labels, ways=5, shots=5, queries=4, runs=40, seed=0)
+    queries = runs.queries.flatten(1)
+    found = [
+        nearest(features, runs.support, queries, [1, 5])
+        for nearest in (evaluator._nearest_by_pairs, evaluator._nearest_by_products)
+    ]
+    assert found[0].shape == (3, 40, 2, 20)
+    assert torch.equal(*found)
 
 
 def test_a_diverged_replica_has_no_accuracy() -> None:
