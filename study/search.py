@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -51,6 +52,8 @@ SHARDS, GPU_MEMORY = "shards", "gpu_memory"
 IDENTITY = "identity"
 #: how often a trial is taken up again after its node was lost, which is no fault of its own
 NODE_LOSSES = 10
+#: fixed points that wait in Optuna at most: it reads each trial that is not finished again at every turn
+WAITING = 32
 #: why an attempt at a trial ended: an ``error`` may not come again, a ``refusal`` will, and a ``storage`` that failed
 #: is no fault of the trial's
 Cause = Literal["error", "refusal", "memory", "node", "storage"]
@@ -84,7 +87,7 @@ def answering(uri: str) -> Iterator[None]:
 
 
 def open_study(spec: StudySpec, home: Home) -> optuna.Study:
-    """The Optuna study of ``spec``, made where it does not exist, with all its fixed points enqueued."""
+    """The Optuna study of ``spec``, made where it does not exist, with its first fixed points enqueued."""
     direction = spec.search.objective.direction if spec.search else "maximize"
     storage = open_storage(home, spec)
     with answering(home.optuna_uri(spec)):
@@ -93,9 +96,13 @@ def open_study(spec: StudySpec, home: Home) -> optuna.Study:
             study.set_metric_names([spec.search.objective.metric])
         if not study_identity(study):
             study.set_user_attr(IDENTITY, uuid.uuid4().hex)
-        for point in absent_points(spec, study):
-            study.enqueue_trial(dict(point.trial.hyperparameters), user_attrs=_attributes(point))
+        for point in absent_points(spec, study)[:WAITING]:
+            _enqueue(study, point)
     return study
+
+
+def _enqueue(study: optuna.Study, point: Point) -> None:
+    study.enqueue_trial(dict(point.trial.hyperparameters), user_attrs=_attributes(point))
 
 
 def study_identity(study: optuna.Study) -> str:
@@ -210,6 +217,7 @@ class StudySearcher(Searcher):
         #: trial -> its shards that have finished -> each metric's values over their seeds
         self._finished: dict[int, dict[int, tuple[Piece, Mapping[str, list[float]]]]] = {}
         self._ce: Mapping[str, Any] | None = None
+        self._absent = deque(absent_points(spec, study))
         if SHARDS not in study.user_attrs:
             study.set_user_attr(SHARDS, shards(spec, capacity()))
         self._shards = int(study.user_attrs[SHARDS])
@@ -239,11 +247,18 @@ class StudySearcher(Searcher):
         if not self._pending:
             if self._again:
                 self._open(self._again.popleft(), trial_id)
-            elif waiting := self._waiting():
-                self._open(waiting[0], trial_id)
+            elif (waiting := self._waiting()) or self._enqueue():
+                self._open((waiting or self._waiting())[0], trial_id)
             else:
                 return self._propose(trial_id)
         return self._give(trial_id)
+
+    def _enqueue(self) -> bool:
+        """Give Optuna the next fixed points; whether there were any."""
+        points = [self._absent.popleft() for _ in range(min(WAITING, len(self._absent)))]
+        for point in points:
+            _enqueue(self.study, point)
+        return bool(points)
 
     def _give(self, trial_id: str) -> dict[str, Any]:
         piece = self._live[trial_id] = self._pending.popleft()
@@ -323,10 +338,11 @@ class StudySearcher(Searcher):
     def _register(self, trial: optuna.Trial, values: Mapping[str, float]) -> None:
         """Makes a fixed point's hyperparameters known to the sampler and the dashboard, where they lie in the space."""
         for name, value in values.items():
-            distribution = self._space().get(name)
+            distribution = self._space.get(name)
             if distribution is not None and distribution._contains(distribution.to_internal_repr(value)):
                 _suggest(trial, name, distribution)
 
+    @cached_property
     def _space(self) -> dict[str, BaseDistribution]:
         """By hyperparameter: the searched range, or the extent of the grid's and baselines' values."""
         if self.spec.search:

@@ -112,6 +112,19 @@ def test_fixed_points_first_then_as_many_proposals_as_asked(home: Home) -> None:
     assert trials[3].user_attrs["standard_errors"]["mse/odd"] == pytest.approx(0.01)
 
 
+def test_a_large_grid_waits_a_part_at_a_time(home: Home) -> None:
+    """In its order, whichever launch goes on, and each point once."""
+    strengths = [round(0.1 * position, 1) for position in range(search.WAITING + 8)]
+    grid = spec(criteria=[], search=None, grid={"fierce": {"lambda": strengths}})
+    first = drain(searcher(grid, home), limit=5)
+    study = search.load_study(grid, home)
+    assert study is not None and len(study.trials) == search.WAITING
+    rest = drain(searcher(grid, home, settled=set(range(5))), start=5)
+    found = [config["trial"]["hyperparameters"]["lambda"] for config in first + rest]
+    assert found == strengths
+    assert [config["number"] for config in first + rest] == list(range(len(strengths)))
+
+
 @pytest.mark.parametrize("finished", range(6))
 @pytest.mark.parametrize("killed", ["asked", "told"])
 def test_a_launch_after_a_kill_goes_on_as_if_nothing_had_happened(
