@@ -98,7 +98,7 @@ def prepare(source: str, overrides: Sequence[str], name: str | None, folder: Pat
     for key, value in given.items():
         resolved = spec.benchmark.options.get(key)
         # what the study file gives as a path is made absolute where it exists
-        if isinstance(resolved, str) and resolved != value:
+        if isinstance(resolved, str) and resolved != value and Path(resolved).exists():
             _require_packed(f"benchmark.{key}: {value}", Path(resolved), folder, packed)
     _require_small(folder, packed)
     if not any(_elsewhere(value) for value in spec.benchmark.options.values()):
