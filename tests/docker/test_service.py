@@ -355,3 +355,17 @@ def test_compose_reads_the_gpu_stanzas(
     reserved = worker["deploy"]["resources"]["reservations"]["devices"]
     assert reserved == [{"capabilities": ["gpu"], "driver": "nvidia", **devices}]
     say(f"docker compose config with {files} {settings}: the worker reserves {devices}")
+
+
+def test_the_head_of_several_hosts_names_mlflow_as_they_reach_it(service: Service) -> None:
+    """The driver there hands the tracking server's address to trials on other hosts."""
+    files = {"COMPOSE_FILE": "compose.yaml:compose.hosts.yaml", "FIERCE_HEAD_ADDRESS": "192.0.2.1"}
+    environment = {**service.environment, **files, "FIERCE_MLFLOW_PORT": "5001"}
+    done = service.run("docker", "compose", "config", "--format=json", cwd=service.checkout / "docker", env=environment)
+    services = json.loads(done.stdout)["services"]
+    address = services["head"]["environment"]["MLFLOW_TRACKING_URI"]
+    assert address == "http://192.0.2.1:5001"
+    published = {(port["host_ip"], port["published"]) for port in services["mlflow"]["ports"]}
+    assert ("192.0.2.1", "5001") in published
+    assert "192.0.2.1:5001" in services["mlflow"]["environment"]["FIERCE_MLFLOW_HOSTS"].split(",")
+    say(f"docker compose config of several hosts: trials write to {address}, which MLflow publishes and answers to")
