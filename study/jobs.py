@@ -282,7 +282,10 @@ class Cluster:
         dead = ", ".join(
             f"{node.node_ip} ({node.state_message or 'no reason given'})" for node in found if node.state == "DEAD"
         )
-        return f"{len(up)} up: {cpus:g} CPU, {gpus:g} GPU" + (f"; gone: {dead}" if dead else "")
+        text = f"{len(up)} up: {cpus:g} CPU, {gpus:g} GPU" + (f"; gone: {dead}" if dead else "")
+        if not cpus:
+            raise UserError(f"no node has a CPU to train with ({text}); start a worker, or see why it does not join")
+        return text
 
     def under_way(self) -> str:
         """The submitted studies that are under way, in words."""
