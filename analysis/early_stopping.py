@@ -109,8 +109,6 @@ def summary(study: Study) -> list[tuple[dict[str, str], dict[str, Estimate]]]:
     for metric in ERRORS:
         for criterion, values in trajectories.by_criterion(study, metric).items():
             wanted = selection.planned(study, chosen[criterion].trial)
-            if values.isna().all(axis=None):
-                continue
             quantities = {
                 "last epoch": values.iloc[-1],
                 "best epoch": values.min(),

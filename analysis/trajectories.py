@@ -69,13 +69,13 @@ def section(study: Study, out: Path, panels: Sequence[str] = PANELS, errors: Seq
 
 
 def by_criterion(study: Study, metric: str) -> dict[str, pd.DataFrame]:
-    """``metric`` of the trial that speaks for each criterion, epochs × seeds; those with two epochs or more."""
+    """``metric`` of the trial that speaks for each criterion, epochs × seeds; with values at two epochs or more."""
     frame = study.frame[study.frame["metric"] == metric]
     found = {}
     for criterion, choice in selection.headline(study).items():
         seeds = study.final.loc[study.final["trial"] == choice.trial, "seed"].unique()
         rows = frame[(frame["trial"] == choice.trial) & frame["seed"].isin(seeds)]
-        if rows["epoch"].nunique() > 1:
+        if rows["epoch"].nunique() > 1 and rows["value"].notna().any():
             found[criterion] = rows.pivot(index="epoch", columns="seed", values="value")
     return found
 
@@ -93,8 +93,6 @@ def _turn(study: Study, errors: Sequence[str]) -> pd.DataFrame:
     for metric in errors:
         for criterion, values in by_criterion(study, metric).items():
             wanted = selection.planned(study, chosen[criterion].trial)
-            if values.isna().all(axis=None):
-                continue
             mean_best = values.mean(axis=1).idxmin()
             row = {
                 "trial": chosen[criterion].label,

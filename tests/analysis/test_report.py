@@ -16,7 +16,18 @@ from matplotlib.image import imread
 from mlflow import MlflowClient
 from scipy import stats
 
-from analysis import entropy_estimate, feature_space, reliability, report, runs, schema, sensitivity, trajectories
+from analysis import (
+    entropy_estimate,
+    feature_space,
+    output,
+    reliability,
+    report,
+    runs,
+    schema,
+    sensitivity,
+    trajectories,
+    unmixing_table,
+)
 from analysis.output import Figure
 from analysis.runs import Study
 from tests.analysis.known_study import DEVIATIONS, LEVELS, Store
@@ -130,6 +141,14 @@ def test_the_tables_numbers_are_those_put_in(page: Path) -> None:
     assert "0.0817 (n = 3 of 4)" in (page.parent / "unmixing.md").read_text()
     # the paper's numbers say nothing of simulated data
     assert "paper:" not in (page.parent / "unmixing.md").read_text()
+
+
+def test_real_data_stands_beside_the_papers_numbers(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "provenance", lambda _: "real")
+    unmixing_table.section(study, tmp_path)
+    assert "0.066 ± 0.1" in (tmp_path / "unmixing.md").read_text()
 
 
 def test_latex_has_no_character_that_pdflatex_lacks(page: Path) -> None:
