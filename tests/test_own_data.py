@@ -98,11 +98,13 @@ def test_a_seed_alone_drops_what_it_drops_among_others(data: Data) -> None:
     seeds, x = (3, 1, 2), torch.ones(1, 7, 5)
     many = backbones.own(f"{__name__}:Dropping", data, streams(seeds, "init"))
     alone = backbones.own(f"{__name__}:Dropping", data, [stream(1, "init")])
+    before = torch.random.get_rng_state()
     many.reseed(seeds)
     alone.reseed([1])
     for _ in range(2):
         assert torch.equal(many(x.expand(3, -1, -1))[0][1], alone(x)[0][0])
     features = many(x.expand(3, -1, -1))[0]
+    assert torch.equal(before, torch.random.get_rng_state())
     assert not torch.equal(features[0], features[1])
 
 

@@ -74,18 +74,22 @@ class Looped(nn.Module):
     def reseed(self, seeds: Sequence[int]) -> None:
         """Start the global stream of each replica at its own of ``seeds``."""
         self._streams = []
-        for seed in seeds:
-            torch.manual_seed(seed)
-            self._streams.append(_global_stream())
+        with torch.random.fork_rng():
+            for seed in seeds:
+                torch.manual_seed(seed)
+                self._streams.append(_global_stream())
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        outputs = []
-        for position, (network, part) in enumerate(zip(self.replicas, x, strict=True)):
-            if self._streams:
-                _set_global_stream(*self._streams[position])
-            outputs.append(network(part))
-            if self._streams:
-                self._streams[position] = _global_stream()
+        if self._streams:
+            outputs = []
+            # whoever else draws from the global stream finds it as it was
+            with torch.random.fork_rng([x.device] if x.is_cuda else []):
+                for position, (network, part) in enumerate(zip(self.replicas, x, strict=True)):
+                    _set_global_stream(*self._streams[position])
+                    outputs.append(network(part))
+                    self._streams[position] = _global_stream()
+        else:
+            outputs = [network(part) for network, part in zip(self.replicas, x, strict=True)]
         if not all(isinstance(output, tuple) and len(output) == 2 for output in outputs):
             raise TypeError(
                 f"{type(self.replicas[0]).__name__} must return two tensors, features (B, d) and logits (B, classes)"
