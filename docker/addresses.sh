@@ -5,12 +5,14 @@ cd "$(dirname "$0")"
 . ./settings.sh
 folder=$(cd "$secrets_folder" && pwd)
 # what is published on all addresses is reached by this machine's own
-published() { docker compose port "$@" | head -n 1 | sed 's/^0\.0\.0\.0:/127.0.0.1:/; s/^\[::\]:/127.0.0.1:/'; }
+published() {
+  found=$(docker compose port "$@") || return
+  echo "$found" | head -n 1 | sed 's/^0\.0\.0\.0:/127.0.0.1:/; s/^\[::\]:/127.0.0.1:/'
+}
 mlflow=http://$(published mlflow 5000)
 dashboard=http://$(published dashboard 8080)
 # a head in the host's own network publishes nothing: it listens there
-ray=$(published head 8265 2> /dev/null)
-ray=http://${ray:-${FIERCE_BIND:-127.0.0.1}:${FIERCE_RAY_PORT:-8265}}
+ray=http://$(published head 8265 2> /dev/null || echo "${FIERCE_BIND:-127.0.0.1}:${FIERCE_RAY_PORT:-8265}")
 umask 077
 cat > "$folder/client.env" << E2
 # . secrets/client.env: fierce, mlflow and ray on this machine then talk to the service

@@ -304,10 +304,9 @@ def without_password(uri: str) -> str:
 
 def without_login(uri: str) -> str:
     """``uri`` without user and password."""
-    parts = urlsplit(uri)
-    if "@" not in parts.netloc:
-        return without_password(uri)
-    return urlsplit(without_password(uri))._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    shown = without_password(uri)
+    parts = urlsplit(shown)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else shown
 
 
 def _versions() -> list[Check]:

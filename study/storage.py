@@ -49,7 +49,7 @@ def _keep(path: Path, storage: Folder) -> str:
     folder = storage / DATA / digest
     if not folder.exists(path.name):
         # of two studies that bring the same file one copies it
-        with folder.lock("lock", COPY_SECONDS):
+        with folder.lock(".lock", COPY_SECONDS):
             if not folder.exists(path.name):
                 with path.open("rb") as source, folder.writing(path.name) as copy:
                     shutil.copyfileobj(source, copy, 2**24)

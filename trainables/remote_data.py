@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,19 +33,14 @@ def _fetch(address: str) -> str:
     source = Folder(f"{parent}{mark}{query}")
     try:
         # a file that was replaced is fetched anew
-        stamp = source.stamp(name)
+        key = hashlib.sha256(f"{address} {source.stamp(name)}".encode()).hexdigest()[:16]
+        kept = Folder(str(default_cache() / "remote" / key))
+        kept.path.mkdir(parents=True, exist_ok=True)
+        # trials that start together wait for one download
+        with FileLock(kept.path / "lock"):
+            if not kept.exists(name):
+                with source.reading(name) as content, kept.writing(name) as copy:
+                    shutil.copyfileobj(content, copy, 2**24)
     except OSError as error:
         raise DataError(f"{address} cannot be fetched ({str(error).splitlines()[0]})") from error
-    key = hashlib.sha256(f"{address} {stamp}".encode()).hexdigest()[:16]
-    kept = Folder(str(default_cache() / "remote" / key))
-    kept.path.mkdir(parents=True, exist_ok=True)
-    # trials that start together wait for one download
-    with FileLock(kept.path / "lock"):
-        if not kept.exists(name):
-            try:
-                with source.reading(name) as content, kept.writing(name) as copy:
-                    while chunk := content.read(2**24):
-                        copy.write(chunk)
-            except OSError as error:
-                raise DataError(f"{address} cannot be fetched ({str(error).splitlines()[0]})") from error
     return str(kept.path / name)
