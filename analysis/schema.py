@@ -36,6 +36,11 @@ STUDY_FILE = "study.yaml"
 #: tag on the study run: how many trials are planned, decimal
 PLANNED_TRIALS = "fierce.planned_trials"
 
+#: artifacts of the study run, by which the store describes itself: what each criterion and metric of the study is.
+#: A list of {name, label, order, reference, hyperparameters: [{name, symbol, whole, log}]}, in the report's order, and
+#: one of {name, label, note, unit, better: lower|higher|none, fine: whether it reads fine labels}
+CRITERIA_FILE, METRICS_FILE = "criteria.json", "metrics.json"
+
 #: hyperparameters as MLflow params on trial and seed runs, absent where the criterion does not read them
 HYPERPARAMETERS = ("lambda", "e", "sigma", "beta")
 

@@ -14,8 +14,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.machine import describe
+from trainables import criteria
 from trainables.training import Training
-from trainables.trial import CRITERIA, Trial
+from trainables.trial import Trial
 
 
 def main() -> None:
@@ -34,9 +35,9 @@ def main() -> None:
         name: Training(
             Trial(arguments.benchmark, name, tuple(range(arguments.seeds)), options={"data": data}), arguments.device
         )
-        for name in CRITERIA
+        for name in criteria.names()
     }
-    seconds: dict[str, list[float]] = {name: [] for name in CRITERIA}
+    seconds: dict[str, list[float]] = {name: [] for name in trainings}
     for epoch in range(1, arguments.rounds + 2):
         for name, training in trainings.items():
             started = time.perf_counter()
@@ -45,11 +46,13 @@ def main() -> None:
                 torch.cuda.synchronize()
             seconds[name].append(time.perf_counter() - started)
     print(f"{describe()}; {arguments.threads} threads, {arguments.seeds} seeds, data {Path(data).name}")
-    print("criterion            ms per step  ratio to ce (median of paired epochs)")
+    print("criterion            ms per step  ratio to CE (median of paired epochs)")
     for name, training in trainings.items():
         steps = -(-training.parts["train"].shape[1] // training.recipe.batch_size)
         # the first epoch warms up
-        ratio = statistics.median(a / b for a, b in zip(seconds[name][1:], seconds["ce"][1:], strict=True))
+        ratio = statistics.median(
+            a / b for a, b in zip(seconds[name][1:], seconds[criteria.reference()][1:], strict=True)
+        )
         print(f"{name:20s} {1e3 * statistics.median(seconds[name][1:]) / steps:11.2f}  {ratio:.2f}")
 
 

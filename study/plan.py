@@ -11,10 +11,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from study.spec import BenchmarkSpec, StudySpec
-from trainables.trial import HYPERPARAMETERS, Recipe, Trial
-
-#: how a hyperparameter is written in labels
-SYMBOLS: Mapping[str, str] = {"lambda": "λ", "e": "e", "sigma": "σ", "beta": "β"}
+from trainables.trial import Recipe, Trial
 
 
 @dataclass(frozen=True)
@@ -28,16 +25,16 @@ class Point:
 def trial_for(spec: StudySpec, criterion: str, hyperparameters: Mapping[str, float]) -> Trial:
     """The trial of ``criterion``: all hyperparameters that it reads, those not given at the recipe's defaults.
 
-    λ, σ and β are floats and e is an int, so that equal settings are equal trials.
+    Whole numbers are ints and the others floats, so that equal settings are equal trials.
     """
-    defaults = recipe(spec).hyperparameters
-    values = {name: hyperparameters.get(name, defaults[name]) for name in HYPERPARAMETERS[criterion]}
+    from trainables import criteria
+
     return Trial(
         benchmark=spec.benchmark.name,
         criterion=criterion,
         seeds=spec.seeds,
         protocol=spec.protocol,
-        hyperparameters={name: int(value) if name == "e" else float(value) for name, value in values.items()},
+        hyperparameters=criteria.find(criterion).settle(hyperparameters, recipe(spec)),
         options=spec.benchmark.options,
         training=dict(spec.training),
         cadence=dict(spec.evaluation.cadence),
@@ -55,9 +52,9 @@ def fixed_points(spec: StudySpec) -> list[Point]:
     for criterion, axes in (spec.grid or {}).items():
         for values in itertools.product(*axes.values()):
             points.append(Point("grid", trial_for(spec, criterion, dict(zip(axes, values, strict=True)))))
-    distinct: dict[str, Point] = {}
+    distinct: dict[tuple[Any, ...], Point] = {}
     for point in points:
-        distinct.setdefault(label(point.trial.criterion, point.trial.hyperparameters), point)
+        distinct.setdefault((point.trial.criterion, *point.trial.hyperparameters.items()), point)
     return list(distinct.values())
 
 
@@ -68,9 +65,35 @@ def planned(spec: StudySpec) -> int:
 
 
 def label(criterion: str, hyperparameters: Mapping[str, Any], digits: int = 12) -> str:
-    """``fierce λ=1 e=100``."""
-    settings = [f"{SYMBOLS[name]}={hyperparameters[name]:.{digits}g}" for name in HYPERPARAMETERS[criterion]]
-    return " ".join([criterion, *settings])
+    """The trial's name where people read it: ``fierce λ=1 e=100``; for one of anyone's, ``Focal γ=2``."""
+    from trainables import criteria
+
+    settings = [
+        f"{each.symbol}={hyperparameters[each.name]:.{digits}g}" for each in criteria.find(criterion).hyperparameters
+    ]
+    return " ".join([criterion.rpartition(":")[2], *settings])
+
+
+def criteria_of(spec: StudySpec) -> list[dict[str, Any]]:
+    """What the study's criteria declare of themselves, in the report's order: see `analysis.schema.CRITERIA_FILE`."""
+    from trainables import criteria
+
+    named = [entry.name for entry in spec.criteria]
+    named += [*(spec.grid or {}), *(spec.search.criteria if spec.search else {})]
+    found = {name: criteria.find(name) for name in named}
+    return [
+        {
+            "name": name,
+            "label": each.label,
+            "order": each.position,
+            "reference": each.is_reference,
+            "hyperparameters": [
+                {"name": one.name, "symbol": one.symbol, "whole": one.whole, "log": one.log}
+                for one in each.hyperparameters
+            ],
+        }
+        for name, each in sorted(found.items(), key=lambda item: item[1].position)
+    ]
 
 
 def recipe(spec: StudySpec) -> Recipe:

@@ -30,8 +30,9 @@ from study.doctor import without_password
 from study.errors import UserError
 from study.home import write_ahead
 from study.placement import Capacity, Share, first_share, larger, shards, split
-from study.plan import Point, fixed_points, planned, trial_for
+from study.plan import Point, fixed_points, label, trial_for
 from study.spec import SAMPLERS, VALIDATION_METRIC, Range, StudySpec
+from trainables import criteria
 
 if TYPE_CHECKING:
     from study.home import Home
@@ -42,7 +43,7 @@ log = logging.getLogger(__name__)
 PLAIN_OBJECTIVES = ("accuracy/coarse", "accuracy/train")
 
 #: a trial's user attributes in Optuna
-ROLE, CRITERION, HYPERPARAMETER_VALUES = "role", "criterion", "hyperparameters"
+ROLE, CRITERION, HYPERPARAMETER_VALUES, LABEL = "role", "criterion", "hyperparameters", "label"
 MEANS, STANDARD_ERRORS, REASON, TUNE_TRIAL = "means", "standard_errors", "reason", "tune_trial_id"
 #: a second attempt at a failed trial is an Optuna trial of its own, but keeps the first one's number elsewhere
 RETRY_OF = "retry_of"
@@ -128,7 +129,21 @@ def absent_points(spec: StudySpec, study: optuna.Study) -> list[Point]:
 
 def _attributes(point: Point) -> dict[str, Any]:
     hyperparameters = dict(point.trial.hyperparameters)
-    return {ROLE: point.role, CRITERION: point.trial.criterion, HYPERPARAMETER_VALUES: hyperparameters}
+    return {
+        ROLE: point.role,
+        CRITERION: point.trial.criterion,
+        HYPERPARAMETER_VALUES: hyperparameters,
+        LABEL: label(point.trial.criterion, hyperparameters),
+    }
+
+
+def named(trial: FrozenTrial) -> str:
+    """The trial's label, as it was when the trial was made: where that is read, its criterion need not be at hand."""
+    attributes = trial.user_attrs
+    criterion, values = attributes[CRITERION], attributes.get(HYPERPARAMETER_VALUES)
+    if LABEL in attributes:
+        return str(attributes[LABEL])
+    return str(criterion) if values is None else label(criterion, values)
 
 
 def _key(attributes: Mapping[str, Any]) -> str:
@@ -150,6 +165,7 @@ def retry_failed(study: optuna.Study) -> list[int]:
     failed = {number: trial for number, trial in attempts(study).items() if trial.state == TrialState.FAIL}
     for number, trial in failed.items():
         kept = {name: trial.user_attrs[name] for name in (ROLE, CRITERION, HYPERPARAMETER_VALUES)}
+        kept[LABEL] = named(trial)
         study.enqueue_trial(kept[HYPERPARAMETER_VALUES], user_attrs={**kept, RETRY_OF: number})
     return sorted(failed)
 
@@ -231,11 +247,6 @@ class StudySearcher(Searcher):
             # a failed trial is only trained again when asked (`retry_failed`)
             and trial.state != TrialState.FAIL
         )
-
-    @property
-    def live(self) -> set[int]:
-        """Numbers of the trials that Tune works at."""
-        return {piece.number for piece in self._live.values()}
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial's config; None while one must be waited for; FINISHED when there is none left."""
@@ -328,10 +339,10 @@ class StudySearcher(Searcher):
 
     def _sample(self, trial: optuna.Trial, criterion: str) -> dict[str, float]:
         """The searched hyperparameters, drawn, or as they were drawn before a kill; the others at their defaults."""
-        assert self.spec.search is not None
-        ranges = self.spec.search.criteria[criterion].items()
-        drawn = {name: _suggest(trial, name, _distribution(name, interval)) for name, interval in ranges}
+        space = self._searched(criterion)
+        drawn = {name: _suggest(trial, name, distribution) for name, distribution in space.items()}
         values = dict(trial_for(self.spec, criterion, drawn).hyperparameters)
+        trial.set_user_attr(LABEL, label(criterion, values))
         trial.set_user_attr(HYPERPARAMETER_VALUES, values)
         return values
 
@@ -342,19 +353,26 @@ class StudySearcher(Searcher):
             if distribution is not None and distribution._contains(distribution.to_internal_repr(value)):
                 _suggest(trial, name, distribution)
 
+    def _searched(self, criterion: str) -> dict[str, BaseDistribution]:
+        """The searched range of each hyperparameter of ``criterion``."""
+        assert self.spec.search is not None
+        whole = {each.name for each in criteria.find(criterion).hyperparameters if each.whole}
+        ranges = self.spec.search.criteria[criterion].items()
+        return {name: _distribution(interval, name in whole) for name, interval in ranges}
+
     @cached_property
     def _space(self) -> dict[str, BaseDistribution]:
         """By hyperparameter: the searched range, or the extent of the grid's and baselines' values."""
         if self.spec.search:
-            criteria = self.spec.search.criteria.values()
-            return {name: _distribution(name, interval) for space in criteria for name, interval in space.items()}
+            spaces = [self._searched(criterion) for criterion in self.spec.search.criteria]
+            return {name: distribution for space in spaces for name, distribution in space.items()}
         extents: dict[str, list[float]] = {}
         for point in fixed_points(self.spec):
             for name, value in point.trial.hyperparameters.items():
                 extents.setdefault(name, []).append(value)
         return {
             name: IntDistribution(int(min(values)), int(max(values)))
-            if name == "e"
+            if all(isinstance(value, int) for value in values)
             else FloatDistribution(min(values), max(values))
             for name, values in extents.items()
         }
@@ -466,7 +484,7 @@ class StudySearcher(Searcher):
         search = self.spec.search
         if search is None:
             return {}
-        if search.needs_ce and attributes[ROLE] == "baseline" and attributes[CRITERION] == "ce":
+        if search.needs_ce and _is_reference(attributes):
             ce_means, ce_errors = means, errors
         elif search.needs_ce:
             reference = self._reference()
@@ -489,7 +507,7 @@ class StudySearcher(Searcher):
         """Cross-entropy's attributes once it is COMPLETE."""
         if self._ce is None:
             for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-                if trial.user_attrs[ROLE] == "baseline" and trial.user_attrs[CRITERION] == "ce":
+                if _is_reference(trial.user_attrs):
                     self._ce = trial.user_attrs
         return self._ce
 
@@ -503,14 +521,14 @@ class StudySearcher(Searcher):
         """Nothing: the database is the state."""
 
 
+def _is_reference(attributes: Mapping[str, Any]) -> bool:
+    """Whether a trial is the baseline that the search compares with."""
+    return attributes[ROLE] == "baseline" and attributes[CRITERION] == criteria.reference()
+
+
 def required_metrics(spec: StudySpec) -> tuple[str, ...]:
     """The metrics without which a trial of the study cannot count."""
     return tuple(spec.search.metrics) if spec.search else ()
-
-
-def missing(spec: StudySpec, study: optuna.Study) -> int:
-    """How many planned trials have not ended."""
-    return planned(spec) - sum(trial.state.is_finished() for trial in attempts(study).values())
 
 
 def _json(values: Mapping[str, float]) -> dict[str, float | None]:
@@ -531,8 +549,8 @@ def _sampler(spec: StudySpec, number: int) -> optuna.samplers.BaseSampler:
     return sampler
 
 
-def _distribution(name: str, interval: Range) -> BaseDistribution:
-    if name == "e":
+def _distribution(interval: Range, whole: bool) -> BaseDistribution:
+    if whole:
         step = 1 if interval.step is None else int(interval.step)
         return IntDistribution(int(interval.low), int(interval.high), interval.log, step)
     return FloatDistribution(interval.low, interval.high, interval.log, interval.step)

@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, Self, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_type_hints
 
 import yaml
 from pydantic import (
@@ -41,7 +41,10 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from study.document import Document, Keys, dotted, read
 from study.errors import UserError
-from trainables.trial import CRITERIA, HYPERPARAMETERS, PROTOCOLS, Recipe
+from trainables.trial import PROTOCOLS, Recipe
+
+if TYPE_CHECKING:
+    from trainables.criterion import Hyperparameter
 
 #: the folder of the ready-made studies
 READY_MADE = Path(__file__).parent / "specs"
@@ -148,17 +151,9 @@ class CriterionSpec(_Model):
     def hyperparameters(self) -> dict[str, float]:
         return dict(self.model_extra or {})
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        _check_criterion(self.name, ("name",))
-        for name, value in self.hyperparameters.items():
-            _check_hyperparameter(self.name, name, (name,))
-            _check_range(name, value, (name,))
-        return self
-
 
 class Range(_Model):
-    """The interval of one searched hyperparameter, both ends included; e is a whole number.
+    """The interval of one searched hyperparameter, both ends included.
 
     ``step`` and ``log`` exclude each other, as in Optuna.
     """
@@ -272,17 +267,6 @@ class SearchSpec(_Model):
     def _check(self) -> Self:
         if not self.criteria:
             raise _problem(("criteria",), "is empty: name a criterion and the range of a hyperparameter")
-        for criterion, space in self.criteria.items():
-            at: Keys = ("criteria", criterion)
-            _check_criterion(criterion, at)
-            if HYPERPARAMETERS[criterion] and not space:
-                raise _problem(at, f"is empty: give a range of {_or(HYPERPARAMETERS[criterion])}")
-            for name, interval in space.items():
-                _check_hyperparameter(criterion, name, (*at, name))
-                _check_range(name, interval.low, (*at, name, "low"))
-                _check_range(name, interval.high, (*at, name, "high"))
-                if name == "e" and interval.step is not None and interval.step != int(interval.step):
-                    raise _problem((*at, name, "step"), f"must be a whole number for e, not {interval.step:g}")
         if self.sampler not in SAMPLERS:
             raise _problem(("sampler",), f"unknown sampler {self.sampler!r}{_nearest(self.sampler, SAMPLERS)}")
         if self.objective.label_free and self.constraint is not None:
@@ -345,9 +329,9 @@ class StudySpec(_Model):
     def load(cls, source: str | Path, overrides: Sequence[str] = (), name: str | None = None) -> StudySpec:
         """Read a study file, or the ready-made study of that name, apply ``key.path=value`` overrides, check all.
 
-        Beyond the file itself, the benchmark is found, and its options, the training settings and the search's
-        metrics are checked against it. Relative paths among the benchmark's options become absolute. Raises
-        `UserError` with one sentence.
+        Beyond the file itself, criteria and benchmark are found, and hyperparameters, the benchmark's options, the
+        training settings and the search's metrics are checked against them. Relative paths among the benchmark's
+        options become absolute. Raises `UserError` with one sentence.
         """
         path = _locate(source)
         document = read(path)
@@ -358,20 +342,16 @@ class StudySpec(_Model):
         document.values.setdefault("name", path.stem)
         spec = _validated(document)
         with _located(document):
+            _against_criteria(spec)
             return _against_benchmark(spec)
 
     @classmethod
     def from_yaml(cls, text: str, source: str = "study.yaml") -> StudySpec:
-        """The study that `to_yaml` wrote; the benchmark, its options and its data are not looked at."""
+        """The study that `to_yaml` wrote; criteria, the benchmark, its options and its data are not looked at."""
         return _validated(Document(text, source))
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)
-
-    @property
-    def baseline_ce(self) -> bool:
-        """Whether plain cross-entropy is among the baselines."""
-        return any(criterion.name == "ce" for criterion in self.criteria)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -389,7 +369,7 @@ class StudySpec(_Model):
                 ("search",), "stands beside grid; a study has one of them, so move one to a study of its own"
             )
         if not self.criteria and self.grid is None and self.search is None:
-            raise _problem(("criteria",), f"names no criterion, and there is no grid or search; known: {_or(CRITERIA)}")
+            raise _problem(("criteria",), "names no criterion, and there is no grid or search: give one, as in [ce]")
         self._check_criteria()
         if self.grid is not None:
             _check_grid(self.grid)
@@ -400,10 +380,6 @@ class StudySpec(_Model):
                 raise _problem(("seeds",), f"seed {seed} is given twice")
         _check_training(self.training)
         if self.search is not None:
-            if self.search.needs_ce and not self.baseline_ce:
-                raise _problem(
-                    ("criteria",), "ce is missing, and the search's objective or constraint compares with it"
-                )
             if self.seeds_per_shard != "auto":
                 raise _problem(("seeds_per_shard",), "stands beside search, which keeps whole trials; leave it out")
             if self.search.pruner is not None and self.search.objective.label_free:
@@ -418,43 +394,16 @@ class StudySpec(_Model):
                 )
 
 
-def _check_criterion(name: str, at: Keys) -> None:
-    if name not in CRITERIA:
-        raise _problem(at, f"unknown criterion {name!r}{_nearest(name, CRITERIA)}")
-
-
-def _check_hyperparameter(criterion: str, name: str, at: Keys) -> None:
-    known = HYPERPARAMETERS[criterion]
-    if name not in known:
-        reads = f"it reads {_or(known)}" if known else "it has none"
-        raise _problem(at, f"{criterion} has no hyperparameter {name!r}{_suggestion(name, known)}; {reads}")
-
-
-def _check_range(name: str, value: float, at: Keys) -> None:
-    """The range of each hyperparameter: λ ≥ 0, β ≥ 0, 0 ≤ σ < 1, e ≥ 2 and whole."""
-    if name in ("lambda", "beta") and value < 0:
-        raise _problem(at, f"{name} must be 0 or more, not {value:g}")
-    if name == "sigma" and not 0 <= value < 1:
-        raise _problem(at, f"sigma must be at least 0 and below 1, not {value:g}")
-    if name == "e" and (value < 2 or value != int(value)):
-        raise _problem(at, f"e, the number of anchors, must be a whole number of at least 2, not {value:g}")
-
-
 def _check_grid(grid: Mapping[str, Mapping[str, tuple[float, ...]]]) -> None:
     if not grid:
         raise _problem(("grid",), "is empty: name a criterion and a list of values")
     points = 0
     for criterion, axes in grid.items():
-        _check_criterion(criterion, ("grid", criterion))
-        if HYPERPARAMETERS[criterion] and not axes:
-            raise _problem(("grid", criterion), f"is empty: give a list of {_or(HYPERPARAMETERS[criterion])}")
         for name, values in axes.items():
             at: Keys = ("grid", criterion, name)
-            _check_hyperparameter(criterion, name, at)
             if not values:
                 raise _problem(at, "is empty: give at least one value")
             for position, value in enumerate(values):
-                _check_range(name, value, (*at, position))
                 if value in values[:position]:
                     raise _problem(at, f"{value:g} is given twice")
         points += math.prod(len(values) for values in axes.values())
@@ -496,6 +445,64 @@ def _check_training(training: Mapping[str, Any]) -> None:
                 raise _problem(at, f"must be {'at least' if allowed else 'above'} {bound:g}, not {number:g}")
             if isinstance(number, float) and not math.isfinite(number):
                 raise _problem(at, f"must be a finite number, not {number}")
+
+
+def _against_criteria(spec: StudySpec) -> None:
+    """The criteria of ``spec`` are found, and every hyperparameter is one of theirs and in its range."""
+    # the criteria stand on torch, which the commands that only read a study need not load
+    from trainables import criteria
+
+    for position, entry in enumerate(spec.criteria):
+        known = _declared(entry.name, ("criteria", position, "name"))
+        for name, value in entry.hyperparameters.items():
+            _check_value(entry.name, known, name, value, ("criteria", position, name))
+    for criterion, axes in (spec.grid or {}).items():
+        known = _declared(criterion, ("grid", criterion))
+        if known and not axes:
+            raise _problem(("grid", criterion), f"is empty: give a list of {_or(known)}")
+        for name, values in axes.items():
+            for position, value in enumerate(values):
+                _check_value(criterion, known, name, value, ("grid", criterion, name, position))
+    if spec.search is None:
+        return
+    for criterion, space in spec.search.criteria.items():
+        at: Keys = ("search", "criteria", criterion)
+        known = _declared(criterion, at)
+        if known and not space:
+            raise _problem(at, f"is empty: give a range of {_or(known)}")
+        for name, interval in space.items():
+            _check_value(criterion, known, name, interval.low, (*at, name, "low"))
+            _check_value(criterion, known, name, interval.high, (*at, name, "high"))
+            if interval.step is not None and known[name].whole and interval.step != int(interval.step):
+                raise _problem((*at, name, "step"), f"must be a whole number for {name}, not {interval.step:g}")
+    reference = criteria.reference()
+    if spec.search.needs_ce and all(entry.name != reference for entry in spec.criteria):
+        raise _problem(
+            ("criteria",), f"{reference} is missing, and the search's objective or constraint compares with it"
+        )
+
+
+def _declared(criterion: str, at: Keys) -> dict[str, Hyperparameter]:
+    """The criterion's hyperparameters by name."""
+    from trainables import criteria
+
+    try:
+        return {each.name: each for each in criteria.find(criterion).hyperparameters}
+    except LookupError as error:
+        raise _problem(at, f"{error.args[0]}{_suggestion(criterion, criteria.names())}") from None
+
+
+def _check_value(criterion: str, known: Mapping[str, Hyperparameter], name: str, value: float, at: Keys) -> None:
+    """``name`` is a hyperparameter of ``criterion``, and ``value`` lies in its range."""
+    if name not in known:
+        reads = f"it reads {_or(known)}" if known else "it has none"
+        # the place of a slip in a name is the name's, not that of one of its values
+        raise _problem(
+            at[: at.index(name) + 1],
+            f"{criterion} has no hyperparameter {name!r}{_suggestion(name, known)}; {reads}",
+        )
+    if (problem := known[name].problem(value)) is not None:
+        raise _problem(at, problem)
 
 
 def _against_benchmark(spec: StudySpec) -> StudySpec:

@@ -152,35 +152,38 @@ def _from_optuna(spec: StudySpec, study: optuna.Study) -> tuple[list[_Trial], li
     trials = []
     for number, trial in search.attempts(study).items():
         attributes = trial.user_attrs
-        criterion, values = attributes[search.CRITERION], attributes.get(search.HYPERPARAMETER_VALUES)
         means = {key: value for key, value in attributes.get(search.MEANS, {}).items() if value is not None}
-        label = criterion if values is None else plan.label(criterion, values)
         state = ends.get(trial.state.name, "missing")
-        trials.append(_Trial(number, attributes[search.ROLE], label, state, attributes.get(search.REASON), means))
+        trials.append(
+            _Trial(number, attributes[search.ROLE], search.named(trial), state, attributes.get(search.REASON), means)
+        )
     return trials, search.absent_points(spec, study)
 
 
 def _from_mlflow(spec: StudySpec, runs: Sequence[Run]) -> tuple[list[_Trial], list[plan.Point]]:
     """The trials by their own runs, and the fixed points that are not among them."""
     ends: dict[str, State] = {"FINISHED": "done", "FAILED": "failed", "RUNNING": "running"}
-    trials = {}
+    trials: dict[int, _Trial] = {}
+    settings = []
     for run in runs:
         tags, params = run.data.tags, run.data.params
         if tags.get(schema.LEVEL) != "trial":
             continue
         number, reason = int(tags[schema.TRIAL]), tags.get(schema.REASON)
-        values = {name: float(params[name]) for name in schema.HYPERPARAMETERS if name in params}
         state = ends.get(run.info.status, "missing")
         if run.info.status == "KILLED" and reason is not None and reason.startswith("stopped early"):
             state = "done"
-        label = plan.label(tags[schema.CRITERION], values)
-        trials[number] = _Trial(number, tags[schema.ROLE], label, state, reason, run.data.metrics)
-    held = {(trial.role, trial.label) for trial in trials.values()}
-    absent = [
-        point
-        for point in plan.fixed_points(spec)
-        if (point.role, plan.label(point.trial.criterion, point.trial.hyperparameters)) not in held
-    ]
+        trials[number] = _Trial(number, tags[schema.ROLE], run.info.run_name, state, reason, run.data.metrics)
+        settings.append((tags[schema.ROLE], tags[schema.CRITERION], params))
+
+    def held(point: plan.Point) -> bool:
+        wanted = {name: str(value) for name, value in point.trial.hyperparameters.items()}
+        return any(
+            (role, criterion) == (point.role, point.trial.criterion) and wanted.items() <= params.items()
+            for role, criterion, params in settings
+        )
+
+    absent = [point for point in plan.fixed_points(spec) if not held(point)]
     return [trials[number] for number in sorted(trials)], absent
 
 

@@ -169,8 +169,7 @@ def _launch(spec: StudySpec, home: Home, observer: Observer, retry_failed: bool,
     for number, trial in search.attempts(study).items():
         if trial.state.is_finished() and number in settled:
             attributes = trial.user_attrs
-            name = plan.label(attributes[search.CRITERION], attributes[search.HYPERPARAMETER_VALUES])
-            observer.trial_started(number, name, attributes[search.ROLE])
+            observer.trial_started(number, search.named(trial), attributes[search.ROLE])
             state = "failed" if trial.state.name == "FAIL" else "done"
             observer.trial_ended(number, state, attributes.get(search.REASON), attributes.get(search.MEANS, {}))
 
@@ -339,12 +338,14 @@ def settle(folder: Folder, ended: set[int]) -> set[int]:
 def _follower(searcher: Any, observer: Observer, tracked: tracking.Tracking, folder: Folder) -> Any:
     from ray.tune import Callback
 
-    from trainables.trainable import STOP
+    from trainables.trainable import DECLARED, STOP
 
     class Follower(Callback):
         """Passes Tune's events on: to the observer, and failures with their reason to Optuna and MLflow."""
 
         def __init__(self) -> None:
+            #: metrics whose declarations are kept with the study
+            self._declared: set[str] = set()
             #: failed in this launch: number -> reason
             self.failures: dict[int, str] = {}
             self._started: set[int] = set()
@@ -361,6 +362,7 @@ def _follower(searcher: Any, observer: Observer, tracked: tracking.Tracking, fol
         def on_trial_result(
             self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
         ) -> None:
+            self._declare(result.get(DECLARED, []))
             if "epoch" in result:
                 number, (position, count) = result["number"], trial.config["shard"]
                 shards = self._results.setdefault(number, {})
@@ -421,6 +423,17 @@ def _follower(searcher: Any, observer: Observer, tracked: tracking.Tracking, fol
             names = set.intersection(*(set(means) for _, means in shards)) if shards else set()
             total = sum(seeds for seeds, _ in shards)
             return {name: sum(seeds * means[name] for seeds, means in shards) / total for name in sorted(names)}
+
+        def _declare(self, metrics: Sequence[Mapping[str, Any]]) -> None:
+            """Keep with the study what its metrics are, the first time that a trial tells of them."""
+            fresh = [each for each in metrics if each["name"] not in self._declared]
+            if not fresh:
+                return
+            try:
+                tracking.declare_metrics(tracked, fresh)
+                self._declared |= {str(each["name"]) for each in fresh}
+            except tracking.TrackingError as error:
+                log.warning("%s; the metrics are declared at the next report", error)
 
         def _note(self, number: int, text: str) -> None:
             try:

@@ -28,7 +28,7 @@ from analysis import schema
 from study.doctor import without_password
 from study.errors import UserError
 from study.home import sqlite_path, write_ahead
-from study.plan import label, planned
+from study.plan import criteria_of, label, planned
 from trainables.trial import Trial
 
 if TYPE_CHECKING:
@@ -143,6 +143,7 @@ def open_study(spec: StudySpec, home: Home, identity: str = "", patience: float 
         client.log_batch(run.info.run_id, tags=_entities(tags))
         client.update_run(run.info.run_id, status="RUNNING")
         client.log_text(run.info.run_id, _without_passwords(spec).to_yaml(), schema.STUDY_FILE)
+        client.log_text(run.info.run_id, _json(criteria_of(spec)), schema.CRITERIA_FILE)
     return Tracking(uri, spec.name, experiment, run.info.run_id, source, patience)
 
 
@@ -150,6 +151,27 @@ def _without_passwords(spec: StudySpec) -> StudySpec:
     """The study as whoever reads the experiment may see it."""
     addresses = {"tracking_uri": spec.tracking_uri, "storage_uri": spec.storage_uri, "storage": spec.storage}
     return spec.model_copy(update={key: uri and without_password(uri) for key, uri in addresses.items()})
+
+
+def declare_metrics(tracking: Tracking, declared: Sequence[Mapping[str, Any]]) -> None:
+    """Add to the store's description what the ``declared`` metrics are (see `analysis.schema.METRICS_FILE`)."""
+    client = connect(tracking.uri)
+    with answering(tracking.uri), writing(tracking.uri):
+        known = {each["name"]: each for each in _declared_metrics(tracking)}
+        merged = known | {each["name"]: dict(each) for each in declared}
+        if merged != known:
+            client.log_text(tracking.run, _json(list(merged.values())), schema.METRICS_FILE)
+
+
+def _declared_metrics(tracking: Tracking) -> list[dict[str, Any]]:
+    from analysis import store
+
+    held = store.artifact(tracking.uri, tracking.run, schema.METRICS_FILE)
+    return json.loads(held) if held else []
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=1)
 
 
 def finished_trials(tracking: Tracking) -> set[int]:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.stats import binom
 from torch import Tensor
 from torch.nn import functional
+
+#: which rows are averaged over a batch: see `assignment_entropy`
+ASSIGNMENTS = ("nearest", "sampled", "soft")
 
 
 def draw_anchors(kind: str, e: int, d: int, generators: Sequence[torch.Generator]) -> Tensor:
@@ -76,15 +82,31 @@ def exponential_noise(
     return noise.clamp_(min=2.0**-25).log_().neg_()
 
 
-def assignment_entropy(logits: Tensor, noise: Tensor, temperature: float = 1.0, epsilon: float = 1e-12) -> Tensor:
-    """Entropy (S,) in bits of the straight-through Gumbel-softmax assignment of a batch (eq. 11 to 13).
+def assignment_entropy(
+    logits: Tensor, noise: Tensor, temperature: float = 1.0, epsilon: float = 1e-12, assignment: str = "sampled"
+) -> Tensor:
+    """Entropy (S,) in bits of a batch's assignment to the anchors, with the gradient of the noisy soft one (eq. 12).
 
     ``logits`` (S, B, e) are log π up to a constant per row: the similarity itself, since a cosine may be
-    negative and log π would be undefined. ``noise`` (S, B, e) is `exponential_noise`. The value is that of
-    the one-hot rows averaged over the batch; the gradient is that of the soft rows. ``epsilon`` stands inside the
-    logarithm, −Σ p log2(p + ε): an anchor that no feature chose pulls with −log2 ε bits instead of without bound.
+    negative and log π would be undefined. ``noise`` (S, B, e) is `exponential_noise`. The value is that of the rows
+    averaged over the batch, which ``assignment`` names: ``nearest``, the one-hot of the most similar anchor without
+    noise (eq. 10, as eq. 13 has it); ``sampled``, the one-hot of the noisy argmax (eq. 11, the released code);
+    ``soft``, the noisy soft rows themselves. ``epsilon`` stands inside the logarithm, −Σ p log2(p + ε): an anchor that
+    no feature chose pulls with −log2 ε bits instead of without bound.
     """
-    return _AssignmentEntropy.apply(logits, noise, temperature, epsilon)
+    if assignment not in ASSIGNMENTS:
+        raise ValueError(f"unknown assignment {assignment!r}; known: {', '.join(ASSIGNMENTS)}")
+    return _AssignmentEntropy.apply(logits, noise, temperature, epsilon, assignment)
+
+
+@cache
+def chance_entropy(samples: int, e: int) -> float:
+    """Expected entropy in bits of ``samples`` that each take one of ``e`` anchors with equal probability.
+
+    E[−Σ p̂ log2 p̂], the counts n·p̂ being binomial (n, 1/e): what a batch shows where similarities say nothing.
+    """
+    share = np.arange(1, samples + 1) / samples
+    return float(-e * (binom.pmf(np.arange(1, samples + 1), samples, 1 / e) * share * np.log2(share)).sum())
 
 
 def _counts(nearest: Tensor, e: int, dtype: torch.dtype) -> Tensor:
@@ -97,7 +119,7 @@ class _AssignmentEntropy(torch.autograd.Function):
     """Closed-form gradient, found in the forward pass: autograd would pass six times over (S, B, e)."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, noise: Tensor, temperature: float, epsilon: float) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, noise: Tensor, temperature: float, epsilon: float, assignment: str) -> Tensor:
         if temperature == 1.0:
             # softmax(l − log E) = exp(l) / E, normalised: spares a logarithm of the noise
             soft = torch.exp(logits - logits.amax(-1, keepdim=True)).div_(noise)
@@ -105,7 +127,10 @@ class _AssignmentEntropy(torch.autograd.Function):
         else:
             soft = torch.softmax((logits - noise.log()) / temperature, -1)
         batch, e = logits.shape[1:]
-        p = _counts(soft.argmax(-1), e, logits.dtype) / batch
+        if assignment == "soft":
+            p = soft.mean(1)
+        else:
+            p = _counts((logits if assignment == "nearest" else soft).argmax(-1), e, logits.dtype) / batch
         log2_p = torch.log2(p + epsilon)
         # dH/dp of −Σ p log2(p + ε)
         slope = -(log2_p + p / (p + epsilon) / math.log(2))
@@ -116,6 +141,6 @@ class _AssignmentEntropy(torch.autograd.Function):
         return -(p * log2_p).sum(-1)
 
     @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None, None, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * (upstream[0] * ctx.scale).reshape(-1, 1, 1), None, None, None
+        return gradient * (upstream[0] * ctx.scale).reshape(-1, 1, 1), None, None, None, None

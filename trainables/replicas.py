@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
@@ -32,8 +32,8 @@ def streams(
     return [stream(seed, name, *counters, device=device) for seed in seeds]
 
 
-def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimizer over all replicas at once.
+def make_optimizer(network: nn.Module, recipe: Recipe, further: Iterable[nn.Parameter] = ()) -> torch.optim.Optimizer:
+    """The recipe's optimizer over all replicas at once, and over ``further`` parameters, which never decay.
 
     Adam and SGD act element by element, so stacked parameters are stepped as each replica's own would be.
     Weight decay is applied to weights only: a parameter is a weight where one replica's share of it has
@@ -50,6 +50,8 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         ]
     else:
         groups = [{"params": list(network.parameters()), "weight_decay": 0.0}]
+    if own := list(further):
+        groups.append({"params": own, "weight_decay": 0.0})
     if recipe.optimizer == "adam":
         return torch.optim.Adam(groups, lr=recipe.learning_rate, fused=True)
     return torch.optim.SGD(

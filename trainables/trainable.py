@@ -32,6 +32,8 @@ PREDECESSOR_SECONDS = 120.0
 CHECKPOINT_SHARE = 20.0
 #: seconds between two looks for `STOP` where that is a request to an object store
 STOP_SECONDS = 5.0
+#: key of what the first and the last report say of the trial's metrics: their declarations (see `trainables.metrics`)
+DECLARED = "metrics_declared"
 #: GPU memory of a process before its first tensor
 CONTEXT_BYTES = 600 * 2**20
 
@@ -87,9 +89,10 @@ def train_trial(
     from the `CHECKPOINT` in `place`, which is written every ``checkpoint_seconds`` at an epoch's end (0: at each) and
     holds all records so far: whatever the tracker lacks is sent from there. Reports to Tune at the first epoch, then
     every ``report_seconds``, then when all is done: number, shard, epoch, epochs, finished, interrupted, memory (share
-    of the GPU's) and by metric ``mean/…``; at the end also ``values/…``, a list over the seeds. Where memory runs out
-    it reports ``out_of_memory`` and returns. Raises `TrialError` where a ``required`` metric is missing or not finite
-    for some seed, and `StorageError` where ``folder`` cannot be written.
+    of the GPU's) and by metric ``mean/…``; the first and the last report also have the metrics' declarations, and the
+    last ``values/…``, a list over the seeds. Where memory runs out it reports ``out_of_memory`` and returns. Raises
+    `TrialError` where a ``required`` metric is missing or not finite for some seed, and `StorageError` where ``folder``
+    cannot be written.
     """
     number, shard = int(config["number"]), (int(config["shard"][0]), int(config["shard"][1]))
     trial = Trial.from_dict(config["trial"])
@@ -104,11 +107,12 @@ def train_trial(
         tracker = open_tracker(config)
         checkpoint = read_checkpoint(here, trial)
         records: list[dict[str, Any]] = checkpoint["records"] if checkpoint else []
+        declared: list[dict[str, Any]] = checkpoint.get("metrics", []) if checkpoint else []
         tracker.add(records)
         if checkpoint and checkpoint["finished"]:
             tracker.complete({}, {})
             tracker.finish()
-            tune.report(identity | _summary(trial, records, finished=True))
+            tune.report(identity | _summary(trial, records, finished=True) | {DECLARED: declared})
             return
 
         try:
@@ -118,7 +122,8 @@ def train_trial(
             # the checkpoint's tensors would otherwise stay in memory for the whole trial
             del checkpoint
             tracker.describe(training)
-            save = _Saver(here, trial, checkpoint_seconds)
+            declared = [metric.to_dict() for metric in training.metrics]
+            save = _Saver(here, trial, declared, checkpoint_seconds)
             reported = -math.inf
             for record in training.run():
                 entry = {"epoch": record.epoch, "metrics": record.metrics, "time": time.time_ns() // 1_000_000}
@@ -135,7 +140,8 @@ def train_trial(
                     return
                 if time.monotonic() - reported >= report_seconds:
                     try:
-                        tune.report(identity | _summary(trial, records, training.recipe.epochs))
+                        first = {DECLARED: declared} if reported == -math.inf else {}
+                        tune.report(identity | _summary(trial, records, training.recipe.epochs) | first)
                     # a scheduler that stops the trial ends this thread here, and nobody goes on with the trial
                     except SystemExit:
                         tracker.flush(now=True)
@@ -156,7 +162,7 @@ def train_trial(
         _require(required, records, trial)
         tracker.finish()
         save.finished(records)
-        tune.report(identity | _summary(trial, records, finished=True))
+        tune.report(identity | _summary(trial, records, finished=True) | {DECLARED: declared})
 
 
 def place(folder: Folder, number: int, shard: tuple[int, int]) -> Folder:
@@ -180,8 +186,8 @@ class _Stop:
 class _Saver:
     """Writes a trial's checkpoint."""
 
-    def __init__(self, here: Folder, trial: Trial, seconds: float) -> None:
-        self.here, self.trial, self.seconds = here, trial.to_dict(), seconds
+    def __init__(self, here: Folder, trial: Trial, declared: list[dict[str, Any]], seconds: float) -> None:
+        self.here, self.trial, self.declared, self.seconds = here, trial.to_dict(), declared, seconds
         self.written, self.took = time.monotonic(), 0.0
 
     def due(self) -> bool:
@@ -208,7 +214,7 @@ class _Saver:
 
     def _write(self, values: Mapping[str, Any]) -> None:
         with self.here.writing(CHECKPOINT) as file:
-            torch.save({"trial": self.trial, **values}, file)
+            torch.save({"trial": self.trial, "metrics": self.declared, **values}, file)
 
 
 def read_checkpoint(here: Folder, trial: Trial) -> dict[str, Any] | None:

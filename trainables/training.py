@@ -5,24 +5,39 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from trainables import benchmarks
-from trainables.anchors import draw_anchors, exponential_noise
+from trainables import benchmarks, criteria
+from trainables.anchors import draw_anchors
 from trainables.backbones import Looped
 from trainables.benchmarks import DataError, Split
-from trainables.criteria import make_criterion, needs_noise
+from trainables.criterion import Batch, Criterion, Setup
 from trainables.evaluators import Evaluator, Outputs
+from trainables.metrics import Metric
 from trainables.replicas import make_optimizer, stream, streams
-from trainables.trial import HYPERPARAMETERS, Trial
+from trainables.trial import Trial
 
 #: how many input values one evaluation pass holds at most, over all replicas: on a CPU what its cache holds
 EVALUATION_VALUES = {"cpu": 2**20}
 EVALUATION_VALUES_ELSEWHERE = 2**25
+
+#: measured of every trial while it trains
+METRICS = (
+    Metric("loss/train", "training loss", "the criterion's value, mean over the epoch's batches"),
+    Metric(
+        "accuracy/train",
+        "training accuracy",
+        "coarse accuracy over the epoch's batches, while training",
+        better="higher",
+    ),
+)
+#: anchors that are monitored where neither the criterion nor the benchmark says how many
+DEFAULT_ANCHORS = 100
 
 
 @dataclass(frozen=True)
@@ -55,10 +70,8 @@ class Training:
         self.benchmark = benchmarks.find(trial.benchmark)
         self.options = self.benchmark.Options(**trial.options)
         self.recipe = self.benchmark.recipe(trial.protocol, self.options).override(trial.training)
-        self.hyperparameters = {
-            name: trial.hyperparameters.get(name, self.recipe.hyperparameters[name])
-            for name in HYPERPARAMETERS[trial.criterion]
-        }
+        kind = criteria.find(trial.criterion)
+        self.hyperparameters = kind.settle(trial.hyperparameters, self.recipe)
         #: epochs completed
         self.epoch = 0
 
@@ -75,9 +88,8 @@ class Training:
         self.network = network.to(self.device, self.dtype)
         if self.recipe.compile:
             self.network.compile()
-        self.optimizer = make_optimizer(self.network, self.recipe)
-        self.criterion = make_criterion(trial.criterion, self.hyperparameters, self.recipe)
-        self.anchors = self._draw_anchors()
+        self.criterion = self._make_criterion(kind, data.classes)
+        self.optimizer = make_optimizer(self.network, self.recipe, self.criterion.parameters())
 
     def run(self) -> Iterator[Record]:
         """Train the remaining epochs, one record each."""
@@ -95,12 +107,15 @@ class Training:
             "epoch": self.epoch,
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "criterion": self.criterion.state_dict(),
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Continue from a `state` of the same trial."""
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
+        # states of before 0.2 have none, since no criterion had any
+        self.criterion.load_state_dict(state.get("criterion", {}))
         self.epoch = state["epoch"]
 
     def weights(self) -> dict[str, Tensor]:
@@ -113,12 +128,26 @@ class Training:
         kept = [evaluator.arrays(snapshot) for evaluator in self.evaluators if evaluator.arrays]
         return {name: torch.as_tensor(value).cpu().numpy() for arrays in kept for name, value in arrays.items()}
 
-    def _draw_anchors(self) -> Tensor:
-        e = int(self.hyperparameters.get("e", self.recipe.hyperparameters["e"]))
-        first = self.parts["train"][:, :1]
-        features, _ = self._predict(first)
-        drawn = draw_anchors(self.recipe.anchors, e, features.shape[-1], streams(self.trial.seeds, "anchors"))
-        return drawn.to(self.device, self.dtype)
+    @property
+    def anchors(self) -> Tensor:
+        """The criterion's own anchors (S, e, d), or those that are drawn for every criterion alike."""
+        own = getattr(self.criterion, "anchors", None)
+        return own if isinstance(own, Tensor) else self.criterion.setup.anchors
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Every metric that is declared: the training's, the criterion's and the evaluators'."""
+        own = (metric for evaluator in self.evaluators for metric in evaluator.metrics)
+        return (*METRICS, *self.criterion.metrics, *own)
+
+    def _make_criterion(self, kind: type[Criterion], classes: int) -> Criterion:
+        seeds, recipe = self.trial.seeds, self.recipe
+        e = int(self.hyperparameters.get("e", recipe.hyperparameters.get("e", DEFAULT_ANCHORS)))
+        features, _ = self._predict(self.parts["train"][:, :1])
+        drawn = draw_anchors(recipe.anchors, e, features.shape[-1], streams(seeds, "anchors"))
+        anchors = drawn.to(self.device, self.dtype)
+        setup = Setup(seeds, self.hyperparameters, recipe, anchors, features.shape[-1], classes)
+        return kind(setup).to(self.device, self.dtype)
 
     def _train_epoch(self, epoch: int) -> dict[str, Tensor]:
         seeds, recipe = self.trial.seeds, self.recipe
@@ -131,31 +160,41 @@ class Training:
         if isinstance(self.network, Looped):
             self.network.reseed(own)
         augmentation = streams(seeds, "augmentation", epoch, device=self.device)
-        gumbel = streams(seeds, "gumbel", epoch, device=self.device)
-        noisy = needs_noise(self.trial.criterion, self.hyperparameters)
+        # a criterion's streams go on from batch to batch
+        drawn_from = cache(lambda name: streams(seeds, name, epoch, device=self.device))
 
         indices = self._order(epoch)
         losses = torch.zeros(len(seeds), dtype=self.dtype, device=self.device)
         hits = torch.zeros_like(losses)
+        measured: dict[str, Tensor] = {}
         self.network.train()
+        self.criterion.train()
         for batch in indices.split(recipe.batch_size, dim=1):
             inputs = self.benchmark.batch(self._inputs(batch), self.options, True, augmentation).to(self.dtype)
             targets = self.data.coarse[batch]
-            noise = None
-            if noisy:
-                noise = exponential_noise((batch.shape[1], self.anchors.shape[1]), gumbel, self.dtype, self.device)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.mixed_precision):
                 features, logits = self.network(inputs)
             features, logits = features.to(self.dtype), logits.to(self.dtype)
-            loss = self.criterion(logits, features, targets, self.anchors, noise)
+            loss = self.criterion(Batch(logits, features, targets, drawn_from))
+            self._require_replicas(loss)
             self.optimizer.zero_grad(set_to_none=True)
             # a sum over replicas: each one's gradient is that of its own loss
             loss.sum().backward()
             self.optimizer.step()
             losses += loss.detach() * batch.shape[1]
+            for name, value in self.criterion.measured.items():
+                measured[name] = measured.get(name, 0) + value * batch.shape[1]
             hits += (logits.detach().argmax(-1) == targets).sum(1)
         samples = indices.shape[1]
-        return {"loss/train": losses / samples, "accuracy/train": hits / samples}
+        measured = {name: value / samples for name, value in measured.items()}
+        return {"loss/train": losses / samples, "accuracy/train": hits / samples, **measured}
+
+    def _require_replicas(self, loss: Tensor) -> None:
+        if loss.shape != (len(self.trial.seeds),):
+            raise DataError(
+                f"the criterion {self.trial.criterion} must give one loss a replica, ({len(self.trial.seeds)},), and "
+                f"gave {tuple(loss.shape)}"
+            )
 
     def _order(self, epoch: int) -> Tensor:
         """Every replica's training indices (S, n) in its own random order."""

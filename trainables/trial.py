@@ -6,16 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
-CRITERIA = ("ce", "ls", "fierce", "confidence-penalty")
 PROTOCOLS = ("paper", "released")
-
-#: hyperparameters that each criterion reads, by their name in a study file
-HYPERPARAMETERS: Mapping[str, tuple[str, ...]] = {
-    "ce": (),
-    "ls": ("sigma",),
-    "fierce": ("lambda", "e"),
-    "confidence-penalty": ("beta",),
-}
 
 
 @dataclass(frozen=True)
@@ -44,6 +35,10 @@ class Recipe:
     #: ``uniform`` draws U[0, 1], ``centred`` U[−1/e, 1/e], ``grid`` is the fixed grid 1..e (d = 1),
     #: ``centred-grid`` that grid less its mean
     anchors: Literal["uniform", "centred", "grid", "centred-grid"] = "uniform"
+    #: the forward value of the assignment: ``nearest`` is eq. 13's, ``sampled`` the released code's, ``soft`` the soft
+    #: rows' own; the gradient is that of the noisy soft rows (eq. 12) in each
+    assignment: Literal["nearest", "sampled", "soft"] = "sampled"
+    #: τ of eq. 12, which the paper leaves open; the released code's is 1
     temperature: float = 1.0
     #: ε of −Σ p log2(p + ε). Neither source states it, and FIERCE's result depends on it (see docs/results.md):
     #: 1e-12 lies where the features' scale and the raw MSE of an independent implementation were met
@@ -53,10 +48,8 @@ class Recipe:
     mixed_precision: bool = False
     #: torch.compile of the network, which takes a minute; on a CPU no faster, on a GPU to be measured first
     compile: bool = False
-    #: σ, λ, e and β where a study file gives none, by their name there
-    hyperparameters: Mapping[str, float] = field(
-        default_factory=lambda: {"sigma": 0.1, "lambda": 1.0, "e": 100, "beta": 0.1}
-    )
+    #: criteria's hyperparameters where a study file gives none and their own defaults do not hold here, by name
+    hyperparameters: Mapping[str, float] = field(default_factory=dict)
 
     def override(self, settings: Mapping[str, Any]) -> Recipe:
         """The recipe with ``settings`` in place of its own; ``KeyError`` names an unknown field."""
@@ -75,7 +68,7 @@ class Trial:
     """One criterion at one hyperparameter setting, with all its seeds.
 
     ``options`` are the benchmark's own (see its ``Options``), ``training`` overrides of its `Recipe`,
-    ``hyperparameters`` the subset of lambda, e, sigma, beta that the criterion reads.
+    ``hyperparameters`` those that the criterion declares, by name.
     """
 
     benchmark: str

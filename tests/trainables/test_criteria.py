@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
+import scipy.stats
 import torch
 from torch.nn import functional
 
-from trainables.anchors import assignment_entropy, draw_anchors, exponential_noise, similarity
-from trainables.criteria import confidence_penalty, cross_entropy, fierce, label_smoothing
+from trainables.anchors import (
+    ASSIGNMENTS,
+    assignment_entropy,
+    chance_entropy,
+    draw_anchors,
+    exponential_noise,
+    similarity,
+)
+from trainables.criteria.ce import cross_entropy
+from trainables.criteria.confidence_penalty import confidence_penalty
+from trainables.criteria.fierce import regularised
+from trainables.criteria.ls import label_smoothing
 from trainables.replicas import stream, streams
 
 S, B, C, D, E = 3, 40, 4, 6, 8
@@ -70,24 +82,55 @@ def test_confidence_penalty_is_ce_less_the_categorical_entropy(batch: tuple[torc
     torch.testing.assert_close(confidence_penalty(logits, targets, 0.3), expected)
 
 
-def explicit_entropy(logits: torch.Tensor, noise: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Eq. 11 to 13 written out, with the stop-gradient operator as ``detach``."""
+def explicit_entropy(
+    logits: torch.Tensor, noise: torch.Tensor, temperature: float, assignment: str = "sampled"
+) -> torch.Tensor:
+    """Eq. 10 to 13 written out, with the stop-gradient operator as ``detach``."""
     soft = torch.softmax((logits - noise.log()) / temperature, -1)
-    hard = functional.one_hot(soft.argmax(-1), E).to(soft.dtype)
-    p = ((hard - soft).detach() + soft).mean(1)
+    chosen = {"nearest": logits, "sampled": soft, "soft": soft}[assignment].argmax(-1)
+    hard = functional.one_hot(chosen, E).to(soft.dtype)
+    rows = soft if assignment == "soft" else (hard - soft).detach() + soft
+    p = rows.mean(1)
     return -(p * torch.log2(p + EPSILON)).sum(-1)
 
 
+@pytest.mark.parametrize("assignment", ASSIGNMENTS)
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
-def test_assignment_entropy_equals_an_explicit_straight_through(temperature: float) -> None:
+def test_assignment_entropy_equals_an_explicit_straight_through(temperature: float, assignment: str) -> None:
     logits = torch.randn(S, B, E, generator=stream(0, "logits"), dtype=torch.float64, requires_grad=True)
     noise, weights = noise_for(), torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
-    value = assignment_entropy(logits, noise, temperature)
+    value = assignment_entropy(logits, noise, temperature, EPSILON, assignment)
     (gradient,) = torch.autograd.grad((weights * value).sum(), logits)
-    expected_value = explicit_entropy(logits, noise, temperature)
+    expected_value = explicit_entropy(logits, noise, temperature, assignment)
     (expected,) = torch.autograd.grad((weights * expected_value).sum(), logits)
     torch.testing.assert_close(value, expected_value)
     torch.testing.assert_close(gradient, expected)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.1])
+def test_soft_assignment_equals_finite_differences(temperature: float) -> None:
+    logits = torch.randn(1, 5, E, generator=stream(0, "few"), dtype=torch.float64, requires_grad=True)
+    noise = exponential_noise((5, E), streams([4], "gumbel"), torch.float64, torch.device("cpu"))
+    assert torch.autograd.gradcheck(lambda z: assignment_entropy(z, noise, temperature, EPSILON, "soft"), logits)
+
+
+def test_collapsed_features_have_no_entropy_where_the_nearest_anchor_is_taken() -> None:
+    """Eq. 10 gives 0 bits for features in one point; with a cosine, the sampled one-hots look like chance."""
+    e, samples = 100, 200
+    point = torch.rand(1, 1, D, generator=stream(0, "point"), dtype=torch.float64).expand(1, samples, D)
+    anchors = draw_anchors("uniform", e, D, streams([0], "anchors")).double()
+    logits = similarity(point, anchors, "cosine")
+    noise = exponential_noise((samples, e), streams([1], "gumbel"), torch.float64, torch.device("cpu"))
+    assert assignment_entropy(logits, noise, 1.0, EPSILON, "nearest").item() == pytest.approx(0.0, abs=1e-9)
+    sampled = assignment_entropy(logits, noise, 1.0, EPSILON, "sampled").item()
+    assert sampled == pytest.approx(chance_entropy(samples, e), abs=0.15)
+
+
+@pytest.mark.parametrize(("samples", "e"), [(7, 3), (200, 100)])
+def test_entropy_by_chance_is_that_of_uniform_draws(samples: int, e: int) -> None:
+    rng = np.random.default_rng(0)
+    draws = scipy.stats.entropy(rng.multinomial(samples, np.full(e, 1 / e), 20_000), base=2, axis=1)
+    assert chance_entropy(samples, e) == pytest.approx(draws.mean(), abs=5 * scipy.stats.sem(draws))
 
 
 def test_gradient_equals_finite_differences_of_the_soft_version() -> None:
@@ -127,7 +170,5 @@ def test_fierce_forms(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
     noise = noise_for()
     bits = explicit_entropy(similarity(features, anchors, "cosine"), noise, 1.0)
     ce = cross_entropy(logits, targets)
-    subtracted = fierce(logits, features, targets, anchors, noise, 0.7, kind="cosine")
-    weighted = fierce(logits, features, targets, anchors, noise, 0.25, kind="cosine", form="weighted")
-    torch.testing.assert_close(subtracted, ce - 0.7 * bits)
-    torch.testing.assert_close(weighted, ce / 1.25 + 0.2 * (3.0 - bits))
+    torch.testing.assert_close(regularised(ce, bits, 0.7, E), ce - 0.7 * bits)
+    torch.testing.assert_close(regularised(ce, bits, 0.25, E, "weighted"), ce / 1.25 + 0.2 * (3.0 - bits))

@@ -11,10 +11,11 @@ from torch import nn
 from torch.nn import functional
 
 from tests.tiny import Tiny, TinyOptions
+from trainables import criteria
 from trainables.benchmarks import DataError
 from trainables.replicas import stream, streams
 from trainables.training import Training
-from trainables.trial import CRITERIA, Trial
+from trainables.trial import Trial
 
 
 def trial(criterion: str, seeds: tuple[int, ...], **training: Any) -> Trial:
@@ -30,7 +31,7 @@ def trajectories(training: Training) -> dict[str, torch.Tensor]:
     return {name: torch.tensor(values, dtype=torch.float64) for name, values in rows.items()}
 
 
-@pytest.mark.parametrize("criterion", CRITERIA)
+@pytest.mark.parametrize("criterion", criteria.names())
 def test_a_seed_alone_follows_its_trajectory_among_ten(criterion: str) -> None:
     together = Training(trial(criterion, tuple(range(10)), dtype="float64"))
     among = trajectories(together)
@@ -44,7 +45,7 @@ def test_a_seed_alone_follows_its_trajectory_among_ten(criterion: str) -> None:
             torch.testing.assert_close(value[0], together.weights()[name][seed], rtol=1e-8, atol=1e-12)
 
 
-@pytest.mark.parametrize("criterion", CRITERIA)
+@pytest.mark.parametrize("criterion", criteria.names())
 def test_the_same_trial_twice_is_identical(criterion: str) -> None:
     first, second = (trajectories(Training(trial(criterion, (3, 1)))) for _ in range(2))
     assert first.keys() == second.keys()
@@ -115,7 +116,7 @@ def test_a_compiled_network_follows_the_same_trajectory() -> None:
 
 
 def test_criteria_of_one_seed_share_init_split_and_order() -> None:
-    trained = [Training(trial(criterion, (5,))) for criterion in CRITERIA]
+    trained = [Training(trial(criterion, (5,))) for criterion in criteria.names()]
     for other in trained[1:]:
         assert all(torch.equal(value, other.weights()[name]) for name, value in trained[0].weights().items())
         assert all(torch.equal(indices, other.parts[part]) for part, indices in trained[0].parts.items())

@@ -26,6 +26,7 @@ from trainables.evaluators import (
     entropy_bias,
     transport,
 )
+from trainables.metrics import Metric
 from trainables.resnet import MODES, Mode, ReplicatedResNet18
 from trainables.trial import Recipe
 
@@ -33,6 +34,8 @@ from trainables.trial import Recipe
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 #: bins of the feature's histogram
 BINS = 100
+#: metrics of the output distribution
+OUTPUT = (*calibration.ERRORS, *classification.OUTPUT)
 #: held-out samples of a replica kept as an artifact
 KEPT_SAMPLES = 2000
 SIMULATED_SAMPLES = 8000
@@ -130,6 +133,7 @@ class Age:
                 batch_size=64,
                 learning_rate=0.01,
                 entropy_form="subtract",
+                assignment="nearest",
                 hyperparameters={**common.hyperparameters, "lambda": 0.3},
             )
         raise ValueError(f"unknown protocol {protocol!r}; known: paper, released")
@@ -199,12 +203,26 @@ class Age:
     def evaluators(self, data: Data, options: AgeOptions) -> Sequence[Evaluator]:
         """Accuracy, transport and entropies each epoch; calibration every ten."""
         return (
-            Evaluator("accuracy", _accuracy),
-            Evaluator("transport", _Transport()),
-            Evaluator("features", _features),
-            Evaluator("calibration", _calibration, every=10),
+            Evaluator("accuracy", _accuracy, metrics=classification.ACCURACY),
+            Evaluator("transport", _Transport(), metrics=(*transport.AGES, *transport.BETA)),
+            Evaluator(
+                "features",
+                _features,
+                metrics=(entropy.FEATURES, entropy_bias.CORRECTED, entropy.ANCHORS, entropy.SCALE),
+            ),
+            Evaluator("calibration", _calibration, every=10, metrics=(*OUTPUT, *(_twice(metric) for metric in OUTPUT))),
             Evaluator("arrays", arrays=_arrays),
         )
+
+
+def _twice(metric: Metric) -> Metric:
+    """``metric`` of probabilities that went through the softmax twice."""
+    return replace(
+        metric,
+        name=f"{metric.name}-double-softmax",
+        label=f"{metric.label}, double softmax",
+        note="with the released age code's second softmax",
+    )
 
 
 class _Transport:

@@ -13,10 +13,17 @@ from torch import Tensor, nn
 
 from trainables import backbones
 from trainables.benchmarks import Data, DataError, Split, augmentation
-from trainables.benchmarks.few_shot import EVALUATION_EVERY, coarse_accuracy, feature_space, fingerprint, recipe
+from trainables.benchmarks.few_shot import (
+    EVALUATION_EVERY,
+    FEATURE_SPACE,
+    coarse_accuracy,
+    feature_space,
+    fingerprint,
+    recipe,
+)
 from trainables.benchmarks.natural_images import download, read_images
 from trainables.benchmarks.simulated_textures import simulate
-from trainables.evaluators import Evaluator, Snapshot, geometry
+from trainables.evaluators import Evaluator, Snapshot, classification, geometry
 from trainables.resnet import MODES, Mode, ReplicatedResNet18
 from trainables.trial import Recipe
 
@@ -91,7 +98,7 @@ class Cifar10:
         """Neither source states one: the few-shot training with CIFAR-FS's λ, our choice, in both protocols."""
         if protocol not in ("paper", "released"):
             raise ValueError(f"unknown protocol {protocol!r}; known: paper, released")
-        return recipe(strength=1.5)
+        return recipe(1.5, protocol)
 
     def load(self, options: Cifar10Options) -> Data:
         """Inputs (N, 3, H, H) uint8; coarse and fine (N,) are both the class."""
@@ -162,9 +169,16 @@ class Cifar10:
             return measured
 
         return (
-            Evaluator("accuracy", coarse_accuracy),
-            Evaluator("features", partial(feature_space, part="heldout"), every=EVALUATION_EVERY),
-            Evaluator("geometry", measure_geometry, every=EVALUATION_EVERY),
+            Evaluator("accuracy", coarse_accuracy, metrics=classification.ACCURACY),
+            Evaluator(
+                "features", partial(feature_space, part="heldout"), every=EVALUATION_EVERY, metrics=FEATURE_SPACE
+            ),
+            Evaluator(
+                "geometry",
+                measure_geometry,
+                every=EVALUATION_EVERY,
+                metrics=(geometry.BETWEEN_WITHIN, geometry.CAT_DOG),
+            ),
             Evaluator("arrays", arrays=_arrays),
         )
 

@@ -165,7 +165,7 @@ class _FewShot:
         """
         if protocol not in ("paper", "released"):
             raise ValueError(f"unknown protocol {protocol!r}; known: paper, released")
-        return recipe(self.strength)
+        return recipe(self.strength, protocol)
 
     def load(self, options: FewShotOptions) -> Data:
         """Inputs (N, 3, H, H) uint8; fine (N,) the class, base classes first; coarse (N,) the same, −1 if not base."""
@@ -242,8 +242,8 @@ class _FewShot:
         """Few-shot accuracy on novel and validation classes; coarse accuracy and entropies where there is a part."""
         parts = {"novel": "", "validation-classes": "-validation"}
         return (
-            Evaluator("accuracy", coarse_accuracy),
-            Evaluator("features", partial(feature_space, part="base"), every=EVALUATION_EVERY),
+            Evaluator("accuracy", coarse_accuracy, metrics=classification.ACCURACY),
+            Evaluator("features", partial(feature_space, part="base"), every=EVALUATION_EVERY, metrics=FEATURE_SPACE),
             few_shot(
                 parts=parts,
                 base="base",
@@ -324,8 +324,11 @@ class Cifar10FewShot(_FewShot):
         }
 
 
-def recipe(strength: float) -> Recipe:
-    """The released training of a ResNet-18 on natural images, with λ = ``strength``."""
+def recipe(strength: float, protocol: str) -> Recipe:
+    """The released training of a ResNet-18 on natural images, with λ = ``strength``.
+
+    The protocols differ in the assignment: eq. 13's, or the released code's.
+    """
     return Recipe(
         epochs=350,
         batch_size=64,
@@ -338,6 +341,7 @@ def recipe(strength: float) -> Recipe:
         smoothing="others",
         similarity="cosine",
         anchors="centred",
+        assignment="nearest" if protocol == "paper" else "sampled",
         hyperparameters={"sigma": 0.1, "lambda": strength, "e": 100, "beta": 0.1},
     )
 
@@ -347,6 +351,10 @@ def coarse_accuracy(snapshot: Snapshot) -> Mapping[str, Tensor]:
     parts = {"accuracy/coarse": "heldout", "accuracy/validation": "validation"}
     measured = {metric: snapshot.outputs(part) for metric, part in parts.items() if snapshot.has(part)}
     return {metric: classification.accuracy(outputs.logits, outputs.coarse) for metric, outputs in measured.items()}
+
+
+#: what `feature_space` measures
+FEATURE_SPACE = (entropy.SCALE, entropy.FEATURES, entropy.SPECTRAL, entropy.ANCHORS)
 
 
 def feature_space(snapshot: Snapshot, part: str) -> Mapping[str, Tensor]:

@@ -93,9 +93,9 @@ class Hyperspectral:
     Options: ClassVar[type] = HyperspectralOptions
 
     def recipe(self, protocol: str, options: HyperspectralOptions) -> Recipe:
-        """Both protocols train alike; they differ in similarity and label smoothing."""
+        """Both protocols train alike; they differ in similarity, assignment and label smoothing."""
         differing: Mapping[str, Mapping[str, Any]] = {
-            "paper": {"similarity": "cosine", "smoothing": "others"},
+            "paper": {"similarity": "cosine", "smoothing": "others", "assignment": "nearest"},
             "released": {"similarity": "dot", "smoothing": "uniform"},
         }
         if protocol not in differing:
@@ -183,14 +183,14 @@ class Hyperspectral:
             }
 
         return (
-            Evaluator("accuracy", _accuracy),
-            Evaluator("raw", _raw),
-            Evaluator("features", _features),
-            Evaluator("anchors", _anchors),
-            Evaluator("least-squares", _least_squares, every=10),
-            Evaluator("calibration", _calibration, every=10),
-            Evaluator("output", _output, every=10),
-            Evaluator("probes", probes, every=0),
+            Evaluator("accuracy", _accuracy, metrics=classification.ACCURACY),
+            Evaluator("raw", _raw, metrics=unmixing.RAW),
+            Evaluator("features", _features, metrics=(entropy.SCALE, entropy.FEATURES, entropy.SPECTRAL)),
+            Evaluator("anchors", _anchors, metrics=(entropy.ANCHORS,)),
+            Evaluator("least-squares", _least_squares, every=10, metrics=unmixing.LEAST_SQUARES),
+            Evaluator("calibration", _calibration, every=10, metrics=calibration.ERRORS),
+            Evaluator("output", _output, every=10, metrics=(*classification.OUTPUT, classification.RELEASED_STABILITY)),
+            Evaluator("probes", probes, every=0, metrics=unmixing.PROBES),
             Evaluator("arrays", arrays=_arrays),
         )
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import Tensor
+
+from trainables.metrics import Metric
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,12 @@ class Evaluator:
 
     ``measure(snapshot)`` gives metric name -> (S,) float tensor. ``every`` is the cadence in epochs;
     0 is the last epoch alone, and the last epoch is always measured. ``arrays(snapshot)``, after the last
-    epoch, gives name -> (S, …) tensor, kept as an artifact of each replica's run.
+    epoch, gives name -> (S, …) tensor, kept as an artifact of each replica's run. ``metrics`` declares what
+    ``measure`` gives; a metric that is not declared is tracked under its bare name.
     """
 
     name: str
     measure: Callable[[Snapshot], Mapping[str, Tensor]] | None = None
     every: int = 1
     arrays: Callable[[Snapshot], Mapping[str, Any]] | None = None
+    metrics: Sequence[Metric] = ()

@@ -6,6 +6,23 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from trainables.metrics import Metric
+
+ERRORS = (
+    Metric(
+        "calibration/ece",
+        "ECE",
+        "expected calibration error over all class probabilities, 10 bins",
+        better="lower",
+    ),
+    Metric(
+        "calibration/mce",
+        "MCE",
+        "maximum calibration error over all class probabilities, 10 bins",
+        better="lower",
+    ),
+)
+
 
 def reliability(probabilities: Tensor, coarse: Tensor, bins: int = 10) -> Tensor:
     """Reliability curve (S, bins, 3): mean confidence, observed frequency and count of each bin.

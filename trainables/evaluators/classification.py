@@ -7,6 +7,26 @@ from torch import Tensor
 from torch.nn import functional
 
 from trainables.anchors import entropy
+from trainables.metrics import Metric
+
+ACCURACY = (
+    Metric(
+        "accuracy/coarse", "coarse accuracy", "share of held-out samples whose coarse class is right", better="higher"
+    ),
+    Metric("accuracy/validation", "coarse validation accuracy", "the same on the validation split", better="higher"),
+)
+OUTPUT = (
+    Metric("information/mutual", "mutual information (bits)", "H(mean q) − mean H(q), log2", "bits"),
+    Metric(
+        "stability",
+        "stability",
+        "1 − mean over classes of the deviation of q_c among the samples predicted as c",
+        better="higher",
+    ),
+)
+RELEASED_STABILITY = Metric(
+    "stability/released", "stability, released", "the released code's: the last class alone", better="higher"
+)
 
 
 def accuracy(logits: Tensor, coarse: Tensor) -> Tensor:

@@ -8,6 +8,27 @@ import torch
 from torch import Tensor
 
 from trainables import anchors as anchor_points
+from trainables.metrics import Metric
+
+FEATURES = Metric(
+    "entropy/features",
+    "feature entropy (bits)",
+    "released histogram of all values, 10 bins (age: 100), log2",
+    "bits",
+)
+SPECTRAL = Metric(
+    "entropy/spectral",
+    "spectral entropy (bits)",
+    "entropy of the normalised eigenvalues of the feature covariance",
+    "bits",
+)
+ANCHORS = Metric(
+    "entropy/anchors",
+    "anchor entropy (bits)",
+    "one-hot assignment to the nearest anchor (eq. 10), log2",
+    "bits",
+)
+SCALE = Metric("features/scale", "feature scale", "standard deviation over all feature values")
 
 
 def histogram_entropy(features: Tensor, bins: int = 10) -> Tensor:

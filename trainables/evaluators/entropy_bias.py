@@ -8,6 +8,14 @@ import torch
 from torch import Tensor
 
 from trainables.evaluators.entropy import histogram_entropy
+from trainables.metrics import Metric
+
+CORRECTED = Metric(
+    "entropy/features-corrected",
+    "feature entropy, corrected (bits)",
+    "100-bin histogram with the Miller–Madow correction of its bias",
+    "bits",
+)
 
 
 def miller_madow(features: Tensor, bins: int) -> Tensor:

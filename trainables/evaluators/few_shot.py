@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from trainables.evaluators import Evaluator, Snapshot
+from trainables.metrics import Metric
 
 #: runs scored at a time on a CPU (measured: 400 to 800), and bytes of features gathered at a time elsewhere
 _CHUNK_RUNS, _CHUNK_BYTES = 400, 256 * 2**20
@@ -193,4 +194,27 @@ def few_shot(
                     measured[f"{name}-ci"] = half_width(accuracy)
         return measured
 
-    return Evaluator("few-shot", measure, every=every)
+    return Evaluator("few-shot", measure, every=every, metrics=declared(parts.values(), shots))
+
+
+def declared(suffixes: Iterable[str], shots: Sequence[int]) -> tuple[Metric, ...]:
+    """The metrics of `few_shot` for parts with these ``suffixes``."""
+    kinds = {"": ("", ""), "-normalized": (", normalized", " on features centred and scaled to unit length")}
+    spreads = {
+        "": ("", "mean over runs"),
+        "-ci": (", half-width over runs", "half the 95% Student-t interval over runs"),
+    }
+    return tuple(
+        Metric(
+            f"accuracy/{k}-shot{kind}{suffix}{spread}",
+            f"{k}-shot accuracy{named}{', validation classes' if suffix else ''}{half}",
+            f"nearest class mean of {k} labelled samples a class{features}, "
+            f"{'validation' if suffix else 'novel'} classes, {what}",
+            better="" if spread else "higher",
+            reads_fine=True,
+        )
+        for k in shots
+        for kind, (named, features) in kinds.items()
+        for suffix in suffixes
+        for spread, (half, what) in spreads.items()
+    )

@@ -5,6 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from trainables.metrics import Metric
+
+BETWEEN_WITHIN = Metric(
+    "geometry/between-within",
+    "between-class to within-class distance",
+    "mean distance of two class means over the mean distance of a sample to its own class mean",
+)
+CAT_DOG = Metric(
+    "geometry/cat-dog", "cat–dog distance", "distance of these class means over the mean distance of any two"
+)
+
 
 def class_means(features: Tensor, labels: Tensor, classes: int) -> Tensor:
     """Mean feature (S, C, d) of each class of (S, n, d) features with (S, n) labels; NaN for an absent class."""

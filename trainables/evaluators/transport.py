@@ -11,6 +11,49 @@ import ot
 import torch
 from torch import Tensor
 
+from trainables.metrics import Metric
+
+#: ages read from a feature of one dimension (figure 1)
+AGES = tuple(
+    Metric(name, label, note, "years²", "lower", reads_fine=True)
+    for name, label, note in (
+        (
+            "mse/transport",
+            "age MSE, training images",
+            "released: optimal transport interpolated with class means, on 10,000 training images, best β chosen on "
+            "them",
+        ),
+        ("mse/transport-hard", "age MSE, true class", "the same with the mean age of the true class"),
+        ("mse/transport-alone", "age MSE, transport alone", "optimal transport without the class means (β = 0)"),
+        ("mse/class-mean", "age MSE, class mean", "the mean age of the predicted class alone (β = 1)"),
+        ("mse/random-pairing", "age MSE, random pairing", "ages dealt at random, the expected value"),
+        (
+            "mse/transport-heldout",
+            "age MSE, held out",
+            "held-out images, with the ages and class means of the training images and β chosen on validation images",
+        ),
+        (
+            "mse/class-mean-heldout",
+            "age MSE, class mean, held out",
+            "the mean age of the predicted class alone (β = 1)",
+        ),
+    )
+)
+BETA = (
+    Metric(
+        "interpolation/beta",
+        "interpolation coefficient β",
+        "the β of mse/transport: 1 ignores the feature",
+        reads_fine=True,
+    ),
+    Metric(
+        "interpolation/beta-heldout",
+        "interpolation coefficient β, held out",
+        "the β of mse/transport-heldout",
+        reads_fine=True,
+    ),
+)
+
 #: interpolation coefficients: 0 is the transported age alone, 1 the class mean alone
 BETAS = torch.linspace(0, 1, 101, dtype=torch.float64)
 

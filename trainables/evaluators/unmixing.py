@@ -9,6 +9,52 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from trainables.metrics import Metric
+
+#: fine labels recovered from the output (eq. 14), by the paper's probe, by better conditioned ones
+RAW = (
+    Metric(
+        "mse/raw",
+        "raw MSE",
+        "softmax output against the fine labels: squared error summed over materials, mean over samples",
+        better="lower",
+        reads_fine=True,
+    ),
+    Metric("rmse/raw", "raw RMSE", "square root of mse/raw, eq. 14 to the letter", better="lower", reads_fine=True),
+)
+PROBES = (
+    Metric(
+        "mse/transfer",
+        "transfer MSE",
+        "the paper's probe, last epoch: linear + softmax on frozen features, Adam lr 0.1; mean over materials",
+        better="lower",
+        reads_fine=True,
+    ),
+    Metric(
+        "mse/transfer-min",
+        "transfer MSE, best epoch",
+        "the same probe at its best epoch, as the released notebook also prints",
+        better="lower",
+        reads_fine=True,
+    ),
+    Metric(
+        "mse/transfer-standardized",
+        "transfer MSE, standardized",
+        "the same probe on standardized features, Adam lr 0.01",
+        better="lower",
+        reads_fine=True,
+    ),
+)
+LEAST_SQUARES = (
+    Metric(
+        "mse/transfer-least-squares",
+        "transfer MSE, least squares",
+        "closed-form affine least squares from the features to the fine labels",
+        better="lower",
+        reads_fine=True,
+    ),
+)
+
 #: Adam's defaults, which the released code leaves as they are
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 

@@ -1,0 +1,125 @@
+"""What a criterion is: the declaration of a training loss, and the loss of S replicas at once.
+
+A criterion is one class in one file. The class says how it is called, which hyperparameters it has and what it
+measures; everything else follows from that: validation, search space, labels, tracking, report. `trainables.criteria`
+finds it by name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from trainables.metrics import Metric
+from trainables.trial import Recipe
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """A number that a study file may set, vary in a grid or search: ``name`` there, ``symbol`` in labels and figures.
+
+    ``default`` holds where neither the study file nor the benchmark's recipe gives a value. Values lie in
+    [``low``, ``high``], without ``high`` itself where ``below_high``; ``whole`` ones are integers. ``log`` says that
+    the ratio of two values matters, not their difference: axes and searches then are logarithmic.
+    """
+
+    name: str
+    symbol: str
+    default: float
+    low: float = -math.inf
+    high: float = math.inf
+    below_high: bool = False
+    whole: bool = False
+    log: bool = False
+    #: what it is, in a few words for messages: "the number of anchors"
+    meaning: str = ""
+
+    def problem(self, value: float) -> str | None:
+        """What is wrong with ``value``, in words that follow the hyperparameter's name; None where it is accepted."""
+        above = value < self.high if self.below_high else value <= self.high
+        if value >= self.low and above and (not self.whole or value == int(value)):
+            return None
+        kind = "a whole number " if self.whole else ""
+        if not math.isfinite(self.high):
+            floor = f"{self.low:g} or more" if not self.whole else f"of at least {self.low:g}"
+            bounds = floor if math.isfinite(self.low) else "given"
+        else:
+            bounds = f"at least {self.low:g} and {'below' if self.below_high else 'at most'} {self.high:g}"
+        name = f"{self.name}, {self.meaning}," if self.meaning else self.name
+        return f"{name} must be {kind}{bounds}, not {value:g}"
+
+    def cast(self, value: float) -> float:
+        """``value`` as an int or a float, so that equal settings are equal trials."""
+        return int(value) if self.whole else float(value)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a criterion is made for: S replicas of one trial.
+
+    ``values`` are the hyperparameters by name, each a number or an (S,) tensor; ``anchors`` (S, e, d) those of
+    `trainables.anchors.draw_anchors`, drawn for every criterion alike.
+    """
+
+    seeds: tuple[int, ...]
+    values: Mapping[str, Any]
+    recipe: Recipe
+    anchors: Tensor
+    #: dimensions of the features, and number of coarse classes
+    dimensions: int
+    classes: int
+
+    @property
+    def replicas(self) -> int:
+        return len(self.seeds)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What the replicas say of one training batch: ``logits`` (S, B, C), ``features`` (S, B, d), ``targets`` (S, B)."""
+
+    logits: Tensor
+    features: Tensor
+    targets: Tensor
+    #: stream name -> the replicas' generators of that name in this epoch, on the tensors' device
+    streams: Callable[[str], Sequence[torch.Generator]] = field(repr=False)
+
+
+class Criterion(nn.Module):
+    """A training loss for S replicas: made once per trial, called once per batch, one loss (S,) a call.
+
+    Parameters and buffers of a criterion are trained, moved and checkpointed with the network; give them a leading
+    dimension S, so that replica s depends on its own seed alone. What `measured` holds after a call is averaged over
+    the epoch and tracked under the names declared in ``metrics``.
+    """
+
+    #: how the criterion is called in figures and tables
+    label: ClassVar[str]
+    hyperparameters: ClassVar[Sequence[Hyperparameter]] = ()
+    metrics: ClassVar[Sequence[Metric]] = ()
+    #: place in tables, figures and among colours; those of one place stand in the study file's order
+    position: ClassVar[int] = 100
+    #: whether the others are compared with it
+    is_reference: ClassVar[bool] = False
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__()
+        self.setup = setup
+        self.measured: dict[str, Tensor] = {}
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The loss (S,) of each replica, the mean over its batch."""
+        raise NotImplementedError
+
+    @classmethod
+    def settle(cls, given: Mapping[str, float], recipe: Recipe) -> dict[str, float]:
+        """All hyperparameters: those ``given``, the others as the recipe has them, else at their own defaults."""
+        return {
+            each.name: each.cast(given.get(each.name, recipe.hyperparameters.get(each.name, each.default)))
+            for each in cls.hyperparameters
+        }
