@@ -123,7 +123,7 @@ def train_trial(
             del checkpoint
             tracker.describe(training)
             declared = [metric.to_dict() for metric in training.metrics]
-            save = _Saver(here, trial, declared, checkpoint_seconds)
+            save = _Saver(here, trial, checkpoint_seconds, declared)
             reported = -math.inf
             for record in training.run():
                 entry = {"epoch": record.epoch, "metrics": record.metrics, "time": time.time_ns() // 1_000_000}
@@ -186,8 +186,8 @@ class _Stop:
 class _Saver:
     """Writes a trial's checkpoint."""
 
-    def __init__(self, here: Folder, trial: Trial, declared: list[dict[str, Any]], seconds: float) -> None:
-        self.here, self.trial, self.declared, self.seconds = here, trial.to_dict(), declared, seconds
+    def __init__(self, here: Folder, trial: Trial, seconds: float, declared: Sequence[Mapping[str, Any]] = ()) -> None:
+        self.here, self.trial, self.seconds, self.declared = here, trial.to_dict(), seconds, list(declared)
         self.written, self.took = time.monotonic(), 0.0
 
     def due(self) -> bool:
