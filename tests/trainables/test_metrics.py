@@ -9,7 +9,7 @@ from trainables.trial import Trial
 
 SMALL = {
     "hyperspectral": {"pixels": 300, "probe_epochs": 2, "validation": 0.1},
-    "age": {"images": 60, "size": 16, "width": 2, "evaluation": 20},
+    "age": {"samples": 200, "size": 16, "width": 2, "evaluation": 20},
     "cifar10": {"samples": 6, "size": 16, "width": 2},
     "cifar-fs": {"samples": 20, "size": 16, "width": 2, "runs": 10},
 }
