@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from trainables import backbones
 from trainables.benchmarks import Data, DataError, Split
 from trainables.benchmarks.scene_files import read_scene
+from trainables.benchmarks.scene_names import chosen_names
+from trainables.benchmarks.scene_order import PIXEL_ORDERS
 from trainables.benchmarks.scenes import Scene, simulate
 from trainables.evaluators import Evaluator, Outputs, Snapshot, calibration, classification, entropy, unmixing
 from trainables.replicas import streams
 from trainables.trial import Recipe
 
 PROVENANCES = ("real", "semi-synthetic", "simulated")
-PIXEL_ORDERS = ("column-major", "row-major")
 #: hidden layers; the last one's outputs are the features
 HIDDEN = (200, 400, 100)
 #: held-out samples of a replica kept as an artifact
@@ -41,8 +42,10 @@ class HyperspectralOptions:
     data: str = "simulated"
     #: a second file that holds the abundances, where the first does not
     abundances: str | None = None
-    #: how the pixels of the file are numbered; for cubes and maps
-    pixel_order: str = "column-major"
+    #: how the pixels of the file are numbered; asked for where a matrix stands beside a cube, else column-major
+    pixel_order: str | None = None
+    #: what spectra, abundances, endmembers, rows, columns, … are called in the files, where by no usual name
+    keys: dict[str, str] | None = None
     #: white Gaussian noise added once to the scene, in dB below its mean power; none by default
     snr_db: float | None = None
     #: share of the training part set aside for validation, 0..0.5
@@ -66,12 +69,15 @@ class HyperspectralOptions:
         if self.data == "simulated":
             if self.abundances is not None:
                 raise ValueError("abundances needs data to be a file; the simulated scene has its own")
+            if self.keys is not None:
+                raise ValueError("keys needs data to be a file; the simulated scene has none")
             if self.provenance not in (None, "simulated"):
                 raise ValueError(f"provenance of the simulated scene is simulated, not {self.provenance!r}")
         if self.provenance is not None and self.provenance not in PROVENANCES:
             raise ValueError(f"provenance must be one of {', '.join(PROVENANCES)}, not {self.provenance!r}")
-        if self.pixel_order not in PIXEL_ORDERS:
+        if self.pixel_order is not None and self.pixel_order not in PIXEL_ORDERS:
             raise ValueError(f"pixel_order must be one of {', '.join(PIXEL_ORDERS)}, not {self.pixel_order!r}")
+        chosen_names(self.keys or {})
         if self.snr_db is not None and not (_is_number(self.snr_db) and -50 <= self.snr_db <= 200):
             raise ValueError(f"snr_db must be a number of decibels in [-50, 200], not {self.snr_db!r}")
         if not (_is_number(self.validation) and 0 <= self.validation <= 0.5):
@@ -117,7 +123,7 @@ class Hyperspectral:
         else:
             path = Path(options.data).expanduser()
             second = None if options.abundances is None else Path(options.abundances).expanduser()
-            scene, name = read_scene(path, second, options.pixel_order), path.stem
+            scene, name = read_scene(path, second, options.pixel_order, options.keys), path.stem
             provenance = options.provenance or scene.provenance or "real"
             if provenance not in PROVENANCES:
                 raise DataError(f"provenance of {path} is {provenance!r}; one of {', '.join(PROVENANCES)} is needed")
