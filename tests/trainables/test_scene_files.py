@@ -236,6 +236,12 @@ def test_a_stated_scale_that_gives_no_reflectances(tmp_path: Path, stated: dict[
         read(tmp_path, counts(), **stated)
 
 
+@pytest.mark.parametrize("sign", [0, -1])
+def test_spectra_without_a_positive_value(tmp_path: Path, sign: int) -> None:
+    with pytest.raises(DataError, match=r"Y of .* holds no value above 0"):
+        read(tmp_path, sign * counts())
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("key", ["Y", "A"])
 @TOGETHER_AND_APART

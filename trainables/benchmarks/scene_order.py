@@ -96,10 +96,11 @@ def _settled(
     if decisive and endmembers is not None:
         return best, f"pixels {best} by the linear mixing model"
     cube, matrix = (y, a) if cube_of_spectra else (a, y)
+    hint = f"; {evidence}" if decisive else ""
     raise DataError(
-        f"{y.path}: {matrix.beside(y)} is a matrix and {cube.beside(y)} a cube, so how the matrix numbers the image's pixels must be told"
-        f" by option 'pixel_order': column-major (down the columns, as MATLAB) or row-major (as numpy)"
-        + (f"; {evidence}" if decisive else "")
+        f"{y.path}: {matrix.beside(y)} is a matrix and {cube.beside(y)} a cube, so how the matrix numbers the pixels"
+        " must be told by option 'pixel_order': column-major (down the columns, as MATLAB) or row-major (as numpy)"
+        f"{hint}"
     )
 
 
@@ -113,8 +114,8 @@ def _check_pairing(
     renumbered = min(unexplained(spectra, shares[index], endmembers) for index in (to_rows, to_rows.argsort()))
     if renumbered < DECISIVE * stored:
         raise DataError(
-            f"{y.path}: {y.key} and {a.beside(y)} number the image's pixels in different orders: renumbered from rows to columns"
-            f" the linear mixing model leaves {renumbered:.1%} of the spectra, as stored {stored:.1%};"
+            f"{y.path}: {y.key} and {a.beside(y)} number the pixels in different orders, by rows and by columns:"
+            f" renumbered, the linear mixing model leaves {renumbered:.1%} of the spectra, as stored {stored:.1%};"
             " save both in one order"
         )
 
