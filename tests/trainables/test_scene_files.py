@@ -13,6 +13,7 @@ from scipy.io import loadmat, savemat
 from trainables.benchmarks import DataError
 from trainables.benchmarks.hyperspectral import Hyperspectral, HyperspectralOptions
 from trainables.benchmarks.scene_files import read_scene
+from trainables.benchmarks.scene_names import NAMES
 from trainables.benchmarks.scenes import Scene
 
 ROWS, COLUMNS, BANDS, MATERIALS = 8, 11, 12, 3
@@ -408,3 +409,19 @@ def test_a_fill_in_a_real_scene(shared_data: Path, tmp_path: Path, value: int) -
     y[11, 700] = value
     with pytest.raises(DataError, match=rf"holds {value} in row 12, column 701 \(index \[11, 700\]\)"):
         read_scene(saved(tmp_path / "s.mat", Y=y, A=stored["A"]))
+
+
+def test_the_manual_lists_every_name() -> None:
+    manual = (Path(__file__).resolve().parents[2] / "docs" / "own-data.md").read_text(encoding="utf-8")
+    table = {line for line in manual.splitlines() if line.startswith("| `")}
+    for role in set(NAMES) - {"provenance"}:
+        assert any(f"`{role}`" in line and all(f"`{name}`" in line for name in NAMES[role]) for line in table), role
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_cubes_whose_bands_come_first_are_refused(tmp_path: Path, apart: bool) -> None:
+    made = Mixed()
+    y = made.spectra.transpose(2, 0, 1)
+    for a in (made.abundances.transpose(2, 0, 1), made.abundances, matrix(made.abundances, "row-major")):
+        with pytest.raises(DataError, match=r"cannot be both|share no axis"):
+            read_scene(**placed(tmp_path, y, a, apart))
