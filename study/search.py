@@ -31,7 +31,8 @@ from study.errors import UserError
 from study.home import write_ahead
 from study.placement import Capacity, Share, first_share, larger, shards, split
 from study.plan import Point, fixed_points, label, trial_for
-from study.spec import SAMPLERS, VALIDATION_METRIC, Range, StudySpec
+from study.samplers import sampler_for
+from study.spec import VALIDATION_METRIC, Range, StudySpec
 from trainables import criteria
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ RETRY_OF = "retry_of"
 SHARDS, GPU_MEMORY = "shards", "gpu_memory"
 #: another of them: what tells the study from others of its name
 IDENTITY = "identity"
+#: the constraint that baselines of a search break, so that Optuna takes none for the best point that was found
+NOT_SEARCHED = "not a searched point"
 #: how often a trial is taken up again after its node was lost, which is no fault of its own
 NODE_LOSSES = 10
 #: fixed points that wait in Optuna at most: it reads each trial that is not finished again at every turn
@@ -313,7 +316,7 @@ class StudySearcher(Searcher):
         values = attributes.get(HYPERPARAMETER_VALUES)
         if not frozen.state.is_finished():
             # the sampler draws relative parameters when the trial is made
-            self.study.sampler = _AT_REST if values is not None else _sampler(self.spec, frozen.number)
+            self.study.sampler = _AT_REST if values is not None else self._sampler(frozen)
             waiting = frozen.state == TrialState.WAITING
             # asking takes the first that waits, which is this one
             trial = self.study.ask() if waiting else optuna.Trial(self.study, frozen._trial_id)
@@ -333,6 +336,11 @@ class StudySearcher(Searcher):
             shard = (position, len(parts))
             part = {**config, "shard": shard, "trial": replace(whole, seeds=seeds).to_dict()}
             self._pending.append(Piece(frozen.number, number, shard, part, self._share()))
+
+    def _sampler(self, frozen: FrozenTrial) -> optuna.samplers.BaseSampler:
+        """What draws a searched trial: it learns from the searched trials of the same criterion alone."""
+        own = {name: frozen.user_attrs[name] for name in (ROLE, CRITERION)}
+        return sampler_for(self.spec, frozen.number, self._searched(own[CRITERION]), own)
 
     def _share(self) -> Share:
         return first_share(self.spec.resources, self._memory)
@@ -455,6 +463,8 @@ class StudySearcher(Searcher):
         for name, value in self._constraints(trial.user_attrs, means, errors).items():
             if name not in held:
                 trial.set_constraint(name, value)
+        if self.spec.search and trial.user_attrs[ROLE] != "search" and NOT_SEARCHED not in held:
+            trial.set_constraint(NOT_SEARCHED, 1.0)
         metrics = [self.spec.search.objective.metric] if self.spec.search else PLAIN_OBJECTIVES
         # Optuna takes no NaN; a searched metric is finite (see `trainables.trainable`), accuracy/train always
         objective = next(means[name] for name in metrics if math.isfinite(means.get(name, math.nan)))
@@ -534,19 +544,6 @@ def required_metrics(spec: StudySpec) -> tuple[str, ...]:
 def _json(values: Mapping[str, float]) -> dict[str, float | None]:
     """Numbers that JSON can hold: not finite is null."""
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
-
-
-def _sampler(spec: StudySpec, number: int) -> optuna.samplers.BaseSampler:
-    """The study's sampler as it stands for trial ``number``, whichever launch asks."""
-    assert spec.search is not None
-    seed = int(np.random.SeedSequence([spec.search.sampler_seed, number]).generate_state(1)[0])
-    options: dict[str, Any] = {"seed": seed}
-    if spec.search.sampler == "tpe":
-        # trials that run at the same time count as bad ones, so that they are not proposed twice
-        options |= {"constant_liar": spec.concurrency != 1, "multivariate": True, "group": True}
-    sampler = getattr(optuna.samplers, SAMPLERS[spec.search.sampler])(**options)
-    assert isinstance(sampler, optuna.samplers.BaseSampler)
-    return sampler
 
 
 def _distribution(interval: Range, whole: bool) -> BaseDistribution:

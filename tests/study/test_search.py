@@ -154,7 +154,8 @@ def test_a_kill_while_a_proposal_is_drawn_loses_no_trial(
     study = first.study
     study.enqueue_trial({}, user_attrs={"role": "search", "criterion": "fierce"})
     if parameters:
-        study.sampler = search._sampler(spec(), 2)
+        (waiting,) = study.get_trials(states=(TrialState.WAITING,))
+        study.sampler = first._sampler(waiting)
         trial = study.ask()
         trial.suggest_float("lambda", 0.01, 10, log=True)
         if "e" in parameters:
@@ -294,6 +295,37 @@ def test_other_samplers(home: Home, sampler: str) -> None:
     configs = drain(searcher(spec(search=asked), home))
     assert [config["role"] for config in configs].count("search") == 4
     assert all(trial.state == TrialState.COMPLETE for trial in search.open_study(spec(search=asked), home).trials)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "qmc", "nsga-ii"])
+def test_every_sampler_samples_beside_baselines(home: Home, empty: Path, tmp_path: Path, sampler: str) -> None:
+    """Cross-entropy has no hyperparameter: trials without any must not turn the others' search into random draws."""
+    searched = {**spec().model_dump()["search"], "trials": 14, "sampler": sampler}
+    study = spec(search=searched)
+    beside = [each["trial"]["hyperparameters"] for each in drain(searcher(study, home)) if each["role"] == "search"]
+    (tmp_path / "random").mkdir()
+    at_random = copy(empty, tmp_path / "random")
+    drawn = drain(searcher(spec(search={**searched, "sampler": "random"}), at_random))
+    random = [each["trial"]["hyperparameters"] for each in drawn if each["role"] == "search"]
+    # a child of nsga-ii may have its parent's λ
+    assert sampler == "nsga-ii" or len({each["lambda"] for each in beside}) == 14
+    # the first points of most samplers are random on purpose
+    assert beside[-2:] != random[-2:] and (sampler != "qmc" or beside[1:] != random[1:])
+    if sampler == "qmc":
+        # a Sobol sequence leaves no quarter of either axis without a point
+        axes = np.array([[np.log(each["lambda"] / 0.01) / np.log(1000), (each["e"] - 4.5) / 46] for each in beside])
+        assert all(set(np.floor(axis * 4).astype(int)) == {0, 1, 2, 3} for axis in axes.T)
+
+
+def test_a_baseline_is_not_the_best_trial_of_a_search(home: Home) -> None:
+    """Label smoothing, a baseline, has the lowest objective here; Optuna names the best searched point."""
+    running = searcher(spec(), home)
+    for position in range(6):
+        config = running.suggest(f"t{position}")
+        better = {"mse/odd": 0.001} if config["role"] == "baseline" else {}
+        running.on_trial_complete(f"t{position}", result(config, **better))
+    best = search.load_study(spec(), home).best_trial
+    assert best.user_attrs["role"] == "search"
 
 
 def test_a_pruned_trial_keeps_its_last_value(home: Home) -> None:
