@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 from mlflow.entities import Experiment, Run
 
-from analysis import schema, store
+from analysis import dialect, schema, store
 from analysis.store import StoreError, StudyNotFound
 
 __all__ = ["COLUMNS", "DuplicateRows", "StoreError", "Study", "StudyNotFound", "label", "load", "trials"]
@@ -205,8 +205,13 @@ class Study:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """The study file's content; empty where it was not kept."""
-        return yaml.safe_load(self.file) or {}
+        """The study file's content; empty where it was not kept. `StoreError` where it cannot be read."""
+        try:
+            values = dialect.load(self.file) or {}
+        except (yaml.YAMLError, ValueError) as error:
+            why = " ".join(str(error).split())
+            raise StoreError(f"{schema.STUDY_FILE} of study {self.name!r} in MLflow cannot be read ({why})") from None
+        return dict(values)
 
     @property
     def planned_trials(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -55,16 +56,19 @@ class StudyProgress:
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
-        if self.console.is_terminal:
-            self._live = Live(console=self.console, get_renderable=self._display, refresh_per_second=4)
-            self._live.start()
+        # a terminal may go away, before the first trial as well as after the last
+        with suppress(OSError, ValueError):
+            if self.console.is_terminal:
+                self._live = Live(console=self.console, get_renderable=self._display, refresh_per_second=4)
+                self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._live is not None:
-            self._live.stop()
+            with suppress(OSError, ValueError):
+                self._live.stop()
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune keeps a copy of what it calls on disk, and a display belongs to this process alone."""

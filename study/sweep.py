@@ -27,6 +27,7 @@ from study import cluster, plan, tracking
 from study.doctor import without_login
 from study.errors import UserError
 from study.home import Home
+from study.observer import Guarded
 from study.spec import StudySpec
 from trainables.storage import Folder, Held
 from trainables.trial import Trial
@@ -118,10 +119,10 @@ def run(
     with _storing(folder), _held(folder, spec.name):
         _keep_spec(spec, folder)
         home.study(spec.name).mkdir(parents=True, exist_ok=True)
-        (home.study(spec.name) / SPEC).write_text(spec.to_yaml())
+        (home.study(spec.name) / SPEC).write_text(spec.to_yaml(), encoding="utf-8")
         with cluster.connect(spec.resources, address):
             cluster.require_shared(folder, home.tracking_uri(spec))
-            return _launch(spec, home, observer or Silent(), retry_failed, cadence or Cadence())
+            return _launch(spec, home, Guarded(observer or Silent()), retry_failed, cadence or Cadence())
 
 
 def load_spec(home: Home, name: str) -> StudySpec:

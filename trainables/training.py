@@ -14,7 +14,7 @@ from torch import Tensor
 from trainables import benchmarks
 from trainables.anchors import draw_anchors, exponential_noise
 from trainables.backbones import Looped
-from trainables.benchmarks import DataError, Split
+from trainables.benchmarks import DataError, Split, make_options
 from trainables.criteria import make_criterion, needs_noise
 from trainables.evaluators import Evaluator, Outputs
 from trainables.replicas import make_optimizer, stream, streams
@@ -53,7 +53,7 @@ class Training:
         self.trial = trial
         self.device = torch.device(device)
         self.benchmark = benchmarks.find(trial.benchmark)
-        self.options = self.benchmark.Options(**trial.options)
+        self.options = make_options(self.benchmark.Options, trial.options)
         self.recipe = self.benchmark.recipe(trial.protocol, self.options).override(trial.training)
         self.hyperparameters = {
             name: trial.hyperparameters.get(name, self.recipe.hyperparameters[name])

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables import backbones
-from trainables.benchmarks import Data, DataError, Split
+from trainables.benchmarks import Data, DataError, DataPath, Split
 from trainables.benchmarks.scene_files import read_scene
 from trainables.benchmarks.scenes import Scene, simulate
 from trainables.evaluators import Evaluator, Outputs, Snapshot, calibration, classification, entropy, unmixing
@@ -38,9 +38,9 @@ class HyperspectralOptions:
     """Where the scene comes from, how it is split, and how long the probes train."""
 
     #: a .mat or .npz file, or ``simulated`` for the embedded scene
-    data: str = "simulated"
+    data: DataPath = "simulated"
     #: a second file that holds the abundances, where the first does not
-    abundances: str | None = None
+    abundances: DataPath | None = None
     #: how the pixels of the file are numbered; for cubes and maps
     pixel_order: str = "column-major"
     #: white Gaussian noise added once to the scene, in dB below its mean power; none by default
