@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Hashable
+from pathlib import PurePath
 from typing import Any
 
 import yaml
@@ -110,7 +111,7 @@ def _inline(value: Any, style: str | None = None) -> str:
 
 def _unclear(text: str) -> str:
     sign, digits = ("-" if text.startswith("-") else ""), text.lstrip("+-")
-    quoted = f'or "{text}" in quotes if it is text'
+    quoted = f'or "{text}" if it is text'
     if digits[1] in "box":
         return f"{text} is not in decimal, and not every program reads it alike: write {sign}{int(digits, 0)}, {quoted}"
     octal = f", which YAML 1.1 reads as {sign}{int(digits, 8)}" if set(digits) <= set("01234567") else ""
@@ -137,7 +138,7 @@ def _real(text: str) -> float:
 
 def _unheld(text: str, size: str) -> str:
     shown = text if len(text) <= 40 else f"{text[:40]}…"
-    return f'{shown} is read as a number, which is too {size}: write another, or "{shown}" in quotes if it is text'
+    return f'{shown} is read as a number, which is too {size}: write another, or "{shown}" if it is text'
 
 
 def _construct(loader: Loader, node: yaml.Node) -> Hashable:
@@ -155,3 +156,4 @@ for _kind in ("null", "bool", "int", "float"):
     _Written.add_constructor(f"{_PREFIX}{_kind}", _construct)
 _Written.add_constructor(_UNCLEAR, _construct)
 _Dumper.add_representer(str, _represent)
+_Dumper.add_multi_representer(PurePath, lambda dumper, path: _represent(dumper, str(path)))

@@ -200,7 +200,8 @@ class Study:
         for run in self._level("study"):
             text = store.artifact(self.tracking_uri, run.info.run_id, schema.STUDY_FILE)
             if text is not None:
-                return store.shown(text.decode())
+                # one kept in another encoding still has its numbers
+                return store.shown(text.decode("utf-8", errors="replace"))
         return ""
 
     @cached_property

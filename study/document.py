@@ -79,13 +79,23 @@ class Document:
         # the lines that were noted for what is replaced no longer tell where its values come from
         self._places = {known: place for known, place in self._places.items() if known[: len(keys)] != keys}
         self._written = {known: text for known, text in self._written.items() if known[: len(keys)] != keys}
+        target[last] = self._set(keys, text, flag)
+        self._places[keys] = f"--set {dotted(keys)}"
+
+    def _set(self, keys: Keys, text: str, flag: str) -> Any:
+        """The value of the ``text`` that is set at ``keys``."""
+        may_be_text = True
         try:
             node = _parse(text, flag)
+            _require_whole(dotted(keys), text, node)
+            may_be_text = isinstance(node, yaml.ScalarNode)
+            if node is not None:
+                return self._value(node, keys, flag, lines=False)
         except UserError as error:
-            raise UserError(f"{error}; if it is text, write {_as_text(dotted(keys), text)}") from None
-        _require_whole(dotted(keys), text, node)
-        target[last] = self._value(node, keys, flag, lines=False) if node is not None else None
-        self._places[keys] = f"--set {dotted(keys)}"
+            hint = f"; if it is text, write {_as_text(dotted(keys), text)}" if may_be_text else ""
+            raise UserError(f"{error}{hint}") from None
+        self._written[keys] = "", None
+        return None
 
     def _step(self, target: Any, key: str | int, keys: Keys, flag: str) -> Any:
         """The mapping or list under ``key``, made where there is none yet."""
@@ -173,6 +183,10 @@ def _parse(text: str, source: str) -> yaml.Node | None:
         raise UserError(f"{source}: nested more than {MAX_DEPTH} levels deep") from None
 
 
+#: marks and directives of documents, and the names of nodes, which nothing refers to
+_HOLD_NOTHING = (yaml.DocumentStartToken, yaml.DocumentEndToken, yaml.DirectiveToken, yaml.AnchorToken)
+
+
 def _require_whole(path: str, text: str, node: yaml.Node | None) -> None:
     """`UserError` where ``node`` does not hold all of the ``text`` of a ``--set path=text``."""
     covered = 0
@@ -180,15 +194,14 @@ def _require_whole(path: str, text: str, node: yaml.Node | None) -> None:
     for token in yaml.scan(text) if node is not None or text.strip() else ():
         begin, end = token.start_mark.index, token.end_mark.index
         left += text[covered:begin]
-        # the marks and directives of documents hold nothing of the value
-        if isinstance(token, yaml.DocumentStartToken | yaml.DocumentEndToken | yaml.DirectiveToken):
+        if isinstance(token, _HOLD_NOTHING):
             left += text[begin:end]
         covered = end
     lost = (left + text[covered:]).strip()
     folded = isinstance(node, yaml.ScalarNode) and node.style is None and "\n" in text.strip()
     if lost or folded:
         why = f"YAML drops {lost!r}" if lost else "YAML turns its line breaks into spaces"
-        raise UserError(f"--set {path}: {why}; leave that out, or, if it is text, write {_as_text(path, text)}")
+        raise UserError(f"--set {path}: {why}; leave that out")
 
 
 def _as_text(path: str, text: str) -> str:

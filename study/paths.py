@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
+from enum import Enum
 from pathlib import Path
 from typing import Any
-
-from pydantic import TypeAdapter
 
 
 def is_address(value: Any) -> bool:
@@ -41,7 +40,7 @@ def resolved(options: type, given: Mapping[str, Any], made: Any) -> dict[str, An
     from trainables.benchmarks import path_options
 
     defaults = {field.name: field.default for field in fields(options) if isinstance(field.default, Path)}
-    plain: Mapping[str, Any] = TypeAdapter(options).dump_python(made, mode="json")
+    plain = {name: _plain(value) for name, value in asdict(made).items()}
     complete = {name: plain[name] for name in plain if name in given or name in defaults}
     words = {field.name: field.default for field in fields(options)}
     for name in path_options(options) & set(complete):
@@ -51,6 +50,17 @@ def resolved(options: type, given: Mapping[str, Any], made: Any) -> dict[str, An
         else:
             complete[name] = _absolute(name, value, words[name])
     return complete
+
+
+def _plain(value: Any) -> Any:
+    """``value`` in what YAML knows."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(each) for each in value]
+    if isinstance(value, Enum):
+        return _plain(value.value)
+    return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
 def _absolute(name: str, value: Any, word: Any) -> Any:

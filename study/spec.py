@@ -369,7 +369,7 @@ class StudySpec(_Model):
         return _validated(Document(text, source))
 
     def to_yaml(self) -> str:
-        values = self.model_dump(mode="json")
+        values = self.model_dump()
         # what is left out is None when it is read again, save the benchmark's options and the training settings
         kept = {key: value if key in ("benchmark", "training") else _given(value) for key, value in values.items()}
         return dialect.dump({key: value for key, value in kept.items() if value is not None})
