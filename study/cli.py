@@ -410,6 +410,7 @@ def _execute(
 
     from study.doctor import check_ray, check_servers
     from study.events import EventLines, write_event
+    from study.observer import Guarded
     from study.progress import StudyProgress
 
     home.prepare()
@@ -420,14 +421,14 @@ def _execute(
     if events:
         lines = EventLines()
         if size:
-            lines.message(size)
+            Guarded(lines).message(size)
         outcome = sweep(spec, home, observer=lines, address=address, retry_failed=retry_failed)
         _describe(home.tracking_uri(spec), spec.name)
         write_event("outcome", **asdict(outcome))
         raise typer.Exit(_exit_code(outcome))
     with StudyProgress(spec, Console()) as progress:
         if size:
-            progress.message(size)
+            Guarded(progress).message(size)
         outcome = sweep(spec, home, observer=progress, address=address, retry_failed=retry_failed)
     _describe(home.tracking_uri(spec), spec.name)
     at = "" if home == type(home).find() else f" --home {shlex.quote(str(home.root))}"

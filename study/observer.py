@@ -29,8 +29,8 @@ class Guarded:
                 return
             try:
                 method(*arguments, **named)
-            # whatever a terminal, a pipe or a display of the user's own may raise
-            except Exception as error:
+            # whatever a display of the user's own may raise; rich ends the process of a pipe that was closed
+            except (Exception, SystemExit) as error:
                 self._is_broken = True
                 log.warning("the display failed (%s: %s); the study goes on without it", type(error).__name__, error)
 

@@ -56,7 +56,7 @@ ALPHABET = (
 )
 
 
-def texts() -> list[str]:
-    """`NASTY`, and the same two thousand draws of hard letters each time."""
+def texts(drawn: int = 2000) -> list[str]:
+    """`NASTY`, and so many draws of hard letters, the same each time."""
     draw = random.Random(0)
-    return NASTY + ["".join(draw.choices(ALPHABET, k=draw.randint(1, 9))) for _ in range(2000)]
+    return NASTY + ["".join(draw.choices(ALPHABET, k=draw.randint(1, 9))) for _ in range(drawn)]

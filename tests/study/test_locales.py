@@ -50,20 +50,20 @@ def fierce(
     )
 
 
-@pytest.mark.parametrize("name", LOCALES)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["8 bits", "C", "UTF-8"])
 def test_a_study_from_its_file_to_its_report(tmp_path: Path, name: str) -> None:
     locale = LOCALES[name]
     (tmp_path / "q.yaml").write_text(STUDY, encoding="utf-8")
-    symbol = b"lambda" if name in ("ascii", "8 bits") else "λ".encode()
+    symbol = b"lambda" if name == "8 bits" else "λ".encode()
     run = fierce(tmp_path, locale, "run", "q.yaml")
     assert run.returncode == 0, run.stdout + run.stderr
     assert b"fierce " + symbol + b"=1" in run.stdout and b"2 done, 0 failed, 0 missing" in run.stdout
     kept = (tmp_path / "home" / "studies" / "q" / "study.yaml").read_text(encoding="utf-8")
     assert StudySpec.from_yaml(kept).description == "Bäume, λ"
-    # another terminal's turn, as the next morning
-    for later in (locale, LOCALES["UTF-8"]):
-        status = fierce(tmp_path, later, "status", "q")
-        assert status.returncode == 0 and b"trials: 2 done" in status.stdout, status.stderr
+    # from a terminal of another kind, as the next morning
+    status = fierce(tmp_path, LOCALES["UTF-8"] if name == "8 bits" else LOCALES["8 bits"], "status", "q")
+    assert status.returncode == 0 and b"trials: 2 done" in status.stdout, status.stderr
     report = fierce(tmp_path, locale, "report", "q")
     assert report.returncode == 0, report.stderr
     page = (tmp_path / "home" / "studies" / "q" / "report" / "report.html").read_text(encoding="utf-8")
@@ -139,13 +139,13 @@ def test_displays_on_a_stream_that_was_closed(kind: str, monkeypatch: pytest.Mon
     guarded.trial_ended(0, "done", None, {})
     if kind != "events":
         display.__exit__(None, None, None)
-    with pytest.raises(OSError):
-        stream.write("still closed\n")
-    # what the stream holds cannot be written when it is closed either
-    os.dup2(os.open(os.devnull, os.O_WRONLY), writing)
+    # what the stream still holds cannot be written to the pipe
+    os.dup2(null := os.open(os.devnull, os.O_WRONLY), writing)
+    os.close(null)
     stream.close()
 
 
+@pytest.mark.slow
 def test_a_study_whose_reader_went_away_trains_to_its_end(tmp_path: Path) -> None:
     (tmp_path / "q.yaml").write_text("benchmark: tiny:Tiny\ncriteria: [ce]\nseeds: 1\nname: q\n", encoding="utf-8")
     reading, writing = os.pipe()
