@@ -102,7 +102,7 @@ def _misbehave(options: TinyOptions, epoch: int) -> None:
     trouble = Path(options.trouble)
     if not options.trouble or not trouble.is_file():
         return
-    at, what = trouble.read_text().split()
+    at, what = trouble.read_text(encoding="utf-8").split()
     if int(at) != epoch:
         return
     if trouble.name.endswith("-once"):

@@ -22,7 +22,7 @@ SEARCH: dict[str, Any] = {
 
 def write(folder: Path, values: Any) -> Path:
     path = folder / "mine.yaml"
-    path.write_text(values if isinstance(values, str) else yaml.safe_dump(values, sort_keys=False))
+    path.write_text(values if isinstance(values, str) else yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     return path
 
 

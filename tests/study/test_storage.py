@@ -52,6 +52,6 @@ def test_a_file_in_an_object_store_reaches_the_trial(tmp_path: Path, monkeypatch
 def test_a_storage_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     scene = tmp_path / "scene.npz"
     scene.write_bytes(b"spectra")
-    (tmp_path / "home").write_text("a file")
+    (tmp_path / "home").write_text("a file", encoding="utf-8")
     with pytest.raises(UserError, match=r"benchmark\.data: .*scene\.npz cannot be copied to the storage"):
         import_data(spec(data=str(scene)), Home(tmp_path / "home"))
