@@ -10,10 +10,12 @@ from pathlib import Path
 
 from analysis.output import Figure, Section, Table
 from analysis.runs import StoreError, Study
+from analysis.terminal import plain
 
 
 def run(section: Callable[[Study, Path], Section], description: str | None) -> None:
     """Write one section's figures and tables and print where they are."""
+    plain()
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--study", required=True, help="name of the study")
     parser.add_argument("--tracking-uri", default=default_uri(), help="MLflow store or server (%(default)s)")

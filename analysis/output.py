@@ -112,12 +112,12 @@ def save_table(
     caption = f"{caption} {data_note(study)}"
     out.mkdir(parents=True, exist_ok=True)
     (frame if data is None else data).to_csv(out / f"{stem}.csv", index=False)
-    (out / f"{stem}.md").write_text(f"{_markdown(frame)}\n\n{caption}\n")
+    (out / f"{stem}.md").write_text(f"{_markdown(frame)}\n\n{caption}\n", encoding="utf-8")
     escaped = frame.rename(columns=_escape_latex).map(lambda cell: _escape_latex(str(cell)))
     latex = escaped.to_latex(
         index=False, caption=_escape_latex(caption), label=f"tab:{stem}", column_format="l" * len(frame.columns)
     )
-    (out / f"{stem}.tex").write_text(latex)
+    (out / f"{stem}.tex").write_text(latex, encoding="utf-8")
     return Table(stem, frame, caption)
 
 

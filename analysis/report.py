@@ -138,7 +138,7 @@ def write(tracking_uri: str, study: str, out: Path) -> Path:
     )
     out.mkdir(parents=True, exist_ok=True)
     path = out / "report.html"
-    path.write_text(page)
+    path.write_text(page, encoding="utf-8")
     return path
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 from mlflow.entities import Experiment, Run
 
-from analysis import schema, store
+from analysis import dialect, schema, store
 from analysis.store import StoreError, StudyNotFound
 
 __all__ = ["COLUMNS", "DuplicateRows", "StoreError", "Study", "StudyNotFound", "label", "load", "trials"]
@@ -200,13 +200,19 @@ class Study:
         for run in self._level("study"):
             text = store.artifact(self.tracking_uri, run.info.run_id, schema.STUDY_FILE)
             if text is not None:
-                return store.shown(text.decode())
+                # one kept in another encoding still has its numbers
+                return store.shown(text.decode("utf-8", errors="replace"))
         return ""
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """The study file's content; empty where it was not kept."""
-        return yaml.safe_load(self.file) or {}
+        """The study file's content; empty where it was not kept. `StoreError` where it cannot be read."""
+        try:
+            values = dialect.load(self.file) or {}
+        except (yaml.YAMLError, ValueError) as error:
+            why = " ".join(str(error).split())
+            raise StoreError(f"{schema.STUDY_FILE} of study {self.name!r} in MLflow cannot be read ({why})") from None
+        return dict(values)
 
     @property
     def planned_trials(self) -> int:

@@ -1,0 +1,4 @@
+from analysis.terminal import plain
+
+# the scripts print letters that not every terminal has
+plain()

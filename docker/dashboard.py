@@ -38,7 +38,7 @@ def _same(given: str | None, expected: str) -> bool:
 
 def application() -> WSGIApplication:
     """What gunicorn serves; raises `SystemExit` where the password's file is empty."""
-    password = Path("/run/secrets/dashboard_password").read_text().strip()
+    password = Path("/run/secrets/dashboard_password").read_text(encoding="utf-8").strip()
     if not password:
         raise SystemExit("the secret dashboard_password is empty; remove its file and run `make secrets`")
     # given an address, the dashboard would ask for tables that the first study has not made yet

@@ -9,4 +9,4 @@ from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
 
 store = SqlAlchemyStore()
 store.init_db(os.environ["MLFLOW_AUTH_DATABASE_URI"])
-store.update_user("admin", password=Path("/run/secrets/mlflow_admin_password").read_text().strip())
+store.update_user("admin", password=Path("/run/secrets/mlflow_admin_password").read_text(encoding="utf-8").strip())

@@ -7,13 +7,13 @@ import torch
 from torch import nn
 
 from trainables import backbones, trial
-from trainables.benchmarks import Data, few_shot
+from trainables.benchmarks import Data, DataPath, few_shot
 from trainables.evaluators import Evaluator, classification, geometry
 
 
 @dataclass(frozen=True)
 class Options:
-    data: str
+    data: DataPath
     backbone: str = "examples.own_data:Network"
 
 

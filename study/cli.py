@@ -304,6 +304,7 @@ def data_prepare(
     """Decode images once, for all later studies; an interrupted run goes on where it stopped."""
     from rich.console import Console
 
+    from analysis.dialect import inline
     from study.data import DecodingProgress, prepare
 
     try:
@@ -318,7 +319,9 @@ def data_prepare(
         reasons.setdefault(problem.reason, []).append(problem.name)
     for reason, names in reasons.items():
         typer.echo(f"left out: {len(names):,} × {reason} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})")
-    settings = " ".join(f"--set {shlex.quote(f'benchmark.{key}={value}')}" for key, value in prepared.options.items())
+    settings = " ".join(
+        f"--set {shlex.quote(f'benchmark.{key}={inline(value)}')}" for key, value in prepared.options.items()
+    )
     typer.echo(f"give a study of {benchmark}: {settings}")
 
 
@@ -354,6 +357,9 @@ def doctor(
 
 def main() -> None:
     """Entry point of the command ``fierce``."""
+    from analysis.terminal import plain
+
+    plain()
     # a benchmark of one's own, package.module:name, is looked for in the working directory too
     sys.path.append(str(Path.cwd()))
     app()
@@ -404,6 +410,7 @@ def _execute(
 
     from study.doctor import check_ray, check_servers
     from study.events import EventLines, write_event
+    from study.observer import Guarded
     from study.progress import StudyProgress
 
     home.prepare()
@@ -414,17 +421,17 @@ def _execute(
     if events:
         lines = EventLines()
         if size:
-            lines.message(size)
+            Guarded(lines).message(size)
         outcome = sweep(spec, home, observer=lines, address=address, retry_failed=retry_failed)
         _describe(home.tracking_uri(spec), spec.name)
         write_event("outcome", **asdict(outcome))
         raise typer.Exit(_exit_code(outcome))
     with StudyProgress(spec, Console()) as progress:
         if size:
-            progress.message(size)
+            Guarded(progress).message(size)
         outcome = sweep(spec, home, observer=progress, address=address, retry_failed=retry_failed)
     _describe(home.tracking_uri(spec), spec.name)
-    at = "" if home == type(home).find() else f" --home {home.root}"
+    at = "" if home == type(home).find() else f" --home {shlex.quote(str(home.root))}"
     _conclude(
         outcome, f"fierce resume {spec.name}{at}", f"report: fierce report {spec.name}{at}", f"browse: fierce ui{at}"
     )
@@ -476,7 +483,7 @@ def _follow(cluster: Cluster, name: str, job: str, address: str | None) -> None:
 
 
 def _print_detached(name: str, address: str | None) -> None:
-    at = f" --address {address}" if address else ""
+    at = f" --address {shlex.quote(address)}" if address else ""
     typer.echo(f"the study goes on in the cluster; follow it with: fierce attach {name}{at}", err=True)
     typer.echo(f"end it with: fierce stop {name}{at}", err=True)
 

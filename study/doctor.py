@@ -126,7 +126,7 @@ def check_data(spec: StudySpec) -> None:
     from trainables.remote_data import fetched
 
     benchmark = find(spec.benchmark.name)
-    options: Any = TypeAdapter(benchmark.Options).validate_python(fetched(spec.benchmark.options))
+    options: Any = TypeAdapter(benchmark.Options).validate_python(fetched(benchmark.Options, spec.benchmark.options))
     try:
         data = benchmark.load(options)
         names = {evaluator.name for evaluator in benchmark.evaluators(data, options)}

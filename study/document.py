@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from analysis import dialect
 from study.errors import UserError
 
 #: keys and list positions from the root to a value
@@ -17,29 +18,6 @@ Keys = tuple[str | int, ...]
 MAX_BYTES = 1_000_000
 #: far deeper than any study file, and far from the interpreter's recursion limit
 MAX_DEPTH = 20
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML with ``1e-4`` a number, dates plain text and no aliases (they can grow without bound)."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
-            raise yaml.composer.ComposerError(
-                None, None, "aliases (*name) are not accepted: write the value out", event.start_mark
-            )
-        return super().compose_node(parent, index)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, regexp) for tag, regexp in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9]+[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
 
 
 def dotted(keys: Keys) -> str:
@@ -56,6 +34,8 @@ class Document:
     def __init__(self, text: str, source: str) -> None:
         self.source = source
         self._places: dict[Keys, str] = {}
+        #: plain values that are no text, as they were written
+        self._written: dict[Keys, tuple[str, Any]] = {}
         root = _parse(text, source)
         if not isinstance(root, yaml.MappingNode):
             raise UserError(f"{source}: a study file is a mapping of keys to values, not {_kind(root)}")
@@ -68,14 +48,29 @@ class Document:
                 return f"{self._places[keys[:length]]}, {dotted(keys)}"
         return f"{self.source}, {dotted(keys)}" if keys else self.source
 
+    def no_text(self, keys: Keys) -> str | None:
+        """Why the value at ``keys``, as it was written, is no text, and what to write; None where it is none."""
+        if keys not in self._written:
+            return None
+        written, value = self._written[keys]
+        kind = "nothing" if value is None else "true or false" if isinstance(value, bool) else "a number"
+        shown = f"{written}, which is read as {kind}" if written else "empty"
+        text = dialect.inline(written, quoted=True)
+        # a value below the key that was set is quoted where it stands
+        is_set = self._places.get(keys) == f"--set {dotted(keys)}"
+        return f"must be text, not {shown}; write {_assigned(dotted(keys), text) if is_set else text}"
+
     def override(self, assignment: str) -> None:
-        """Apply one ``key.path=value``; the value is YAML. List positions are numbers: ``criteria.2.lambda=4``."""
+        """Apply one ``key.path=value``; the value is YAML. List positions are numbers: ``criteria.2.lambda=4``.
+
+        `UserError` where YAML would drop a part of it: a comment begins with `` #``.
+        """
         flag = f"--set {assignment}"
         path, equals, text = assignment.partition("=")
         names = path.strip().split(".")
         if not equals or not all(names):
             raise UserError(f"{flag}: write it as key.path=value")
-        keys: Keys = tuple(int(name) if name.isdigit() else name for name in names)
+        keys: Keys = tuple(int(name) if name.isascii() and name.isdigit() else name for name in names)
         target: Any = self.values
         for depth, key in enumerate(keys[:-1]):
             target = self._step(target, key, keys[: depth + 1], flag)
@@ -83,9 +78,24 @@ class Document:
         self._check(target, last, keys, flag)
         # the lines that were noted for what is replaced no longer tell where its values come from
         self._places = {known: place for known, place in self._places.items() if known[: len(keys)] != keys}
-        node = _parse(text, flag)
-        target[last] = self._value(node, keys, flag, lines=False) if node is not None else None
-        self._places[keys] = f"--set {path.strip()}"
+        self._written = {known: text for known, text in self._written.items() if known[: len(keys)] != keys}
+        target[last] = self._set(keys, text, flag)
+        self._places[keys] = f"--set {dotted(keys)}"
+
+    def _set(self, keys: Keys, text: str, flag: str) -> Any:
+        """The value of the ``text`` that is set at ``keys``."""
+        may_be_text = True
+        try:
+            node = _parse(text, flag)
+            _require_whole(dotted(keys), text, node)
+            may_be_text = isinstance(node, yaml.ScalarNode)
+            if node is not None:
+                return self._value(node, keys, flag, lines=False)
+        except UserError as error:
+            hint = f"; if it is text, write {_as_text(dotted(keys), text)}" if may_be_text else ""
+            raise UserError(f"{error}{hint}") from None
+        self._written[keys] = "", None
+        return None
 
     def _step(self, target: Any, key: str | int, keys: Keys, flag: str) -> Any:
         """The mapping or list under ``key``, made where there is none yet."""
@@ -97,6 +107,7 @@ class Document:
         elif below is None:
             below = {}
             self._places[keys] = flag.partition("=")[0]
+            self._written.pop(keys, None)
         target[key] = below
         return below
 
@@ -133,15 +144,15 @@ class Document:
             return values
         if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
             return [self._value(item, (*keys, index), source, lines) for index, item in enumerate(node.value)]
-        if not isinstance(node, yaml.ScalarNode) or node.tag not in _SCALARS:
+        if not isinstance(node, yaml.ScalarNode):
             raise UserError(f"{place}, {dotted(keys)}: the type {node.tag!r} is not accepted in a study file")
         try:
-            return yaml.constructor.SafeConstructor().construct_object(node)
-        except ValueError:
-            raise UserError(f"{place}, {dotted(keys)}: {node.value!r} cannot be read as a value") from None
-
-
-_SCALARS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null"))
+            value = dialect.scalar(node)
+        except ValueError as error:
+            raise UserError(f"{place}, {dotted(keys)}: {error}") from None
+        if not isinstance(value, str):
+            self._written[keys] = node.value, value
+        return value
 
 
 def read(path: Path) -> Document:
@@ -159,7 +170,7 @@ def read(path: Path) -> Document:
 
 def _parse(text: str, source: str) -> yaml.Node | None:
     try:
-        return _Loader(text).get_single_node()
+        return dialect.Loader(text).get_single_node()
     except yaml.reader.ReaderError as error:
         raise UserError(
             f"{source}: not a text file (it holds a control character at position {error.position})"
@@ -170,6 +181,36 @@ def _parse(text: str, source: str) -> yaml.Node | None:
         raise UserError(f"{source}{line}: not valid YAML: {error.problem or error.context}") from None
     except RecursionError:
         raise UserError(f"{source}: nested more than {MAX_DEPTH} levels deep") from None
+
+
+#: marks and directives of documents, and the names of nodes, which nothing refers to
+_HOLD_NOTHING = (yaml.DocumentStartToken, yaml.DocumentEndToken, yaml.DirectiveToken, yaml.AnchorToken)
+
+
+def _require_whole(path: str, text: str, node: yaml.Node | None) -> None:
+    """`UserError` where ``node`` does not hold all of the ``text`` of a ``--set path=text``."""
+    covered = 0
+    left = ""
+    for token in yaml.scan(text) if node is not None or text.strip() else ():
+        begin, end = token.start_mark.index, token.end_mark.index
+        left += text[covered:begin]
+        if isinstance(token, _HOLD_NOTHING):
+            left += text[begin:end]
+        covered = end
+    lost = (left + text[covered:]).strip()
+    folded = isinstance(node, yaml.ScalarNode) and node.style is None and "\n" in text.strip()
+    if lost or folded:
+        why = f"YAML drops {lost!r}" if lost else "YAML turns its line breaks into spaces"
+        raise UserError(f"--set {path}: {why}; leave that out")
+
+
+def _as_text(path: str, text: str) -> str:
+    """What to type for the key at ``path`` to be the ``text`` as it stands."""
+    return _assigned(path, dialect.inline(text.strip()))
+
+
+def _assigned(path: str, value: str) -> str:
+    return f"--set {shlex.quote(f'{path}={value}')}"
 
 
 def _kind(node: yaml.Node | None) -> str:

@@ -46,7 +46,7 @@ def estimate(spec: StudySpec) -> Footprint:
     from trainables.replicas import streams
 
     benchmark, training = find(spec.benchmark.name), recipe(spec)
-    options: Any = TypeAdapter(benchmark.Options).validate_python(fetched(spec.benchmark.options))
+    options: Any = TypeAdapter(benchmark.Options).validate_python(fetched(benchmark.Options, spec.benchmark.options))
     network = benchmark.backbone(benchmark.load(options), options, streams(spec.seeds[:1], "init"))
     parameters = sum(parameter.numel() for parameter in network.parameters())
     buffers = sum(buffer.numel() for buffer in network.buffers())

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from study.document import Document, read
 from study.errors import UserError
 from study.home import Home
+from study.paths import is_address, on_disk
 from study.spec import READY_MADE, StudySpec, ready_made
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def prepare(source: str, overrides: Sequence[str], name: str | None, folder: Pat
     not exist here, and an address such as ``s3://…``, are the cluster's to find. Raises `UserError` or `DataError`.
     """
     from study.doctor import check_data
+    from trainables.benchmarks import find
 
     folder = folder.expanduser().resolve()
     if not folder.is_dir():
@@ -95,13 +97,16 @@ def prepare(source: str, overrides: Sequence[str], name: str | None, folder: Pat
     home = Home.find().root
     excludes = [f"/{home.relative_to(folder)}"] if home.is_relative_to(folder) else []
     packed = _packed(folder, excludes)
-    for key, value in given.items():
-        resolved = spec.benchmark.options.get(key)
-        # what the study file gives as a path is made absolute where it exists
-        if isinstance(resolved, str) and resolved != value and Path(resolved).exists():
-            _require_packed(f"benchmark.{key}: {value}", Path(resolved), folder, packed)
+    options = find(spec.benchmark.name).Options
+    written = on_disk(options, given)
+    for key, paths in on_disk(options, {key: spec.benchmark.options[key] for key in written}).items():
+        for value, absolute in zip(written[key], paths, strict=True):
+            if value != absolute and Path(absolute).exists():
+                _require_packed(f"benchmark.{key}: {value}", Path(absolute), folder, packed)
     _require_small(folder, packed)
-    if not any(_elsewhere(value) for value in spec.benchmark.options.values()):
+    # an absolute path that is not here, and an address, only the cluster may see
+    elsewhere = [each for paths in written.values() for each in map(Path, paths) if each.is_absolute()]
+    if not _addresses(options, spec) and all(each.exists() for each in elsewhere):
         check_data(spec)
     settings = [word for assignment in overrides for word in ("--set", assignment)]
     # as a resume does: nothing else could try a submitted study's failed trials again
@@ -117,11 +122,12 @@ def _benchmark_options(document: Document, overrides: Sequence[str]) -> Mapping[
     return benchmark if isinstance(benchmark, dict) else {}
 
 
-def _elsewhere(value: Any) -> bool:
-    """Whether an option names something that only the cluster may see."""
-    if not isinstance(value, str):
-        return False
-    return "://" in value or (Path(value).is_absolute() and not Path(value).exists())
+def _addresses(options: type, spec: StudySpec) -> bool:
+    """Whether a path option names something in an object store."""
+    from trainables.benchmarks import path_options
+
+    given = (spec.benchmark.options.get(name) for name in path_options(options))
+    return any(is_address(each) for value in given for each in (value if isinstance(value, list) else [value]))
 
 
 def _packed(folder: Path, excludes: Sequence[str]) -> Mapping[Path, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,6 +21,8 @@ from study.spec import StudySpec
 DEFAULT_METRIC = "mse/transfer-least-squares"
 #: seconds between two plain lines about epochs
 QUIET_SECONDS = 10.0
+#: what writing to a terminal or pipe that was closed raises; rich would end the process
+_GONE = (OSError, ValueError, SystemExit)
 
 
 class StudyProgress:
@@ -56,15 +59,19 @@ class StudyProgress:
 
     def __enter__(self) -> Self:
         if self.console.is_terminal:
-            self._live = Live(console=self.console, get_renderable=self._display, refresh_per_second=4)
-            self._live.start()
+            live = Live(console=self.console, get_renderable=self._display, refresh_per_second=4)
+            # a terminal may go away, before the first trial as well as after the last
+            with suppress(*_GONE):
+                live.start()
+                self._live = live
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._live is not None:
-            self._live.stop()
+            with suppress(*_GONE):
+                self._live.stop()
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune keeps a copy of what it calls on disk, and a display belongs to this process alone."""

@@ -25,7 +25,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_type_hints
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -39,8 +38,11 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from analysis import dialect
+from study import hints
 from study.document import Document, Keys, dotted, read
 from study.errors import UserError
+from study.paths import resolved
 from trainables.trial import PROTOCOLS, Recipe
 
 if TYPE_CHECKING:
@@ -75,7 +77,8 @@ def _problem(keys: Keys, message: str) -> PydanticCustomError:
 
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise PydanticCustomError("study", "{message}", {"message": f"must be a finite number, not {value!r}"})
+        message = f"must be a finite number, not {value!r}{hints.number(value)}"
+        raise PydanticCustomError("study", "{message}", {"message": message})
     return value
 
 
@@ -87,13 +90,13 @@ def _seeds(value: Any) -> Any:
         return tuple(range(value))
     if isinstance(value, list | tuple):
         return tuple(value)
-    raise _problem((), f"must be a number of seeds or a list of them, not {value!r}")
+    raise _problem((), f"must be a number of seeds or a list of them, not {value!r}{hints.number(value)}")
 
 
 def _whole_or_auto(value: Any) -> Any:
     if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
         return value
-    raise _problem((), f"must be a whole number of at least 1, or auto, not {value!r}")
+    raise _problem((), f"must be a whole number of at least 1, or auto, not {value!r}{hints.number(value)}")
 
 
 def _gpus(value: Any) -> Any:
@@ -351,7 +354,10 @@ class StudySpec(_Model):
         return _validated(Document(text, source))
 
     def to_yaml(self) -> str:
-        return yaml.safe_dump(self.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)
+        values = self.model_dump()
+        # what is left out is None when it is read again, save the benchmark's options and the training settings
+        kept = {key: value if key in ("benchmark", "training") else _given(value) for key, value in values.items()}
+        return dialect.dump({key: value for key, value in kept.items() if value is not None})
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -392,6 +398,13 @@ class StudySpec(_Model):
                 raise _problem(
                     ("criteria", position), f"{criterion.name} is listed twice with the same hyperparameters"
                 )
+
+
+def _given(values: Any) -> Any:
+    """``values`` without the None among them, at any depth."""
+    if isinstance(values, dict):
+        return {key: _given(value) for key, value in values.items() if value is not None}
+    return values
 
 
 def _check_grid(grid: Mapping[str, Mapping[str, tuple[float, ...]]]) -> None:
@@ -531,10 +544,14 @@ def _against_benchmark(spec: StudySpec) -> StudySpec:
         details = error.errors()[0]
         # below the option's name the location tells pydantic's branch of a union, which is no key of the file
         raise _problem(("benchmark", *details["loc"][:1]), _sentence(details)) from None
-    defaults = {field.name: field.default for field in fields(benchmark.Options)}
-    # what is yet to be made is named too
-    made = {"cache", *(["data"] if getattr(options, "download", False) else [])}
-    resolved = {name: _absolute(getattr(options, name), defaults[name], name in made) for name in given}
+    for name, value in given.items():
+        number = getattr(options, name)
+        if isinstance(value, bool) and isinstance(number, int | float) and not isinstance(number, bool):
+            raise _problem(("benchmark", name), f"must be a number, not {str(value).lower()}")
+    try:
+        complete = resolved(benchmark.Options, given, options)
+    except ValueError as error:
+        raise _problem(("benchmark", error.args[0]), error.args[1]) from None
     if spec.search is not None:
         _check_metrics(spec.search, spec.benchmark.name, options)
         pruner = spec.search.pruner
@@ -544,7 +561,7 @@ def _against_benchmark(spec: StudySpec) -> StudySpec:
                 ("search", "pruner", "grace_period"),
                 f"must be below the {epochs} epochs of a trial, not {pruner.grace_period}",
             )
-    return spec.model_copy(update={"benchmark": BenchmarkSpec(name=spec.benchmark.name, **resolved)})
+    return spec.model_copy(update={"benchmark": BenchmarkSpec(name=spec.benchmark.name, **complete)})
 
 
 def _check_metrics(search: SearchSpec, benchmark: str, options: Any) -> None:
@@ -561,18 +578,6 @@ def _check_metrics(search: SearchSpec, benchmark: str, options: Any) -> None:
                 raise _problem(
                     ("search", *keys), f"{needed} needs a {part} split: set benchmark.{part} above 0, to 0.2 say"
                 )
-
-
-def _absolute(value: Any, default: Any, made: bool) -> Any:
-    """The absolute path where ``value`` names something on disk: trials run in other working directories.
-
-    ``made`` is of what need not be there yet.
-    """
-    if isinstance(value, str | Path) and value != default and str(value) and "://" not in str(value):
-        path = Path(value).expanduser()
-        if made or path.exists():
-            return str(path.resolve())
-    return str(value) if isinstance(value, Path) else value
 
 
 def ready_made() -> list[str]:
@@ -603,7 +608,8 @@ def _located(document: Document) -> Iterator[None]:
         # a slip in a key's name also makes the right name missing: say the slip
         details = min(error.errors(), key=lambda each: each["type"] == "missing")
         keys: Keys = (*details["loc"], *details.get("ctx", {}).get("keys", ()))
-        raise UserError(f"{document.where(keys)}: {_sentence(details, keys)}") from None
+        no_text = document.no_text(keys) if details["type"] == "string_type" else None
+        raise UserError(f"{document.where(keys)}: {no_text or _sentence(details, keys)}") from None
     except PydanticCustomError as error:
         context = error.context or {}
         raise UserError(f"{document.where(tuple(context['keys']))}: {context['message']}") from None
@@ -626,11 +632,13 @@ def _sentence(details: ErrorDetails, keys: Keys = ()) -> str:
         case "missing":
             return "is required"
         case "int_type" | "int_parsing" | "int_from_float":
-            return f"must be a whole number, not {shown}"
+            return f"must be a whole number, not {shown}{hints.number(given)}"
+        case "float_type" | "float_parsing":
+            return f"must be a number, not {shown}{hints.number(given)}"
         case "string_type":
             return f"must be text, not {shown}"
         case "bool_type" | "bool_parsing":
-            return f"must be true or false, not {shown}"
+            return f"must be true or false, not {shown}{hints.switch(given)}"
         case "dict_type" | "model_type" | "dataclass_type":
             return f"must be a mapping of keys to values, not {shown}"
         case "value_error":

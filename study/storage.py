@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study.errors import UserError
+from study.paths import on_disk
 from study.spec import BenchmarkSpec, StudySpec
 from trainables.storage import Folder, Held
 
@@ -21,22 +23,27 @@ COPY_SECONDS = 600.0
 
 
 def import_data(spec: StudySpec, home: Home) -> StudySpec:
-    """The study with each data file that its benchmark's options name copied to ``<storage>/data/<hash>/<name>``.
+    """The study with each data file that its benchmark's path options name copied to ``<storage>/data/<hash>/<name>``.
 
     A file of the same content is copied once, and a later resume finds it although the submitted one is gone. Folders
     (image caches, say) stay where they are. `UserError` where the storage cannot be written.
     """
+    from trainables.benchmarks import find
+
     storage = home.storage(spec)
     options = dict(spec.benchmark.options)
-    for name, value in options.items():
-        if isinstance(value, str) and Path(value).is_file():
+    for name, paths in on_disk(find(spec.benchmark.name).Options, options).items():
+        kept: dict[str, str] = {}
+        for path in filter(os.path.isfile, paths):
             try:
-                options[name] = _keep(Path(value), storage)
+                kept[path] = _keep(Path(path), storage)
             except (OSError, Held) as error:
                 why = getattr(error, "strerror", None) or error
                 raise UserError(
-                    f"benchmark.{name}: {value} cannot be copied to the storage {storage} ({why})"
+                    f"benchmark.{name}: {path} cannot be copied to the storage {storage} ({why})"
                 ) from error
+        value = options[name]
+        options[name] = [kept.get(each, each) for each in value] if isinstance(value, list) else kept.get(value, value)
     return spec.model_copy(update={"benchmark": BenchmarkSpec(name=spec.benchmark.name, **options)})
 
 

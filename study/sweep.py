@@ -27,6 +27,7 @@ from study import cluster, plan, tracking
 from study.doctor import without_login
 from study.errors import UserError
 from study.home import Home
+from study.observer import Guarded
 from study.spec import StudySpec
 from trainables.storage import Folder, Held
 from trainables.trial import Trial
@@ -118,10 +119,10 @@ def run(
     with _storing(folder), _held(folder, spec.name):
         _keep_spec(spec, folder)
         home.study(spec.name).mkdir(parents=True, exist_ok=True)
-        (home.study(spec.name) / SPEC).write_text(spec.to_yaml())
+        (home.study(spec.name) / SPEC).write_text(spec.to_yaml(), encoding="utf-8")
         with cluster.connect(spec.resources, address):
             cluster.require_shared(folder, home.tracking_uri(spec))
-            return _launch(spec, home, observer or Silent(), retry_failed, cadence or Cadence())
+            return _launch(spec, home, Guarded(observer or Silent()), retry_failed, cadence or Cadence())
 
 
 def load_spec(home: Home, name: str) -> StudySpec:
@@ -134,7 +135,14 @@ def load_spec(home: Home, name: str) -> StudySpec:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known) or 'none'}"
         raise UserError(f"there is no study {name!r} in {home.root}; {hint}")
-    return StudySpec.from_yaml(kept.decode())
+    return _read_spec(kept, home.study(name) / SPEC)
+
+
+def _read_spec(content: bytes, where: Any) -> StudySpec:
+    try:
+        return StudySpec.from_yaml(content.decode("utf-8"), str(where))
+    except UnicodeDecodeError:
+        raise UserError(f"{where}: not a text file in UTF-8; convert it, or run the study under another name") from None
 
 
 def is_running(home: Home, name: str, spec: StudySpec | None = None) -> bool:
@@ -557,7 +565,7 @@ def _keep_spec(spec: StudySpec, folder: Folder) -> None:
     """Keep the resolved study file; one that was run under the same name must be the same in all that matters."""
     kept = folder.read(SPEC)
     if kept is not None:
-        before, now = StudySpec.from_yaml(kept.decode()).model_dump(), spec.model_dump()
+        before, now = _read_spec(kept, folder / SPEC).model_dump(), spec.model_dump()
         # a login may change, and is not for others to read
         for values in (before, now):
             for key in ("tracking_uri", "storage_uri"):

@@ -38,8 +38,8 @@ def _serving(command: Sequence[str], environment: Mapping[str, str], folder: Pat
     try:
         deadline = time.monotonic() + START_SECONDS
         while not _answers(url):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
+            assert process.poll() is None, log.read_text(encoding="utf-8")
+            assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
             time.sleep(0.2)
         yield
     finally:
@@ -104,7 +104,8 @@ def mlflow_server(folder: Path) -> Iterator[str]:
         f"[mlflow]\ndefault_permission = READ\ndatabase_uri = {database}\nadmin_username = {USER}\n"
         f"admin_password = {PASSWORD}\nauthorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
         # as in the service: each request would hash the password anew
-        "auth_cache_ttl_seconds = 60\n"
+        "auth_cache_ttl_seconds = 60\n",
+        encoding="utf-8",
     )
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", "--workers", "1"),

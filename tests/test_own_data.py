@@ -39,7 +39,7 @@ def test_the_example_runs_as_documented(tmp_path: Path) -> None:
             # fewer seeds and epochs; all else as documented
             words += ["--set", "seeds=3", "--set", "training.epochs=8"]
         arguments = [str(Path(sys.executable).with_name("fierce")), *words]
-        done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=500)
+        done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=500)
         assert done.returncode == 0, done.stdout + done.stderr
     report = tmp_path / "fierce-home" / "studies" / "digits" / "report"
     results = pd.read_csv(report / "metrics.csv")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.backbones import ReplicatedMLP
-from trainables.benchmarks import Data, DataError, Split
+from trainables.benchmarks import Data, DataError, DataPath, Split
 from trainables.evaluators import Evaluator, Snapshot
 from trainables.trial import Recipe
 
@@ -28,7 +28,7 @@ class TinyOptions:
     #: seconds that each epoch waits: slow enough for a test to strike in between
     pause: float = 0.0
     #: a file that decides how epochs go wrong: see `_misbehave`
-    trouble: str = ""
+    trouble: DataPath = ""
     #: the seed whose "mse/odd" is not a number
     odd_seed: int = -1
 
@@ -102,7 +102,7 @@ def _misbehave(options: TinyOptions, epoch: int) -> None:
     trouble = Path(options.trouble)
     if not options.trouble or not trouble.is_file():
         return
-    at, what = trouble.read_text().split()
+    at, what = trouble.read_text(encoding="utf-8").split()
     if int(at) != epoch:
         return
     if trouble.name.endswith("-once"):

@@ -9,22 +9,25 @@ from typing import Any
 
 from filelock import FileLock
 
-from trainables.benchmarks import DataError
+from trainables.benchmarks import DataError, path_options
 from trainables.benchmarks.images import default_cache
 from trainables.storage import Folder
 
 
-def is_remote(value: Any) -> bool:
-    """Whether a benchmark's option names a file in an object store."""
-    return isinstance(value, str) and value.startswith("s3://")
+def fetched(kind: type, options: Mapping[str, Any]) -> dict[str, Any]:
+    """A benchmark's options, each path ``s3://…`` among them that of a copy in this machine's cache.
 
-
-def fetched(options: Mapping[str, Any]) -> dict[str, Any]:
-    """A benchmark's options, each that names a file ``s3://…`` naming a copy in this machine's cache.
-
-    `DataError` where the file cannot be had.
+    ``kind`` is the benchmark's dataclass, which declares the paths. `DataError` where a file cannot be had.
     """
-    return {name: _fetch(value) if is_remote(value) else value for name, value in options.items()}
+    local = dict(options)
+    for name in path_options(kind) & set(options):
+        value = options[name]
+        local[name] = [_local(each) for each in value] if isinstance(value, list | tuple) else _local(value)
+    return local
+
+
+def _local(value: Any) -> Any:
+    return _fetch(value) if isinstance(value, str) and value.startswith("s3://") else value
 
 
 def _fetch(address: str) -> str:

@@ -16,6 +16,7 @@ from ray import tune
 from torch import Tensor
 
 from trainables import remote_data
+from trainables.benchmarks import find
 from trainables.storage import Folder, Held
 from trainables.training import Training
 from trainables.trial import Trial
@@ -116,7 +117,8 @@ def train_trial(
             return
 
         try:
-            training = Training(replace(trial, options=remote_data.fetched(trial.options)), device)
+            options = remote_data.fetched(find(trial.benchmark).Options, trial.options)
+            training = Training(replace(trial, options=options), device)
             if checkpoint:
                 training.load(checkpoint["state"])
             # the checkpoint's tensors would otherwise stay in memory for the whole trial

@@ -15,7 +15,7 @@ from torch import Tensor
 from trainables import benchmarks, criteria
 from trainables.anchors import draw_anchors
 from trainables.backbones import Looped
-from trainables.benchmarks import DataError, Split
+from trainables.benchmarks import DataError, Split, make_options
 from trainables.criterion import Batch, Criterion, Setup
 from trainables.evaluators import Evaluator, Outputs
 from trainables.metrics import Metric
@@ -68,7 +68,7 @@ class Training:
         self.trial = trial
         self.device = torch.device(device)
         self.benchmark = benchmarks.find(trial.benchmark)
-        self.options = self.benchmark.Options(**trial.options)
+        self.options = make_options(self.benchmark.Options, trial.options)
         self.recipe = self.benchmark.recipe(trial.protocol, self.options).override(trial.training)
         kind = criteria.find(trial.criterion)
         self.hyperparameters = kind.settle(trial.hyperparameters, self.recipe)

@@ -40,7 +40,7 @@ def server(known: Store) -> Iterator[str]:
         except (urllib.error.URLError, OSError):
             if process.poll() is not None or time.monotonic() > deadline:
                 process.kill()
-                raise RuntimeError((known.folder / "server.log").read_text()) from None
+                raise RuntimeError((known.folder / "server.log").read_text(encoding="utf-8")) from None
             time.sleep(0.2)
     yield url
     process.terminate()

@@ -133,7 +133,7 @@ def test_a_longer_training_that_only_falls_does_not_rise(study: Study) -> None:
 
 
 def test_report(ages: Store, tmp_path: Path) -> None:
-    page = report.write(ages.uri, ages.name, tmp_path).read_text()
+    page = report.write(ages.uri, ages.name, tmp_path).read_text(encoding="utf-8")
     for stem in ("figure1", "sensitivity-lambda", "sensitivity-anchors", "feature-age", "reliability"):
         assert (tmp_path / f"{stem}.svg").is_file() and (tmp_path / f"{stem}.png").is_file()
         assert f"{stem}.svg" in page

@@ -149,10 +149,10 @@ def test_differences_are_paired(study: Study, values: Values, rule: str) -> None
 
 def test_tables_stand_beside_the_papers(study: Study, tmp_path: Path) -> None:
     report.write(study.tracking_uri, "images", tmp_path)
-    table = (tmp_path / "few-shot.md").read_text()
+    table = (tmp_path / "few-shot.md").read_text(encoding="utf-8")
     assert "| paper: FIERCE | as they are | 62.18 ± 0.59 |" in table
     assert "over runs ±" in table
-    differences = (tmp_path / "few-shot-differences.md").read_text()
+    differences = (tmp_path / "few-shot-differences.md").read_text(encoding="utf-8")
     assert "LS σ=0.1 − CE" in differences
     assert "FIERCE λ=2 e=100 − LS σ=0.1" in differences
     csv = pd.read_csv(tmp_path / "few-shot.csv")

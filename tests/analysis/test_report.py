@@ -89,14 +89,14 @@ def page(known: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_page_needs_nothing_else(page: Path) -> None:
-    html = Page(page.read_text())
+    html = Page(page.read_text(encoding="utf-8"))
     assert html.open == [] and html.images == len(FIGURES)
     assert all(address.startswith(("#", "data:image/svg+xml;base64,")) for address in html.addresses)
-    assert "<script" not in page.read_text() and "@import" not in page.read_text()
+    assert "<script" not in page.read_text(encoding="utf-8") and "@import" not in page.read_text(encoding="utf-8")
 
 
 def test_page_says_what_was_run_and_what_is_missing(page: Path) -> None:
-    text = " ".join(Page(page.read_text()).text.split())
+    text = " ".join(Page(page.read_text(encoding="utf-8")).text.split())
     for sentence in (
         "7 of 10 planned trials are done with all their seeds.",
         "Failed: trial 7, FIERCE λ=9 e=100 (the loss is not finite).",
@@ -120,12 +120,12 @@ def test_every_figure_and_table_stands_beside_the_page(page: Path) -> None:
 
 
 def test_provenance_stands_wherever_numbers_do(page: Path) -> None:
-    captions = re.findall(r"<(?:fig)?caption>(.*?)</(?:fig)?caption>", page.read_text(), re.S)
+    captions = re.findall(r"<(?:fig)?caption>(.*?)</(?:fig)?caption>", page.read_text(encoding="utf-8"), re.S)
     assert len(captions) == len(FIGURES) + len(TABLES)
     assert all("test scene (simulated)" in caption for caption in captions)
     for stem in TABLES:
         for suffix in ("md", "tex"):
-            assert "simulated" in (page.parent / f"{stem}.{suffix}").read_text()
+            assert "simulated" in (page.parent / f"{stem}.{suffix}").read_text(encoding="utf-8")
 
 
 def test_the_tables_numbers_are_those_put_in(page: Path) -> None:
@@ -138,9 +138,9 @@ def test_the_tables_numbers_are_those_put_in(page: Path) -> None:
     assert table.loc[(0, "mse/raw"), ["low", "high"]].tolist() == pytest.approx([low, high])
     # a seed is missing: no interval, and the number of seeds in words
     assert table.loc[(8, "mse/raw"), ["low", "high"]].isna().all()
-    assert "0.0817 (n = 3 of 4)" in (page.parent / "unmixing.md").read_text()
+    assert "0.0817 (n = 3 of 4)" in (page.parent / "unmixing.md").read_text(encoding="utf-8")
     # the paper's numbers say nothing of simulated data
-    assert "paper:" not in (page.parent / "unmixing.md").read_text()
+    assert "paper:" not in (page.parent / "unmixing.md").read_text(encoding="utf-8")
 
 
 def test_real_data_stands_beside_the_papers_numbers(
@@ -148,12 +148,12 @@ def test_real_data_stands_beside_the_papers_numbers(
 ) -> None:
     monkeypatch.setattr(output, "provenance", lambda _: "real")
     unmixing_table.section(study, tmp_path)
-    assert "0.066 ± 0.1" in (tmp_path / "unmixing.md").read_text()
+    assert "0.066 ± 0.1" in (tmp_path / "unmixing.md").read_text(encoding="utf-8")
 
 
 def test_latex_has_no_character_that_pdflatex_lacks(page: Path) -> None:
     for stem in TABLES:
-        text = (page.parent / f"{stem}.tex").read_text()
+        text = (page.parent / f"{stem}.tex").read_text(encoding="utf-8")
         assert set(text) - {chr(code) for code in range(128)} <= {"§"}
         assert text.count("{") == text.count("}") and text.count("$") % 2 == 0
 
@@ -222,20 +222,20 @@ def bare_study(uri: str, name: str, benchmark: str, values: dict[str, float]) ->
 
 def test_a_benchmark_of_ones_own_has_its_trajectories(known: Store, tmp_path: Path) -> None:
     bare_study(known.uri, "own", "my.module:benchmark", {"error/mine": 2.0})
-    text = Page(report.write(known.uri, "own", tmp_path).read_text()).text
+    text = Page(report.write(known.uri, "own", tmp_path).read_text(encoding="utf-8")).text
     assert "Trajectories" in text and "Unmixing" not in text
     assert (tmp_path / "trajectories.svg").exists()
 
 
 def test_a_study_with_nothing_done_yet_has_a_page(known: Store, tmp_path: Path) -> None:
     bare_study(known.uri, "young", "hyperspectral", {})
-    text = " ".join(Page(report.write(known.uri, "young", tmp_path).read_text()).text.split())
+    text = " ".join(Page(report.write(known.uri, "young", tmp_path).read_text(encoding="utf-8")).text.split())
     assert "0 of 1 planned trials are done" in text and "trial 0 lacks 0, 1" in text
 
 
 def test_sections_hold_on_data_without_arrays_or_printed_metrics(known: Store, tmp_path: Path) -> None:
     bare_study(known.uri, "sparse", "hyperspectral", {"mse/raw": 0.1})
-    text = " ".join(Page(report.write(known.uri, "sparse", tmp_path).read_text()).text.split())
+    text = " ".join(Page(report.write(known.uri, "sparse", tmp_path).read_text(encoding="utf-8")).text.split())
     for sentence in (
         "No features were kept with the replicas.",
         "No reliability curve was kept with the replicas.",
@@ -248,14 +248,14 @@ def test_sections_hold_on_data_without_arrays_or_printed_metrics(known: Store, t
 
 def test_as_a_script(known: Store, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "analysis.unmixing_table", "--tracking-uri", known.uri, "--study", known.name]
-    done = subprocess.run([*command, "--out", str(tmp_path)], capture_output=True, text=True, check=True)
+    done = subprocess.run([*command, "--out", str(tmp_path)], capture_output=True, encoding="utf-8", check=True)
     named = [line for line in done.stdout.splitlines() if line.startswith(str(tmp_path))]
     assert len(named) == 6 and all(Path(line).is_file() for line in named)
 
 
 def test_as_a_script_on_an_unknown_study(known: Store, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "analysis.report", "--tracking-uri", known.uri, "--study", "unheard-of"]
-    failed = subprocess.run([*command, "--out", str(tmp_path)], capture_output=True, text=True)
+    failed = subprocess.run([*command, "--out", str(tmp_path)], capture_output=True, encoding="utf-8")
     assert failed.returncode == 1
     assert re.fullmatch(r"error: there is no study 'unheard-of' in .*\n", failed.stderr)
 

@@ -67,7 +67,7 @@ class Service:
 @pytest.fixture(scope="module")
 def service(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("interfaces")
-    (folder / "study.yaml").write_text(STUDY)
+    (folder / "study.yaml").write_text(STUDY, encoding="utf-8")
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "OPTUNA_", "FIERCE_"))}
     with mlflow_server(folder) as tracking_uri:
         environment = ours | {
@@ -79,7 +79,9 @@ def service(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Itera
             "MLFLOW_HTTP_REQUEST_TIMEOUT": str(PATIENCE),
         }
         for arguments in (["run", "study.yaml"], ["report", "browsed"]):
-            done = subprocess.run([FIERCE, *arguments], env=environment, cwd=folder, capture_output=True, text=True)
+            done = subprocess.run(
+                [FIERCE, *arguments], env=environment, cwd=folder, capture_output=True, encoding="utf-8"
+            )
             assert done.returncode == 0, done.stdout + done.stderr
         with dashboard_server(folder / "home" / "optuna.db") as dashboard:
             yield Service(tracking_uri, dashboard)

@@ -14,7 +14,7 @@ def make(folder: Path) -> dict[str, str]:
     subprocess.run(
         [ROOT / "docker" / "secrets.sh"], env={**os.environ, "FIERCE_SECRETS": str(folder)}, check=True, timeout=60
     )
-    return {file.name: file.read_text() for file in folder.iterdir()}
+    return {file.name: file.read_text(encoding="utf-8") for file in folder.iterdir()}
 
 
 def test_every_secret_is_its_own_and_stays(tmp_path: Path) -> None:

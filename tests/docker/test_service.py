@@ -63,7 +63,7 @@ class Service:
     def secrets(self) -> dict[str, str]:
         folder = self.checkout / "secrets"
         return {
-            file.name: file.read_text()
+            file.name: file.read_text(encoding="utf-8")
             for file in folder.iterdir()
             if file.name not in ("client.env", "aws_credentials")
         }
@@ -124,7 +124,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         if (ROOT / name).is_file():
             (checkout / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, checkout / name)
-    (user / "small.yaml").write_text(STUDY)
+    (user / "small.yaml").write_text(STUDY, encoding="utf-8")
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("FIERCE_", "COMPOSE_", "MLFLOW_"))
     }
@@ -194,7 +194,7 @@ def test_published_ports_listen_on_this_machine_alone(service: Service) -> None:
     listening = [
         line.split()[1].split(":")
         for table in ("/proc/net/tcp", "/proc/net/tcp6")
-        for line in Path(table).read_text().splitlines()[1:]
+        for line in Path(table).read_text(encoding="utf-8").splitlines()[1:]
         if line.split()[3] == "0A"
     ]
     seen = {(address, port) for address, port in listening if str(int(port, 16)) in ports}

@@ -26,7 +26,7 @@ class Postgres:
         self._folder = Path(tempfile.mkdtemp(prefix="postgres-"))
         shutil.chown(self._folder, USER)
         self._run("initdb", "--auth=trust", "--username=postgres", "--no-sync", f"--pgdata={self._folder}/data")
-        with (self._folder / "data" / "pg_hba.conf").open("a") as rules:
+        with (self._folder / "data" / "pg_hba.conf").open("a", encoding="utf-8") as rules:
             rules.write("host all all samenet trust\n")
         self.start()
         for name in ("mlflow", "optuna"):
@@ -53,7 +53,9 @@ class Postgres:
 
     def _run(self, *command: str) -> None:
         as_user = ["setpriv", f"--reuid={USER}", "--clear-groups", *command]
-        done = subprocess.run(as_user, cwd=self._folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(
+            as_user, cwd=self._folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8"
+        )
         assert done.returncode == 0, done.stderr
 
 

@@ -55,7 +55,7 @@ def _remove_left_over() -> None:
     if Path("/sys/class/net/fierce-gate").exists():
         _ip("link", "delete", "fierce-gate")
     for namespace in (path.name for path in Path("/run/netns").glob("fierce-*")):
-        found = subprocess.run(["ip", "netns", "pids", namespace], check=True, capture_output=True, text=True)
+        found = subprocess.run(["ip", "netns", "pids", namespace], check=True, capture_output=True, encoding="utf-8")
         for process in map(int, found.stdout.split()):
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
@@ -84,7 +84,7 @@ class Host:
     def boot(self) -> None:
         apart = ["unshare", "--pid", "--fork", "--kill-child", "--mount", "--uts", "--ipc", "--mount-proc"]
         command = ["ip", "netns", "exec", self._namespace, *apart, "bash", "-c", _BIRTH, "birth", self._namespace]
-        self._first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self._first = subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8")
         assert self._first.stdout is not None
         assert self._first.stdout.readline() == "ready\n"
 
@@ -92,7 +92,7 @@ class Host:
         """Start a process there; its output is appended to ``log``."""
         assert self._first is not None
         # unshare became `ip`'s process; the host's first process is its child
-        inner = Path(f"/proc/{self._first.pid}/task/{self._first.pid}/children").read_text().split()[0]
+        inner = Path(f"/proc/{self._first.pid}/task/{self._first.pid}/children").read_text(encoding="utf-8").split()[0]
         inside = ["nsenter", "--target", inner, "--net", "--mount", "--pid", "--uts", "--ipc", "--"]
         with log.open("ab") as output:
             return subprocess.Popen(

@@ -62,7 +62,7 @@ class Service:
     def launch(self, spec: StudySpec, host: Host | None = None, address: str | None = "auto") -> Launch:
         """Run the study, or go on with it; the driver stands on the head or another host."""
         file = self.folder / f"{spec.name}.yaml"
-        file.write_text(spec.to_yaml())
+        file.write_text(spec.to_yaml(), encoding="utf-8")
         log = self.folder / f"{spec.name}-{len(list(self.folder.glob(f'{spec.name}-*.log')))}.log"
         command = [str(DRIVER), "run", str(file), "--events"]
         # a home of its own for each launch: what a study needs is in its storage
@@ -81,7 +81,7 @@ class Launch:
         self.spec, self.process, self.log = spec, process, log
 
     def events(self, kind: str) -> list[dict[str, Any]]:
-        lines = [line for line in self.log.read_text().splitlines() if line.startswith("{")]
+        lines = [line for line in self.log.read_text(encoding="utf-8").splitlines() if line.startswith("{")]
         return [event for event in map(json.loads, lines) if event["event"] == kind]
 
     @property
@@ -90,7 +90,7 @@ class Launch:
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
         def met() -> bool:
-            assert self.process.poll() is None, self.log.read_text()
+            assert self.process.poll() is None, self.log.read_text(encoding="utf-8")
             return condition()
 
         until(met, what)
@@ -126,13 +126,13 @@ class Launch:
         return self.process.wait(seconds)
 
     def ends_well(self) -> None:
-        assert self.end() == 0, self.log.read_text()
+        assert self.end() == 0, self.log.read_text(encoding="utf-8")
         (outcome,) = self.events("outcome")
         assert (outcome["failed"], outcome["missing"]) == (0, 0)
 
     def error(self) -> str:
         """The one sentence with which it ended; ``AssertionError`` where there is none, or a traceback."""
-        text = self.log.read_text()
+        text = self.log.read_text(encoding="utf-8")
         assert "Traceback" not in text, text
         (sentence,) = [line for line in text.splitlines() if line.startswith("error: ")]
         return sentence.removeprefix("error: ")

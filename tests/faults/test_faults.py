@@ -214,13 +214,13 @@ def test_disk_full(service: Service, row: Row) -> None:
 
 def test_a_trial_that_always_fails(service: Service, row: Row) -> None:
     """The first of three; the others find nothing wrong."""
-    (trouble := service.folder / "trouble").write_text("20 raise")
+    (trouble := service.folder / "trouble").write_text("20 raise", encoding="utf-8")
     criteria = ["ls", "ce", {"name": "fierce", "lambda": 1, "e": 20}]
     spec = service.study("fails", benchmark={"trouble": str(trouble)}, criteria=criteria, search=None, concurrency=1)
     launch = service.launch(spec)
     launch.until(lambda: bool(launch.events("trial_ended")), "it has failed")
     trouble.unlink()
-    assert launch.end() == 1, launch.log.read_text()
+    assert launch.end() == 1, launch.log.read_text(encoding="utf-8")
     (outcome,) = launch.events("outcome")
     assert (outcome["done"], outcome["failed"], outcome["missing"]) == (2, 1, 0)
     reason = "RuntimeError: the tiny benchmark was told to fail"
@@ -230,7 +230,7 @@ def test_a_trial_that_always_fails(service: Service, row: Row) -> None:
 
 
 def test_out_of_memory(service: Service, row: Row) -> None:
-    (trouble := service.folder / "trouble-once").write_text("20 memory")
+    (trouble := service.folder / "trouble-once").write_text("20 memory", encoding="utf-8")
     spec = service.study("memory", benchmark={"trouble": str(trouble)}, resources={"cpus": 0.5})
     launch = service.launch(spec)
     launch.ends_well()

@@ -46,7 +46,7 @@ def refused(arguments: list[str], *words: str) -> None:
 
 
 def study_file(values: Any) -> str:
-    Path("bad.yaml").write_text(values if isinstance(values, str) else yaml.safe_dump(values))
+    Path("bad.yaml").write_text(values if isinstance(values, str) else yaml.safe_dump(values), encoding="utf-8")
     return "bad.yaml"
 
 
@@ -82,9 +82,10 @@ def study_file(values: Any) -> str:
     ],
 )
 def test_study_file(values: Any, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("broken.py").write_text("raise ValueError('boom')\n")
+    Path("broken.py").write_text("raise ValueError('boom')\n", encoding="utf-8")
     Path("broken_data.py").write_text(
-        "from tiny import Tiny\nclass Broken(Tiny):\n    def load(self, options):\n        return {}['fine']\n"
+        "from tiny import Tiny\nclass Broken(Tiny):\n    def load(self, options):\n        return {}['fine']\n",
+        encoding="utf-8",
     )
     monkeypatch.syspath_prepend(".")
     refused(["run", study_file(values), "--dry-run"], *words)
@@ -149,7 +150,7 @@ def _truncated() -> str:
 
 
 def _words() -> str:
-    Path("bad.mat").write_text("not a MATLAB file")
+    Path("bad.mat").write_text("not a MATLAB file", encoding="utf-8")
     return "bad.mat"
 
 
@@ -273,7 +274,7 @@ def test_a_submitted_job_without_a_lasting_home() -> None:
 def test_unknown_study(command: str) -> None:
     study = Path("fierce-home/studies/jasper/study.yaml")
     study.parent.mkdir(parents=True)
-    study.write_text("name: jasper\nbenchmark: tiny:Tiny\ncriteria: [ce]\n")
+    study.write_text("name: jasper\nbenchmark: tiny:Tiny\ncriteria: [ce]\n", encoding="utf-8")
     arguments = [command, "jaspr", *(["--out", "a.csv"] if command == "export" else [])]
     refused(arguments, "'jaspr'", "'jasper'")
     assert not Path("a.csv").exists()
@@ -282,7 +283,7 @@ def test_unknown_study(command: str) -> None:
 def test_a_study_file_in_the_home_that_was_damaged() -> None:
     study = Path("fierce-home/studies/jasper/study.yaml")
     study.parent.mkdir(parents=True)
-    study.write_text("name: jasper\nbenchm")
+    study.write_text("name: jasper\nbenchm", encoding="utf-8")
     refused(["status", "jasper"], "study.yaml line 2")
 
 
@@ -292,7 +293,7 @@ def test_export_to(out: str, words: str) -> None:
 
 
 def test_a_home_that_is_a_file() -> None:
-    Path("home").write_text("")
+    Path("home").write_text("", encoding="utf-8")
     refused(["run", study_file(VALID), "--home", "home"], "home")
 
 
@@ -318,6 +319,8 @@ def test_flags_that_do_not_exist(arguments: list[str]) -> None:
 
 def test_the_installed_command_says_it_too() -> None:
     command = Path(sys.executable).with_name("fierce")
-    result = subprocess.run([command, "run", "missing.yaml"], capture_output=True, text=True, check=False, timeout=60)
+    result = subprocess.run(
+        [command, "run", "missing.yaml"], capture_output=True, encoding="utf-8", check=False, timeout=60
+    )
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == "error: missing.yaml: no such study file\n"

@@ -50,7 +50,7 @@ def environment(home: Path) -> dict[str, str]:
 
 def fierce(home: Path, *arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
     result = subprocess.run(
-        [FIERCE, *arguments], capture_output=True, text=True, env=environment(home), cwd=home.parent, timeout=300
+        [FIERCE, *arguments], capture_output=True, encoding="utf-8", env=environment(home), cwd=home.parent, timeout=300
     )
     assert result.returncode == expect, result.stdout + result.stderr
     assert "Traceback" not in result.stderr
@@ -70,12 +70,12 @@ def test_help_imports_nothing_heavy() -> None:
         "assert CliRunner().invoke(app, ['run', '--help']).exit_code == 0\n"
         "print(sorted({'torch', 'ray', 'mlflow', 'optuna', 'pandas', 'numpy'} & set(sys.modules)))"
     )
-    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=True).stdout
     assert printed == "[]\n"
 
 
 def test_dry_run_prints_trials_replicas_and_resources(tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text(STUDY + "resources: {cpus: 0.5}\nconcurrency: 2\n")
+    (tmp_path / "mine.yaml").write_text(STUDY + "resources: {cpus: 0.5}\nconcurrency: 2\n", encoding="utf-8")
     home = tmp_path / "home"
     result = CliRunner().invoke(
         app, ["run", str(tmp_path / "mine.yaml"), "--dry-run", "--home", str(home), "--set", "criteria.1.e=7"]
@@ -98,7 +98,7 @@ def test_dry_run_of_a_search_names_its_ranges() -> None:
 
 
 def test_passwords_are_not_printed(tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text(STUDY + "storage_uri: postgresql://me:secret@db/optuna\n")
+    (tmp_path / "mine.yaml").write_text(STUDY + "storage_uri: postgresql://me:secret@db/optuna\n", encoding="utf-8")
     result = CliRunner().invoke(app, ["run", str(tmp_path / "mine.yaml"), "--dry-run"])
     assert "me@db" in result.output
     assert "secret" not in result.output
@@ -108,7 +108,7 @@ def test_studies_lists_the_home(tmp_path: Path) -> None:
     for name in ("b", "a"):
         folder = tmp_path / "studies" / name
         folder.mkdir(parents=True)
-        (folder / "study.yaml").write_text(STUDY)
+        (folder / "study.yaml").write_text(STUDY, encoding="utf-8")
     result = CliRunner().invoke(app, ["studies", "--home", str(tmp_path)])
     assert result.stdout == "a\nb\n"
     assert all(name in result.stderr for name in ready_made())
@@ -125,7 +125,7 @@ def test_doctor_finds_a_good_machine(tmp_path: Path) -> None:
 def test_doctor_names_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = f"http://127.0.0.1:{free_port()}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    (tmp_path / "home").write_text("")
+    (tmp_path / "home").write_text("", encoding="utf-8")
     result = CliRunner().invoke(app, ["doctor", "--home", str(tmp_path / "home")])
     failed = [line for line in result.output.splitlines() if line.startswith("FAIL")]
     assert result.exit_code == 1
@@ -148,18 +148,21 @@ def test_ui_serves_both_interfaces_until_ctrl_c(tmp_path: Path) -> None:
     port, dashboard_port = free_port(), free_port()
     command = [str(FIERCE), "ui", "--port", str(port), "--dashboard-port", str(dashboard_port)]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(home), cwd=tmp_path
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", env=environment(home), cwd=tmp_path
     ) as process:
         try:
             assert process.stdout is not None
             lines = [process.stdout.readline().strip() for _ in range(3)]
-            logs = [path.read_text() for path in (home / "logs").glob("*.log")]
+            logs = [path.read_text(encoding="utf-8") for path in (home / "logs").glob("*.log")]
             assert lines == [
                 f"MLflow: http://127.0.0.1:{port}",
                 f"optuna-dashboard: http://127.0.0.1:{dashboard_port}",
                 "Ctrl-C ends both",
             ], logs
-            groups = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+            groups = [
+                int(pid)
+                for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8").split()
+            ]
             assert len(groups) == 2
             assert answers(f"http://127.0.0.1:{port}/health")
             assert answers(f"http://127.0.0.1:{dashboard_port}/dashboard/")
@@ -204,7 +207,7 @@ def test_a_request_to_end_ends_the_servers(tmp_path: Path) -> None:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
     """The home of a study that was run to its end, and what the command printed."""
     home = tmp_path_factory.mktemp("cli") / "home"
-    (home.parent / "mine.yaml").write_text(STUDY)
+    (home.parent / "mine.yaml").write_text(STUDY, encoding="utf-8")
     yield home, fierce(home, "run", "mine.yaml", "--name", "first").stdout
 
 
@@ -263,17 +266,17 @@ def test_report_is_one_page(finished: tuple[Path, str]) -> None:
     line = fierce(home, "report", "first", "--out", str(home.parent / "page")).stdout.splitlines()[-1]
     page = Path(line.removeprefix("report: "))
     assert page.parent == home.parent / "page"
-    assert "<html" in page.read_text()
+    assert "<html" in page.read_text(encoding="utf-8")
     # the same page opens in MLflow, at the study's run
     [attached] = (home / "artifacts" / "first").glob("*/artifacts/report/report.html")
-    assert attached.read_text() == page.read_text()
+    assert attached.read_text(encoding="utf-8") == page.read_text(encoding="utf-8")
     figures = sorted(path.name for path in page.parent.glob("*.png"))
     assert figures
     assert sorted(path.name for path in attached.parent.glob("*.png")) == figures
 
 
 def test_events_in_place_of_the_display(tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text(STUDY)
+    (tmp_path / "mine.yaml").write_text(STUDY, encoding="utf-8")
     printed = fierce(tmp_path / "home", "run", "mine.yaml", "--events").stdout
     events = [json.loads(line) for line in printed.splitlines()]
     assert [each["event"] for each in events[:2]] == ["message", "started"]
@@ -298,9 +301,10 @@ def test_status_without_optunas_database_is_that_of_mlflow(finished: tuple[Path,
 
 def test_a_failed_trial_is_exit_code_1(tmp_path: Path) -> None:
     trouble = tmp_path / "trouble"
-    trouble.write_text("1 raise")
+    trouble.write_text("1 raise", encoding="utf-8")
     (tmp_path / "mine.yaml").write_text(
-        f"benchmark: {{name: tiny:Tiny, trouble: {trouble}}}\ncriteria: [ce]\nseeds: 1\nmax_failures: 0\n"
+        f"benchmark: {{name: tiny:Tiny, trouble: {trouble}}}\ncriteria: [ce]\nseeds: 1\nmax_failures: 0\n",
+        encoding="utf-8",
     )
     result = fierce(tmp_path / "home", "run", "mine.yaml", expect=1)
     assert "0 done, 1 failed, 0 missing" in result.stdout
@@ -310,14 +314,15 @@ def test_a_failed_trial_is_exit_code_1(tmp_path: Path) -> None:
 def test_ctrl_c_leaves_a_study_that_resume_finishes(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(
         "benchmark: {name: tiny:Tiny, pause: 0.3}\ncriteria: [ce, ls]\nseeds: 1\ntraining: {epochs: 20}\n"
-        "concurrency: 1\n"
+        "concurrency: 1\n",
+        encoding="utf-8",
     )
     home = tmp_path / "home"
     with subprocess.Popen(
         [FIERCE, "run", "mine.yaml"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         env=environment(home),
         cwd=tmp_path,
     ) as process:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shlex
+import subprocess
 import zipfile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from study.cli import REFUSED, app
 from study.data import prepare
+from study.spec import StudySpec
 from trainables.benchmarks.age import Age, AgeOptions
 
 
@@ -114,6 +116,24 @@ def test_other_images(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert f"--set benchmark.data={source}" in result.stdout and "benchmark.size=8" in result.stdout
     assert len(list((tmp_path / "mine").glob("*/pixels.u8"))) == 1
+
+
+@pytest.mark.parametrize(
+    "folder", ["my #1", "a: b", "it's", "-", "Bäume λ", "two\nlines", " spaces ", "$HOME `x`", "a\\b"]
+)
+def test_the_settings_that_are_printed_survive_being_pasted(tmp_path: Path, folder: str) -> None:
+    (at := tmp_path / folder).mkdir()
+    names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+    source = write_zip(at / "classes.zip", {f"{name}/{i}.jpg": jpeg(20 * i) for name in names for i in range(5)})
+    result = run("cifar10", "--source", str(source), "--size", "8", "--cache", str(at / "c"))
+    assert result.exit_code == 0, result.output
+    # the shell's own reading of the line, not ours
+    pasted = result.stdout.splitlines()[-1].partition(": ")[2]
+    read = subprocess.run(["sh", "-c", f"printf '%s\\0' {pasted}"], capture_output=True, check=True).stdout
+    words = read.decode("utf-8").split("\0")[:-1]
+    (study := tmp_path / "q.yaml").write_text("benchmark: cifar10\ncriteria: [ce]\nseeds: 1\n", encoding="utf-8")
+    spec = StudySpec.load(study, [word for word in words if word != "--set"])
+    assert spec.benchmark.options == {"data": str(source), "size": 8, "cache": str(at / "c")}
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     found = tmp_path / "work"
     found.mkdir()
     shutil.copy(TINY, found)
-    (found / "mine.yaml").write_text("benchmark: tiny:Tiny\ncriteria: [ce]\n")
+    (found / "mine.yaml").write_text("benchmark: tiny:Tiny\ncriteria: [ce]\n", encoding="utf-8")
     monkeypatch.chdir(found)
     monkeypatch.delenv("FIERCE_HOME", raising=False)
     return found
@@ -52,11 +52,11 @@ def test_a_study_file_is_found_from_another_folder(folder: Path, monkeypatch: py
 
 
 def test_what_is_ignored_stays(folder: Path) -> None:
-    (folder / ".gitignore").write_text("*.secret\n/kept/*\n!/kept/this\n")
-    (folder / ".rayignore").write_text("big\n")
+    (folder / ".gitignore").write_text("*.secret\n/kept/*\n!/kept/this\n", encoding="utf-8")
+    (folder / ".rayignore").write_text("big\n", encoding="utf-8")
     for name in ("a.secret", "big", "kept/this", "kept/that", "fierce-home/mlflow.db", ".git/config", ".venv/python"):
         (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(name)
+        (folder / name).write_text(name, encoding="utf-8")
     sent = packed(jobs.prepare("mine.yaml", [], None, folder))
     assert sent == {".gitignore", ".rayignore", "mine.yaml", "tiny.py", "kept/this"}
 
@@ -93,7 +93,7 @@ def _outside(folder: Path) -> jobs.Submission:
 
 def _ignored(folder: Path) -> jobs.Submission:
     scene(folder / "scene.npz")
-    (folder / ".gitignore").write_text("*.npz\n")
+    (folder / ".gitignore").write_text("*.npz\n", encoding="utf-8")
     return with_scene("scene.npz")
 
 
@@ -109,7 +109,7 @@ def _large(folder: Path) -> jobs.Submission:
 
 
 def _foreign_study(folder: Path) -> jobs.Submission:
-    (folder.parent / "other.yaml").write_text("benchmark: tiny:Tiny\ncriteria: [ce]\n")
+    (folder.parent / "other.yaml").write_text("benchmark: tiny:Tiny\ncriteria: [ce]\n", encoding="utf-8")
     return jobs.prepare("../other.yaml", [], None, folder)
 
 

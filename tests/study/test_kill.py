@@ -64,10 +64,10 @@ class Launch:
         hidden = ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "MLFLOW_TRACKING_URI", "OPTUNA_STORAGE")
         environment = {name: value for name, value in os.environ.items() if name not in hidden}
         environment["PYTHONPATH"] = os.pathsep.join([str(TESTS.parent), str(TESTS)])
-        self.log = (home.root / f"driver-{len(list(home.root.glob('driver-*')))}").open("w+")
+        self.log = (home.root / f"driver-{len(list(home.root.glob('driver-*')))}").open("w+", encoding="utf-8")
         self.process = subprocess.Popen(
             [sys.executable, "-c", DRIVER, str(home.root)],
-            stdin=subprocess.PIPE, stdout=self.log, stderr=self.log, text=True, env=environment,
+            stdin=subprocess.PIPE, stdout=self.log, stderr=self.log, encoding="utf-8", env=environment,
         )  # fmt: skip
         assert self.process.stdin is not None
         self.process.stdin.write(SPEC.to_yaml())
@@ -163,7 +163,7 @@ def check_optuna(home: Home) -> None:
 
 def check_tune(home: Home) -> None:
     (path,) = (home.study("s") / "tune").glob("experiment_state-*.json")
-    states = [json.loads(row[0]) for row in json.loads(path.read_text())["trial_data"]]
+    states = [json.loads(row[0]) for row in json.loads(path.read_text(encoding="utf-8"))["trial_data"]]
     found = [(state["config"]["number"], state["status"]) for state in states]
     assert found == [(number, "TERMINATED") for number in range(TRIALS)]
 
@@ -209,8 +209,12 @@ def test_a_driver_that_lost_its_head_says_so_and_ends(
     home = Home(tmp_path)
     launches.append(launch := Launch(home))
     launch.until(lambda: epochs_saved(home) >= 1)
-    children = Path(f"/proc/{launch.process.pid}/task/{launch.process.pid}/children").read_text().split()
-    (head,) = [int(child) for child in children if Path(f"/proc/{child}/comm").read_text() == "gcs_server\n"]
+    children = (
+        Path(f"/proc/{launch.process.pid}/task/{launch.process.pid}/children").read_text(encoding="utf-8").split()
+    )
+    (head,) = [
+        int(child) for child in children if Path(f"/proc/{child}/comm").read_text(encoding="utf-8") == "gcs_server\n"
+    ]
     os.kill(head, signal.SIGKILL)
     assert launch.process.wait(120) == 2, launch.said()
     assert "was lost; bring it back and resume the study" in launch.said()

@@ -22,7 +22,7 @@ SEARCH: dict[str, Any] = {
 
 def write(folder: Path, values: Any) -> Path:
     path = folder / "mine.yaml"
-    path.write_text(values if isinstance(values, str) else yaml.safe_dump(values, sort_keys=False))
+    path.write_text(values if isinstance(values, str) else yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     return path
 
 
@@ -269,10 +269,17 @@ def test_a_wrong_override_is_named(tmp_path: Path, assignment: str, words: str) 
     assert message.startswith(f"--set {assignment.partition('=')[0]}")
 
 
-def test_dates_and_yes_stay_what_they_are_in_yaml() -> None:
+def test_dates_and_yes_are_text_as_in_yaml_1_2() -> None:
     assert Document("a: 2024-01-01\nb: 1e3\nc: yes\nd: null\n", "x").values == {
         "a": "2024-01-01",
         "b": 1000.0,
-        "c": True,
+        "c": "yes",
         "d": None,
     }
+
+
+def test_a_study_run_again_is_the_same(tmp_path: Path) -> None:
+    values = {**MINIMAL, "benchmark": {"name": "cifar-fs", "shots": [1, 3]}}
+    spec = StudySpec.load(write(tmp_path, values))
+    # what a second launch is compared with
+    assert StudySpec.from_yaml(spec.to_yaml()).model_dump() == spec.model_dump()

@@ -11,6 +11,7 @@ from study.errors import UserError
 from study.home import Home
 from study.spec import StudySpec
 from study.storage import import_data
+from trainables.benchmarks.hyperspectral import HyperspectralOptions
 from trainables.remote_data import fetched
 
 
@@ -45,12 +46,12 @@ def test_a_file_in_an_object_store_reaches_the_trial(tmp_path: Path, monkeypatch
         monkeypatch.setenv("FIERCE_CACHE", str(tmp_path / "cache"))
         data = import_data(spec(data=str(scene)), Home(tmp_path)).benchmark.options["data"]
         assert data.startswith(f"s3://{BUCKET}/prefix/data/")
-        assert Path(fetched({"data": data})["data"]).read_bytes() == b"spectra"
+        assert Path(fetched(HyperspectralOptions, {"data": data})["data"]).read_bytes() == b"spectra"
 
 
 def test_a_storage_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     scene = tmp_path / "scene.npz"
     scene.write_bytes(b"spectra")
-    (tmp_path / "home").write_text("a file")
+    (tmp_path / "home").write_text("a file", encoding="utf-8")
     with pytest.raises(UserError, match=r"benchmark\.data: .*scene\.npz cannot be copied to the storage"):
         import_data(spec(data=str(scene)), Home(tmp_path / "home"))

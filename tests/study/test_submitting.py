@@ -73,7 +73,7 @@ class User:
         shutil.copy(TINY, folder)
 
     def study(self, name: str, pause: float = 0.0, epochs: int = 3) -> str:
-        (self.folder / f"{name}.yaml").write_text(STUDY % (pause, epochs))
+        (self.folder / f"{name}.yaml").write_text(STUDY % (pause, epochs), encoding="utf-8")
         return f"{name}.yaml"
 
     def fierce(
@@ -81,7 +81,7 @@ class User:
     ) -> subprocess.CompletedProcess[str]:
         environment = {name: value for name, value in self.environment.items() if name not in without} | changed
         result = subprocess.run(
-            [FIERCE, *arguments], capture_output=True, text=True, env=environment, cwd=self.folder, timeout=300
+            [FIERCE, *arguments], capture_output=True, encoding="utf-8", env=environment, cwd=self.folder, timeout=300
         )
         assert result.returncode == expect, result.stdout + result.stderr
         assert "Traceback" not in result.stderr
@@ -99,7 +99,7 @@ class User:
             [FIERCE, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
             env=self.environment | changed,
             cwd=self.folder,
         )
@@ -151,10 +151,10 @@ def test_a_submitted_study_is_followed_and_read_back_from_mlflow(user: User, ser
     assert "report.html" in attached
     assert any(name.endswith(".png") for name in attached)
     [kept] = (service.folder / "artifacts").glob("*/*/artifacts/report/report.html")
-    assert kept.read_text() == (user.folder / page).read_text()
+    assert kept.read_text(encoding="utf-8") == (user.folder / page).read_text(encoding="utf-8")
     user.fierce("export", "first", "--out", "table.csv")
     # header, 2 trials × 2 seeds × 3 epochs of the training loss at least
-    assert len((user.folder / "table.csv").read_text().splitlines()) > 12
+    assert len((user.folder / "table.csv").read_text(encoding="utf-8").splitlines()) > 12
 
 
 def test_a_lost_connection_is_made_again(user: User, service: Service) -> None:
@@ -213,9 +213,10 @@ def test_a_stopped_study_goes_on_when_it_is_submitted_again(
 
 def test_failed_trials_and_refused_studies_end_as_they_do_here(user: User) -> None:
     trouble = user.folder / "trouble"
-    trouble.write_text("1 raise")
+    trouble.write_text("1 raise", encoding="utf-8")
     (user.folder / "bad.yaml").write_text(
-        f"benchmark: {{name: tiny:Tiny, trouble: {trouble}}}\ncriteria: [ce]\nseeds: 1\nmax_failures: 0\n"
+        f"benchmark: {{name: tiny:Tiny, trouble: {trouble}}}\ncriteria: [ce]\nseeds: 1\nmax_failures: 0\n",
+        encoding="utf-8",
     )
     result = user.fierce("submit", "bad.yaml", expect=1)
     assert "0 done, 1 failed, 0 missing" in result.stdout

@@ -127,7 +127,7 @@ def check_trajectories(home: Home, study: StudySpec) -> None:
 def snapshot(home: Home, name: str = "s") -> list[tuple[int, str]]:
     """(number, status) of every trial in Tune's one snapshot; its shards, where it has several, have one status."""
     (path,) = (home.study(name) / sweep.TUNE).glob("experiment_state-*.json")
-    states = [json.loads(row[0]) for row in json.loads(path.read_text())["trial_data"]]
+    states = [json.loads(row[0]) for row in json.loads(path.read_text(encoding="utf-8"))["trial_data"]]
     return sorted({(state["config"]["number"], state["status"]) for state in states})
 
 
@@ -172,7 +172,7 @@ def test_a_study_from_start_to_end_and_once_more(home: Home) -> None:
 
 def test_a_failed_trial_is_told_everywhere_and_the_rest_goes_on(home: Home) -> None:
     trouble = home.root / "trouble-once"
-    trouble.write_text("3 raise")
+    trouble.write_text("3 raise", encoding="utf-8")
     study = spec(benchmark={"name": "tiny:Tiny", "trouble": str(trouble)}, max_failures=0, concurrency=1)
     watcher = Watcher()
     assert sweep.run(study, home, watcher) == sweep.Outcome(done=1, failed=1, missing=0, interrupted=False)
@@ -202,7 +202,7 @@ def test_a_failed_trial_is_told_everywhere_and_the_rest_goes_on(home: Home) -> N
 
 def test_a_trial_whose_process_dies_is_taken_up_again(home: Home) -> None:
     trouble = home.root / "trouble-once"
-    trouble.write_text("4 die")
+    trouble.write_text("4 die", encoding="utf-8")
     study = spec(benchmark={"name": "tiny:Tiny", "trouble": str(trouble)}, criteria=["ls"], max_failures=1)
     assert sweep.run(study, home, cadence=sweep.Cadence(checkpoint=0)).done == 1
     assert not trouble.exists()
@@ -212,7 +212,7 @@ def test_a_trial_whose_process_dies_is_taken_up_again(home: Home) -> None:
 
 def test_a_trial_whose_process_always_dies_is_given_up(home: Home) -> None:
     trouble = home.root / "trouble"
-    trouble.write_text("2 die")
+    trouble.write_text("2 die", encoding="utf-8")
     study = spec(benchmark={"name": "tiny:Tiny", "trouble": str(trouble)}, criteria=["ls"], max_failures=0)
     watcher = Watcher()
     assert sweep.run(study, home, watcher).failed == 1
@@ -303,7 +303,7 @@ def test_asha_stops_trials_and_says_so(home: Home) -> None:
 
 def test_only_one_driver_at_a_time(home: Home) -> None:
     home.study("s").mkdir(parents=True)
-    (home.study("s") / sweep.HOLDER).write_text(json.dumps({"pid": 17, "host": "there"}))
+    (home.study("s") / sweep.HOLDER).write_text(json.dumps({"pid": 17, "host": "there"}), encoding="utf-8")
     with FileLock(home.study("s") / sweep.LOCK), pytest.raises(UserError, match="is being run by process 17 on there"):
         sweep.run(spec(), home)
 
@@ -314,9 +314,9 @@ def test_another_file_under_the_same_name_is_refused(home: Home) -> None:
     sweep._keep_spec(spec(), folder)
     with pytest.raises(UserError, match=r"'s' was started with another seeds \(\(1, 4\)\)"):
         sweep._keep_spec(spec(seeds=3), folder)
-    assert StudySpec.from_yaml(path.read_text()) == spec()
+    assert StudySpec.from_yaml(path.read_text(encoding="utf-8")) == spec()
     sweep._keep_spec(spec(max_failures=3, resources={"cpus": 2}), folder)
-    assert StudySpec.from_yaml(path.read_text()).max_failures == 3
+    assert StudySpec.from_yaml(path.read_text(encoding="utf-8")).max_failures == 3
 
 
 def test_snapshots_become_one(tmp_path: Path) -> None:
@@ -328,12 +328,12 @@ def test_snapshots_become_one(tmp_path: Path) -> None:
     def write(name: str, *rows: tuple[int, str], shard: tuple[int, int] = (0, 1)) -> Path:
         states = [[json.dumps({"config": {"number": n, "shard": shard}, "status": state}), "{}"] for n, state in rows]
         path = tmp_path / f"experiment_state-{name}.json"
-        path.write_text(json.dumps({"trial_data": states, "runner_data": {"launch": name}}))
+        path.write_text(json.dumps({"trial_data": states, "runner_data": {"launch": name}}), encoding="utf-8")
         return path
 
     write("1", (0, "TERMINATED"), (1, "RUNNING"), (4, "ERROR"))
     write("2", (1, "TERMINATED"), (2, "ERROR"), (4, "TERMINATED"), (5, "TERMINATED"), (6, "PENDING"))
-    write("3").write_text('{"trial_data": [["{')
+    write("3").write_text('{"trial_data": [["{', encoding="utf-8")
     write("4", (7, "TERMINATED"), (8, "TERMINATED"), shard=(0, 2))
     write("5", (8, "TERMINATED"), shard=(1, 2))
     folder, ended = Folder(str(tmp_path)), {0, 1, 2, 3, 4, 7, 8, 9}
@@ -341,11 +341,13 @@ def test_snapshots_become_one(tmp_path: Path) -> None:
     rows = [
         [json.dumps({"config": {"number": n}, "status": to}), json.dumps({"start_time": t})] for n, to, t in attempts
     ]
-    (tmp_path / "experiment_state-6.json").write_text(json.dumps({"trial_data": rows, "runner_data": {}}))
+    (tmp_path / "experiment_state-6.json").write_text(
+        json.dumps({"trial_data": rows, "runner_data": {}}), encoding="utf-8"
+    )
     # 5 was interrupted: Tune ended it, but it is not finished
     assert sweep.settle(folder, ended) == {0, 1, 2, 4, 8, 9}
     (path,) = tmp_path.glob("experiment_state-*.json")
-    left = json.loads(path.read_text())
+    left = json.loads(path.read_text(encoding="utf-8"))
     found = [(json.loads(row[0])["config"]["number"], json.loads(row[0])["status"]) for row in left["trial_data"]]
     settled = [(0, "TERMINATED"), (1, "TERMINATED"), (2, "ERROR"), (4, "TERMINATED")]
     assert found == [*settled, (7, "TERMINATED"), *[(8, "TERMINATED")] * 2, (9, "TERMINATED")]
@@ -371,7 +373,7 @@ def test_ctrl_c_leaves_a_study_that_resumes(home: Home, number: signal.Signals) 
         environment.pop(name, None)
     driver = subprocess.Popen(
         [sys.executable, "-c", DRIVER, str(home.root)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", env=environment,
     )  # fmt: skip
     assert driver.stdin is not None
     driver.stdin.write(study.to_yaml())
@@ -442,7 +444,7 @@ def test_a_study_in_shards_has_the_same_numbers(home: Home) -> None:
 
 def test_a_shard_that_fails_ends_its_trial_once_and_not_the_study(home: Home, tmp_path: Path) -> None:
     """The other shard trains and reports on meanwhile, and the display must not mind."""
-    (trouble := tmp_path / "trouble-once").write_text("2 raise")
+    (trouble := tmp_path / "trouble-once").write_text("2 raise", encoding="utf-8")
     benchmark = {"name": "tiny:Tiny", "trouble": str(trouble), "pause": 0.3}
     study = spec(benchmark=benchmark, criteria=["ce", "ls"], seeds_per_shard=1, max_failures=0, concurrency=2)
     console = Console(file=StringIO(), width=200)
@@ -471,7 +473,7 @@ def test_another_study_of_that_name_in_the_same_mlflow_is_refused(home: Home, tm
 def test_a_study_in_an_object_store_is_resumed_from_another_machine(home: Home, tmp_path: Path) -> None:
     """Two homes share nothing but the store and the databases; the second goes on from the first one's checkpoint."""
     first, second = Home(tmp_path / "first"), Home(tmp_path / "second")
-    (trouble := tmp_path / "trouble").write_text("4 die")
+    (trouble := tmp_path / "trouble").write_text("4 die", encoding="utf-8")
     study = spec(
         benchmark={"name": "tiny:Tiny", "trouble": str(trouble)},
         criteria=["ls"],
@@ -503,7 +505,7 @@ def records_in(folder: Folder) -> list[dict[str, Any]]:
 
 def test_a_trial_out_of_memory_is_tried_again_with_a_larger_share(home: Home) -> None:
     trouble = home.root / "trouble-once"
-    trouble.write_text("3 memory")
+    trouble.write_text("3 memory", encoding="utf-8")
     study = spec(benchmark={"name": "tiny:Tiny", "trouble": str(trouble)}, criteria=["ls"], seeds_per_shard=2)
     watcher = Watcher()
     assert sweep.run(study, home, watcher, cadence=sweep.Cadence(checkpoint=0)).done == 1

@@ -145,7 +145,7 @@ def test_the_tree_of_runs(home: Home, training: Training) -> None:
         np.testing.assert_array_equal(arrays["features"], training.arrays()["features"][1])
     weights = torch.load(client.download_artifacts(trial.info.run_id, schema.WEIGHTS), weights_only=True)
     torch.testing.assert_close(weights, training.weights())
-    text = Path(client.download_artifacts(study.info.run_id, schema.STUDY_FILE)).read_text()
+    text = Path(client.download_artifacts(study.info.run_id, schema.STUDY_FILE)).read_text(encoding="utf-8")
     assert StudySpec.from_yaml(text) == SPEC
 
 
@@ -341,5 +341,5 @@ def test_no_password_is_in_the_study_file_that_everyone_sees(home: Home) -> None
     spec = SPEC.model_copy(update={"storage": storage, "storage_uri": "postgresql://me:hidden@database/optuna"})
     tracked = tracking.open_study(spec, home)
     path = Path(MlflowClient(tracked.uri).download_artifacts(tracked.run, schema.STUDY_FILE))
-    shown = StudySpec.from_yaml(path.read_text())
+    shown = StudySpec.from_yaml(path.read_text(encoding="utf-8"))
     assert (shown.storage, shown.storage_uri) == ("s3://key@bucket/prefix", "postgresql://me@database/optuna")

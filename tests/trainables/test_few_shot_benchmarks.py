@@ -41,7 +41,7 @@ def test_published_splits(name: str, sizes: tuple[int, ...], shared_data: Path) 
     split = shipped_split(name)
     assert tuple(map(len, split.values())) == sizes
     assert len(set().union(*split.values())) == sum(sizes)
-    published = json.loads((shared_data / "splits" / f"{name}.json").read_text())
+    published = json.loads((shared_data / "splits" / f"{name}.json").read_text(encoding="utf-8"))
     assert {part: list(names) for part, names in split.items()} == {
         "base": published["train"],
         "validation": published["val"],
@@ -233,7 +233,7 @@ def test_a_trial_on_the_layout_of_cub(tmp_path: Path) -> None:
         ("image_class_labels", labels),
         ("classes", classes),
     ):
-        (folder / f"{table}.txt").write_text("".join(f"{i} {v}\n" for i, v in enumerate(values, 1)))
+        (folder / f"{table}.txt").write_text("".join(f"{i} {v}\n" for i, v in enumerate(values, 1)), encoding="utf-8")
     options = {"data": str(tmp_path), "cache": str(tmp_path / "cache"), "size": 8}
     assert trained("Cub", options)[-1].keys() >= EXPECTED
 

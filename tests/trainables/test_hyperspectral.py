@@ -275,7 +275,7 @@ def test_truncated_and_foreign_files(tmp_path: Path, suffix: str) -> None:
 def test_missing_files_and_unknown_kinds(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere\.mat is not there"):
         BENCHMARK.load(HyperspectralOptions(data=str(tmp_path / "nowhere.mat")))
-    (tmp_path / "s.csv").write_text("1,2")
+    (tmp_path / "s.csv").write_text("1,2", encoding="utf-8")
     with pytest.raises(DataError, match=r"s\.csv is neither a \.mat nor a \.npz file"):
         BENCHMARK.load(HyperspectralOptions(data=str(tmp_path / "s.csv")))
     y, a = scene_arrays()

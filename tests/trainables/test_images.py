@@ -226,7 +226,7 @@ def test_a_source_without_images_is_one_sentence(
 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    (tmp_path / "cache").write_text("a file in the folder's place")
+    (tmp_path / "cache").write_text("a file in the folder's place", encoding="utf-8")
     with pytest.raises(DataError, match=r"image cache .* cannot be written"):
         prepare(as_zip(tmp_path), 16, tmp_path / "cache")
 
@@ -270,11 +270,11 @@ def test_a_killed_preparation_goes_on_where_it_stopped(torn: bool, tmp_path: Pat
     run = subprocess.run([sys.executable, "-c", KILLED, source, tmp_path / "cache"], timeout=120)
     assert run.returncode == -signal.SIGKILL
     (partial,) = (tmp_path / "cache").glob("*.partial")
-    lines = (partial / "log.jsonl").read_text().splitlines()
+    lines = (partial / "log.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 4
     if torn:
         # a power cut may leave half a line, and pixels that no line stands for
-        (partial / "log.jsonl").write_text("\n".join(lines) + '\n["set/b/1.j')
+        (partial / "log.jsonl").write_text("\n".join(lines) + '\n["set/b/1.j', encoding="utf-8")
         with (partial / "pixels.u8").open("ab") as pixels:
             pixels.write(b"\xff" * 1000)
     asked: list[str] = []

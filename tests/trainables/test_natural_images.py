@@ -237,7 +237,7 @@ def cub_tree(root: Path) -> Path:
         ("train_test_split", parts),
         ("classes", [f"{c} {name}" for c, name in enumerate(COLOURS, 1)]),
     ):
-        (folder / f"{name}.txt").write_text("\n".join(lines) + "\n")
+        (folder / f"{name}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
 
 
@@ -271,7 +271,7 @@ def test_cub_with_a_damaged_image(tmp_path: Path) -> None:
 )
 def test_a_spoilt_cub_list_is_named(file: str, line: str, said: str, tmp_path: Path) -> None:
     folder = cub_tree(tmp_path)
-    with (folder / file).open("a") as text:
+    with (folder / file).open("a", encoding="utf-8") as text:
         text.write(line + "\n")
     with pytest.raises(DataError, match=said):
         read_images(tmp_path, 8, tmp_path / "cache")
@@ -298,8 +298,8 @@ def class_folders(root: Path) -> Path:
         for name, colour in COLOURS.items():
             for i in range(count):
                 save(root / part / name / f"{i}.png", colour)
-    (root / "train" / "README.txt").write_text("not in a class folder")
-    (root / "train" / "001.Red_Bird" / "notes.txt").write_text("not an image")
+    (root / "train" / "README.txt").write_text("not in a class folder", encoding="utf-8")
+    (root / "train" / "001.Red_Bird" / "notes.txt").write_text("not an image", encoding="utf-8")
     return root
 
 

@@ -36,7 +36,7 @@ class Notes:
         self.path = folder / "notes"
 
     def _note(self, text: str) -> None:
-        with self.path.open("a") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             file.write(text + "\n")
 
     def describe(self, training: Training) -> None:
@@ -62,7 +62,7 @@ def trial(**changes: Any) -> Trial:
 
 
 def notes(folder: Path, number: int) -> list[str]:
-    return (folder / "trials" / str(number) / "notes").read_text().splitlines()
+    return (folder / "trials" / str(number) / "notes").read_text(encoding="utf-8").splitlines()
 
 
 def run_case(config: dict[str, Any], folder: Path, **options: Any) -> None:

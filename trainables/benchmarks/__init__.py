@@ -8,7 +8,8 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Protocol, get_args, get_origin, get_type_hints, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,45 @@ BENCHMARKS: Mapping[str, str] = {
     "cifar10-few-shot": "trainables.benchmarks.few_shot:Cifar10FewShot",
     "cifar10": "trainables.benchmarks.cifar10:Cifar10",
 }
+
+
+class _OnDisk:
+    """Marks text that names a file or folder."""
+
+
+#: the type of an option that names a file or folder, or one in an object store (``s3://…``). The option's default may
+#: be a word of the benchmark's, such as ``simulated``; a ``pathlib.Path`` is always a path. Text of other types is
+#: never taken for one
+DataPath = Annotated[str, _OnDisk]
+
+
+def path_options(options: type) -> frozenset[str]:
+    """The fields of the dataclass ``options`` that are declared as paths, or as lists of them."""
+    hints = get_type_hints(options, include_extras=True)
+    return frozenset(name for name, hint in hints.items() if _mentions(hint, _OnDisk) or _mentions(hint, Path))
+
+
+def make_options(options: type, values: Mapping[str, Any]) -> Any:
+    """The ``options`` with the plain ``values`` of a study file: a list becomes a tuple, text a path, as declared."""
+    hints = get_type_hints(options, include_extras=True)
+    return options(**{name: _typed(value, hints.get(name)) for name, value in values.items()})
+
+
+def _mentions(hint: Any, kind: type) -> bool:
+    if isinstance(hint, type) and get_origin(hint) is None:
+        return issubclass(hint, kind)
+    return any(_mentions(each, kind) for each in get_args(hint))
+
+
+def _typed(value: Any, hint: Any) -> Any:
+    if isinstance(value, list):
+        each = [_typed(item, hint) for item in value]
+        return tuple(each) if _is_tuple(hint) else each
+    return Path(value) if isinstance(value, str) and _mentions(hint, Path) else value
+
+
+def _is_tuple(hint: Any) -> bool:
+    return tuple in (hint, get_origin(hint)) or any(_is_tuple(each) for each in get_args(hint))
 
 
 @dataclass

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainables.benchmarks import Data, DataError, Split, augmentation
+from trainables.benchmarks import Data, DataError, DataPath, Split, augmentation
 from trainables.benchmarks.faces import read_faces
 from trainables.benchmarks.simulated_faces import simulate
 from trainables.evaluators import (
@@ -48,11 +48,11 @@ class AgeOptions:
     """Where the faces come from, where the ages are divided, and the size of the network."""
 
     #: a folder, tar or zip in the layout of IMDB-WIKI or UTKFace, a prepared cache, or ``simulated``
-    data: str = "simulated"
+    data: DataPath = "simulated"
     #: ``imdb.mat`` or ``wiki.mat``, where it does not stand in ``data``
-    metadata: str | None = None
+    metadata: DataPath | None = None
     #: where decoded images are kept; by default the user's cache folder
-    cache: str | None = None
+    cache: DataPath | None = None
     #: edge of the images in pixels
     size: int = 64
     #: the coarse label is whether the age is above this; ``median``, or a list for more than two classes

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables import backbones
-from trainables.benchmarks import Data, DataError, Split, augmentation
+from trainables.benchmarks import Data, DataError, DataPath, Split, augmentation
 from trainables.benchmarks.few_shot import (
     EVALUATION_EVERY,
     FEATURE_SPACE,
@@ -39,7 +39,7 @@ class Cifar10Options:
     """Where the images come from and how large the network is."""
 
     #: a folder, zip or tar of images (see `trainables.benchmarks.natural_images`), or ``simulated`` textures
-    data: str = "simulated"
+    data: DataPath = "simulated"
     #: edge of the network's input in pixels
     size: int = 32
     #: maps of the ResNet's first layer; the features have 8 times as many dimensions
@@ -61,7 +61,7 @@ class Cifar10Options:
     #: fetch the images into the folder ``data`` where they are not there
     download: bool = False
     #: where decoded images are kept; by default the user's cache folder
-    cache: str | None = None
+    cache: DataPath | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.data, str) or not self.data:

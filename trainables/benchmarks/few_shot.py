@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables import backbones
-from trainables.benchmarks import Data, DataError, Split, augmentation
+from trainables.benchmarks import Data, DataError, DataPath, Split, augmentation
 from trainables.benchmarks.natural_images import download, read_images
 from trainables.benchmarks.simulated_textures import simulate
 from trainables.evaluators import Evaluator, Snapshot, classification, entropy
@@ -38,7 +38,7 @@ class FewShotOptions:
     """Where the images come from, which classes are base, validation and novel, and how runs are drawn."""
 
     #: a folder, zip or tar of images (see `trainables.benchmarks.natural_images`), or ``simulated`` textures
-    data: str = "simulated"
+    data: DataPath = "simulated"
     #: edge of the network's input in pixels
     size: int = 32
     #: maps of the ResNet's first layer; the features have 8 times as many dimensions
@@ -72,7 +72,7 @@ class FewShotOptions:
     #: fetch the images into the folder ``data`` where they are not there
     download: bool = False
     #: where decoded images are kept; by default the user's cache folder
-    cache: str | None = None
+    cache: DataPath | None = None
 
     def __post_init__(self) -> None:
         for name in ("base_classes", "validation_classes", "novel_classes", "shots"):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables import backbones
-from trainables.benchmarks import Data, DataError, Split
+from trainables.benchmarks import Data, DataError, DataPath, Split
 from trainables.benchmarks.scene_files import read_scene
 from trainables.benchmarks.scene_names import chosen_names
 from trainables.benchmarks.scene_order import PIXEL_ORDERS
@@ -39,9 +39,9 @@ class HyperspectralOptions:
     """Where the scene comes from, how it is split, and how long the probes train."""
 
     #: a .mat or .npz file, or ``simulated`` for the embedded scene
-    data: str = "simulated"
+    data: DataPath = "simulated"
     #: a second file that holds the abundances, where the first does not
-    abundances: str | None = None
+    abundances: DataPath | None = None
     #: how the pixels of the file are numbered; asked for where a matrix stands beside a cube, else column-major
     pixel_order: str | None = None
     #: what spectra, abundances, endmembers, rows, columns, … are called in the files, where by no usual name
