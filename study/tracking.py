@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from analysis import schema
+from analysis import artifacts, schema
+from study import moved
 from study.doctor import without_password
 from study.errors import UserError
 from study.home import sqlite_path, write_ahead
@@ -119,6 +120,7 @@ def open_study(spec: StudySpec, home: Home, identity: str = "", patience: float 
     """
     uri = home.tracking_uri(spec)
     client = connect(uri)
+    moved.settle(home, uri, {spec.name})
     source = _source()
     tags = {
         schema.LEVEL: "study",
@@ -132,8 +134,8 @@ def open_study(spec: StudySpec, home: Home, identity: str = "", patience: float 
         **source,
     }
     with answering(uri), writing(uri):
-        experiment = _experiment(client, spec.name, home.artifacts(uri))
-        found = _oldest(client, _search(client, experiment, {schema.LEVEL: "study"})).get(("study", None))
+        experiment = _experiment(client, spec.name, identity, home.artifacts(uri))
+        found = _found_or_restored(client, experiment, {schema.LEVEL: "study"}, identity=identity).get(("study", None))
         if found and found.data.tags.get(schema.IDENTITY, identity) != identity:
             raise TrackingError(
                 f"the MLflow experiment {spec.name!r} at {without_password(uri)} holds another study of that name, "
@@ -142,8 +144,17 @@ def open_study(spec: StudySpec, home: Home, identity: str = "", patience: float 
         run = found or client.create_run(experiment, tags=tags, run_name=spec.name)
         client.log_batch(run.info.run_id, tags=_entities(tags))
         client.update_run(run.info.run_id, status="RUNNING")
-        client.log_text(run.info.run_id, _without_passwords(spec).to_yaml(), schema.STUDY_FILE)
+        _adopt(client, run.info.run_id, _search(client, experiment, {schema.LEVEL: "trial"}))
+    _keep_file(uri, run, _without_passwords(spec))
     return Tracking(uri, spec.name, experiment, run.info.run_id, source, patience)
+
+
+def _keep_file(uri: str, run: Run, spec: StudySpec) -> None:
+    """Put the study's file among the artifacts of its run."""
+    with answering(uri), tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / schema.STUDY_FILE
+        file.write_text(spec.to_yaml(), encoding="utf-8")
+        artifacts.write(uri, run, file)
 
 
 def _without_passwords(spec: StudySpec) -> StudySpec:
@@ -152,13 +163,43 @@ def _without_passwords(spec: StudySpec) -> StudySpec:
     return spec.model_copy(update={key: uri and without_password(uri) for key, uri in addresses.items()})
 
 
-def finished_trials(tracking: Tracking) -> set[int]:
-    """Numbers of the trials whose own run, which ends last, is FINISHED."""
+@dataclass(frozen=True)
+class Holdings:
+    """What MLflow has of a study's trials, by number.
+
+    ``whole``: all runs are finished, with the arrays that they were given. ``there``: all runs are there, whatever
+    became of them.
+    """
+
+    whole: frozenset[int]
+    there: frozenset[int]
+
+
+def holdings(tracking: Tracking) -> Holdings:
+    """What of the study's trials MLflow has: whoever deletes a run, or its arrays, has the rest sent again."""
     client = connect(tracking.uri)
     with answering(tracking.uri):
-        wanted = {schema.LEVEL: "trial"}
-        found = _search(client, tracking.experiment, wanted, "attributes.status = 'FINISHED'")
-        return {int(run.data.tags[schema.TRIAL]) for run in found}
+        found = _search(client, tracking.experiment, {schema.STUDY: tracking.study})
+        lacking = {run.info.run_id for run in artifacts.lacking(tracking.uri, found)}
+    own = {int(run.data.tags[schema.TRIAL]): run for run in found if run.data.tags.get(schema.LEVEL) == "trial"}
+    seeds: dict[int, dict[str, Run]] = {number: {} for number in own}
+    for run in found:
+        if run.data.tags.get(schema.LEVEL) == "seed":
+            seeds.setdefault(int(run.data.tags[schema.TRIAL]), {})[run.data.tags[schema.SEED]] = run
+    there = {number for number, run in own.items() if set(seeds[number]) >= set(_planned_seeds(run))}
+    whole = {
+        number
+        for number in there
+        if all(
+            run.info.status == "FINISHED" and run.info.run_id not in lacking
+            for run in (own[number], *seeds[number].values())
+        )
+    }
+    return Holdings(frozenset(whole), frozenset(there))
+
+
+def _planned_seeds(run: Run) -> list[str]:
+    return [seed for seed in run.data.tags.get(schema.SEEDS, "").split(",") if seed]
 
 
 def close_study(tracking: Tracking, status: str) -> None:
@@ -223,7 +264,7 @@ def read_runs(uri: str, study: str) -> dict[tuple[int, int], tuple[str, int | No
 class _Line:
     """One MLflow run of a trial: a replica's, or (column None) the means over the replicas."""
 
-    run_id: str
+    run: Run
     column: int | None
     status: str
     #: (metric, epoch) and params that the run held when it was reopened
@@ -233,6 +274,10 @@ class _Line:
     sent: int = 0
     #: whether it holds the facts of `TrialTracker.describe`
     told: bool = False
+
+    @property
+    def run_id(self) -> str:
+        return str(self.run.info.run_id)
 
 
 class TrialTracker:
@@ -255,8 +300,8 @@ class TrialTracker:
         self._dataset: Any = None
         self._next_flush = 0.0
 
-    def describe(self, training: Training) -> None:
-        """Data, recipe and device, as tags and params of the runs."""
+    def describe(self, training: Training) -> dict[str, Any]:
+        """Data, recipe and device, as tags and params of the runs; what `recall` takes."""
         data = training.data
         tags = {
             schema.DATA_NAME: data.name,
@@ -272,8 +317,14 @@ class TrialTracker:
             tags[GPU] = _gpu()
         recipe = {f"training.{name}": str(value) for name, value in asdict(training.recipe).items()}
         recipe.pop("training.hyperparameters")
-        self._facts = (tags, recipe)
-        self._dataset = _dataset_input(data)
+        facts = {"tags": tags, "recipe": recipe, "samples": len(data.inputs), "classes": data.classes}
+        self.recall(facts)
+        return facts
+
+    def recall(self, facts: Mapping[str, Any]) -> None:
+        """Take what an earlier `describe` of the trial returned: runs made anew hold it too."""
+        self._facts = (dict(facts["tags"]), dict(facts["recipe"]))
+        self._dataset = _dataset_input(facts)
 
     def begin(self) -> None:
         """Make the runs that are not there yet."""
@@ -389,7 +440,9 @@ class TrialTracker:
         return self._client, self._lines
 
     def _find_or_make(self, client: MlflowClient) -> list[_Line]:
-        found = _oldest(client, _search(client, self.tracking.experiment, {schema.TRIAL: str(self.number)}))
+        found = _found_or_restored(
+            client, self.tracking.experiment, {schema.TRIAL: str(self.number)}, parent=self.tracking.run
+        )
         # a name to read: the exact values stand in the params
         name = label(self.trial.criterion, self.trial.hyperparameters, digits=4)
         common = {
@@ -418,7 +471,8 @@ class TrialTracker:
     ) -> _Line:
         if run is None:
             run = client.create_run(self.tracking.experiment, tags=dict(tags), run_name=name)
-        line = _Line(run.info.run_id, column, run.info.status, set(), set(run.data.params))
+        line = _Line(run, column, run.info.status, set(), set(run.data.params))
+        _adopt(client, tags["mlflow.parentRunId"], [run])
         if line.status == "FINISHED":
             return line
         line.held = _held(client, run)
@@ -445,15 +499,23 @@ class TrialTracker:
 
         with tempfile.TemporaryDirectory() as scratch:
             for line in lines:
-                if line.column is None:
+                # a run that has finished is only given what it has lost
+                if line.status == "FINISHED" and not artifacts.lacking(self.tracking.uri, [line.run]):
+                    continue
+                if line.column is None and not weights:
+                    log.warning(
+                        "trial %d has weights that were deleted with its run and are kept nowhere else", self.number
+                    )
+                elif line.column is None:
                     file = Path(scratch) / schema.weights_file(self._position, self._count)
                     torch.save(dict(weights), file)
+                    artifacts.write(self.tracking.uri, line.run, file)
                 elif arrays:
                     file = Path(scratch) / schema.ARRAYS
                     np.savez(file, **{name: values[line.column] for name, values in arrays.items()})
-                else:
-                    continue
-                client.log_artifact(line.run_id, str(file))
+                    artifacts.write(self.tracking.uri, line.run, file)
+                    with writing(self.tracking.uri):
+                        client.set_tag(line.run_id, schema.KEPT, schema.ARRAYS)
 
     def _terminate(self) -> None:
         with answering(self.tracking.uri):
@@ -487,14 +549,19 @@ def _held(client: MlflowClient, run: Run) -> set[tuple[str, int]]:
     }
 
 
-def _search(client: MlflowClient, experiment: str, tags: Mapping[str, str], *more: str) -> list[Run]:
-    """All runs of the experiment with these tags, oldest first."""
+def _search(
+    client: MlflowClient, experiment: str, tags: Mapping[str, str], *more: str, deleted: bool = False
+) -> list[Run]:
+    """All runs of the experiment with these tags, oldest first: those that are not deleted, or those that are."""
+    from mlflow.entities import ViewType
+
     wanted = " and ".join([*(f"tags.`{name}` = '{value}'" for name, value in tags.items()), *more])
+    view = ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY
     found: list[Run] = []
     token = None
     while True:
         page = client.search_runs(
-            [experiment], wanted, max_results=PAGE, order_by=["attributes.start_time ASC"], page_token=token
+            [experiment], wanted, view, max_results=PAGE, order_by=["attributes.start_time ASC"], page_token=token
         )
         found += page
         token = page.token
@@ -512,16 +579,68 @@ def _oldest(client: MlflowClient, runs: Sequence[Run]) -> dict[tuple[str, str | 
     return kept
 
 
-def _experiment(client: MlflowClient, name: str, artifacts: str | None) -> str:
+def _found_or_restored(
+    client: MlflowClient, experiment: str, tags: Mapping[str, str], *, parent: str = "", identity: str = ""
+) -> dict[tuple[str, str | None], Run]:
+    """(level, seed) -> its run. A run of a study or trial that was deleted is restored while MLflow still has it.
+
+    It holds what no checkpoint does: weights, the report. A seed's is not, since it may have been deleted for what it
+    holds, and its checkpoint has it all. Which deleted run is the study's own, and not another's of its name, is told
+    by the ``identity`` of a study and the ``parent`` of a trial.
+    """
+    found = _oldest(client, _search(client, experiment, tags))
+    level = ("trial", None) if parent else ("study", None)
+    if level in found:
+        return found
+    for run in _search(client, experiment, {**tags, schema.LEVEL: level[0]}, deleted=True):
+        theirs = run.data.tags.get("mlflow.parentRunId") if parent else run.data.tags.get(schema.IDENTITY)
+        if theirs and theirs == (parent or identity):
+            log.warning("the run of %s %s was deleted in MLflow and is restored", level[0], run.info.run_name)
+            client.restore_run(run.info.run_id)
+            found[level] = client.get_run(run.info.run_id)
+            break
+    return found
+
+
+def _adopt(client: MlflowClient, parent: str, runs: Sequence[Run]) -> None:
+    """Hang ``runs`` below ``parent``, which stands for one that was deleted."""
+    for run in runs:
+        if run.data.tags.get("mlflow.parentRunId") != parent:
+            client.set_tag(run.info.run_id, "mlflow.parentRunId", parent)
+
+
+def _experiment(client: MlflowClient, name: str, identity: str, location: str | None) -> str:
+    """The id of the study's experiment, which is made, or restored where the study's own was deleted."""
     found = client.get_experiment_by_name(name)
     if found is None:
-        location = f"{artifacts}/{name}" if artifacts else None
+        location = f"{location}/{name}" if location else None
         return str(client.create_experiment(name, artifact_location=location))
+    experiment = str(found.experiment_id)
     if found.lifecycle_stage != "active":
-        raise TrackingError(
-            f"the MLflow experiment {name!r} was deleted; restore it there, or run the study under another --name"
-        )
-    return str(found.experiment_id)
+        # a deleted experiment keeps its name; one whose runs are another study's is for its owner to restore
+        runs = _search(client, experiment, {schema.LEVEL: "study"}, deleted=True)
+        if not identity or identity not in {run.data.tags.get(schema.IDENTITY) for run in runs}:
+            raise TrackingError(
+                f"the MLflow experiment {name!r} was deleted; restore it there, or run the study under another --name"
+            )
+        log.warning("the MLflow experiment %r was deleted and is restored", name)
+        client.restore_experiment(experiment)
+        _delete_again(client, experiment)
+    return experiment
+
+
+def _delete_again(client: MlflowClient, experiment: str) -> None:
+    """Restoring an experiment brings back what was deleted before it, too: of runs that are there twice one stays."""
+    groups: dict[tuple[str | None, ...], list[Run]] = {}
+    for run in _search(client, experiment, {}):
+        key = tuple(run.data.tags.get(name) for name in (schema.LEVEL, schema.TRIAL, schema.SEED))
+        groups.setdefault(key, []).append(run)
+    for runs in groups.values():
+        # the last that holds everything: what was deleted was sent again later
+        kept = max(runs, key=lambda run: (run.info.status == "FINISHED", run.info.start_time))
+        for run in runs:
+            if run is not kept:
+                client.delete_run(run.info.run_id)
 
 
 @contextmanager
@@ -571,15 +690,16 @@ def _params(params: Mapping[str, str]) -> list[Any]:
     return [Param(name, value) for name, value in params.items()]
 
 
-def _dataset_input(data: Any) -> Any:
+def _dataset_input(facts: Mapping[str, Any]) -> Any:
     """The data set as MLflow's own record of it; the digest there holds 36 characters at most."""
-
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    profile = json.dumps({"samples": len(data.inputs), "classes": data.classes})
-    source = json.dumps({"name": data.name, "description": data.description})
-    dataset = Dataset(data.name, data.fingerprint[:36], "code", source, profile=profile)
-    return DatasetInput(dataset, [InputTag("provenance", data.provenance)])
+    tags = facts["tags"]
+    name = tags[schema.DATA_NAME]
+    profile = json.dumps({"samples": facts["samples"], "classes": facts["classes"]})
+    source = json.dumps({"name": name, "description": tags[schema.DATA_DESCRIPTION]})
+    dataset = Dataset(name, tags[schema.DATA_FINGERPRINT][:36], "code", source, profile=profile)
+    return DatasetInput(dataset, [InputTag("provenance", tags[schema.DATA_PROVENANCE])])
 
 
 def _description(spec: StudySpec) -> str:
