@@ -33,7 +33,7 @@ COLUMNS = ("study", "trial", "criterion", "lambda", "e", "sigma", "beta", "seed"
 #: errors of the parts that don't know `UserError`, by module; each message is one sentence
 _SENTENCES: Mapping[str, str] = {
     "trainables.benchmarks": "DataError",
-    "analysis.runs": "StoreError",
+    "analysis.store": "StoreError",
 }
 
 

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from analysis import artifacts, schema
-from study import moved
+from analysis import schema
+from study import moved, runs
 from study.doctor import without_password
 from study.errors import UserError
 from study.home import sqlite_path, write_ahead
@@ -51,8 +51,6 @@ FLUSH_SECONDS = (10.0, 60.0)
 FLUSH_SHARE = 150.0
 #: characters of a tag, MLflow's limit
 TAG_LENGTH = 8000
-#: runs in one answer of a search
-PAGE = 1000
 #: tags beyond `analysis.schema`
 DEVICE = "fierce.device"
 VERSIONS = "fierce.versions"
@@ -135,7 +133,9 @@ def open_study(spec: StudySpec, home: Home, identity: str = "", patience: float 
     }
     with answering(uri), writing(uri):
         experiment = _experiment(client, spec.name, identity, home.artifacts(uri))
-        found = _found_or_restored(client, experiment, {schema.LEVEL: "study"}, identity=identity).get(("study", None))
+        found = runs.found_or_restored(client, experiment, {schema.LEVEL: "study"}, identity=identity).get(
+            ("study", None)
+        )
         if found and found.data.tags.get(schema.IDENTITY, identity) != identity:
             raise TrackingError(
                 f"the MLflow experiment {spec.name!r} at {without_password(uri)} holds another study of that name, "
@@ -144,13 +144,15 @@ def open_study(spec: StudySpec, home: Home, identity: str = "", patience: float 
         run = found or client.create_run(experiment, tags=tags, run_name=spec.name)
         client.log_batch(run.info.run_id, tags=_entities(tags))
         client.update_run(run.info.run_id, status="RUNNING")
-        _adopt(client, run.info.run_id, _search(client, experiment, {schema.LEVEL: "trial"}))
+        runs.adopt(client, run.info.run_id, runs.search(client, experiment, {schema.LEVEL: "trial"}))
     _keep_file(uri, run, _without_passwords(spec))
     return Tracking(uri, spec.name, experiment, run.info.run_id, source, patience)
 
 
 def _keep_file(uri: str, run: Run, spec: StudySpec) -> None:
     """Put the study's file among the artifacts of its run."""
+    from analysis import artifacts
+
     with answering(uri), tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / schema.STUDY_FILE
         file.write_text(spec.to_yaml(), encoding="utf-8")
@@ -163,43 +165,12 @@ def _without_passwords(spec: StudySpec) -> StudySpec:
     return spec.model_copy(update={key: uri and without_password(uri) for key, uri in addresses.items()})
 
 
-@dataclass(frozen=True)
-class Holdings:
-    """What MLflow has of a study's trials, by number.
-
-    ``whole``: all runs are finished, with the arrays that they were given. ``there``: all runs are there, whatever
-    became of them.
-    """
-
-    whole: frozenset[int]
-    there: frozenset[int]
-
-
-def holdings(tracking: Tracking) -> Holdings:
-    """What of the study's trials MLflow has: whoever deletes a run, or its arrays, has the rest sent again."""
+def holdings(tracking: Tracking) -> runs.Holdings:
+    """What of the study's trials MLflow has: whoever deletes a run, or its arrays, has it sent again."""
     client = connect(tracking.uri)
     with answering(tracking.uri):
-        found = _search(client, tracking.experiment, {schema.STUDY: tracking.study})
-        lacking = {run.info.run_id for run in artifacts.lacking(tracking.uri, found)}
-    own = {int(run.data.tags[schema.TRIAL]): run for run in found if run.data.tags.get(schema.LEVEL) == "trial"}
-    seeds: dict[int, dict[str, Run]] = {number: {} for number in own}
-    for run in found:
-        if run.data.tags.get(schema.LEVEL) == "seed":
-            seeds.setdefault(int(run.data.tags[schema.TRIAL]), {})[run.data.tags[schema.SEED]] = run
-    there = {number for number, run in own.items() if set(seeds[number]) >= set(_planned_seeds(run))}
-    whole = {
-        number
-        for number in there
-        if all(
-            run.info.status == "FINISHED" and run.info.run_id not in lacking
-            for run in (own[number], *seeds[number].values())
-        )
-    }
-    return Holdings(frozenset(whole), frozenset(there))
-
-
-def _planned_seeds(run: Run) -> list[str]:
-    return [seed for seed in run.data.tags.get(schema.SEEDS, "").split(",") if seed]
+        found = runs.search(client, tracking.experiment, {schema.STUDY: tracking.study})
+        return runs.holdings(found, tracking.uri)
 
 
 def close_study(tracking: Tracking, status: str) -> None:
@@ -214,7 +185,9 @@ def close_trial(tracking: Tracking, number: int, status: str, reason: str) -> No
     client = connect(tracking.uri)
     with answering(tracking.uri):
         # a replica that has finished holds everything, whatever became of the others
-        for run in _search(client, tracking.experiment, {schema.TRIAL: str(number)}, "attributes.status != 'FINISHED'"):
+        for run in runs.search(
+            client, tracking.experiment, {schema.TRIAL: str(number)}, "attributes.status != 'FINISHED'"
+        ):
             with writing(tracking.uri):
                 client.set_tag(run.info.run_id, schema.REASON, reason[:5000])
                 client.set_terminated(run.info.run_id, status)
@@ -224,7 +197,7 @@ def note_retry(tracking: Tracking, number: int, text: str) -> None:
     """Write on the trial's own run why it was tried again, and with what."""
     client = connect(tracking.uri)
     with answering(tracking.uri):
-        for run in _search(client, tracking.experiment, {schema.TRIAL: str(number), schema.LEVEL: "trial"}):
+        for run in runs.search(client, tracking.experiment, {schema.TRIAL: str(number), schema.LEVEL: "trial"}):
             with writing(tracking.uri):
                 client.set_tag(run.info.run_id, RETRIED, text[:TAG_LENGTH])
 
@@ -233,7 +206,7 @@ def close_open_trials(tracking: Tracking, reason: str) -> None:
     """End as ``KILLED`` every run of a trial or seed that is still RUNNING though nobody trains it any more."""
     client = connect(tracking.uri)
     with answering(tracking.uri):
-        for run in _search(client, tracking.experiment, {}, "attributes.status = 'RUNNING'"):
+        for run in runs.search(client, tracking.experiment, {}, "attributes.status = 'RUNNING'"):
             if run.data.tags.get(schema.LEVEL) in ("trial", "seed"):
                 with writing(tracking.uri):
                     client.set_tag(run.info.run_id, schema.REASON, reason)
@@ -251,7 +224,7 @@ def read_runs(uri: str, study: str) -> dict[tuple[int, int], tuple[str, int | No
         experiment = client.get_experiment_by_name(study)
         if experiment is None:
             return found
-        for run in _search(client, experiment.experiment_id, {schema.LEVEL: "seed"}):
+        for run in runs.search(client, experiment.experiment_id, {schema.LEVEL: "seed"}):
             epoch = None
             if run.info.status != "FINISHED":
                 epoch = max((each.step for each in client.get_metric_history(run.info.run_id, "loss/train")), default=0)
@@ -440,7 +413,7 @@ class TrialTracker:
         return self._client, self._lines
 
     def _find_or_make(self, client: MlflowClient) -> list[_Line]:
-        found = _found_or_restored(
+        found = runs.found_or_restored(
             client, self.tracking.experiment, {schema.TRIAL: str(self.number)}, parent=self.tracking.run
         )
         # a name to read: the exact values stand in the params
@@ -472,7 +445,7 @@ class TrialTracker:
         if run is None:
             run = client.create_run(self.tracking.experiment, tags=dict(tags), run_name=name)
         line = _Line(run, column, run.info.status, set(), set(run.data.params))
-        _adopt(client, tags["mlflow.parentRunId"], [run])
+        runs.adopt(client, tags["mlflow.parentRunId"], [run])
         if line.status == "FINISHED":
             return line
         line.held = _held(client, run)
@@ -496,6 +469,8 @@ class TrialTracker:
     ) -> None:
         import numpy as np
         import torch
+
+        from analysis import artifacts
 
         with tempfile.TemporaryDirectory() as scratch:
             for line in lines:
@@ -549,66 +524,6 @@ def _held(client: MlflowClient, run: Run) -> set[tuple[str, int]]:
     }
 
 
-def _search(
-    client: MlflowClient, experiment: str, tags: Mapping[str, str], *more: str, deleted: bool = False
-) -> list[Run]:
-    """All runs of the experiment with these tags, oldest first: those that are not deleted, or those that are."""
-    from mlflow.entities import ViewType
-
-    wanted = " and ".join([*(f"tags.`{name}` = '{value}'" for name, value in tags.items()), *more])
-    view = ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY
-    found: list[Run] = []
-    token = None
-    while True:
-        page = client.search_runs(
-            [experiment], wanted, view, max_results=PAGE, order_by=["attributes.start_time ASC"], page_token=token
-        )
-        found += page
-        token = page.token
-        if not token:
-            return found
-
-
-def _oldest(client: MlflowClient, runs: Sequence[Run]) -> dict[tuple[str, str | None], Run]:
-    """(level, seed) -> its run; a second one, made by a request whose answer was lost, is deleted."""
-    kept: dict[tuple[str, str | None], Run] = {}
-    for run in runs:
-        tags = run.data.tags
-        if kept.setdefault((tags[schema.LEVEL], tags.get(schema.SEED)), run) is not run:
-            client.delete_run(run.info.run_id)
-    return kept
-
-
-def _found_or_restored(
-    client: MlflowClient, experiment: str, tags: Mapping[str, str], *, parent: str = "", identity: str = ""
-) -> dict[tuple[str, str | None], Run]:
-    """(level, seed) -> its run. A run of a study or trial that was deleted is restored while MLflow still has it.
-
-    It holds what no checkpoint does: weights, the report. A seed's is not, since it may have been deleted for what it
-    holds, and its checkpoint has it all. Which deleted run is the study's own, and not another's of its name, is told
-    by the ``identity`` of a study and the ``parent`` of a trial.
-    """
-    found = _oldest(client, _search(client, experiment, tags))
-    level = ("trial", None) if parent else ("study", None)
-    if level in found:
-        return found
-    for run in _search(client, experiment, {**tags, schema.LEVEL: level[0]}, deleted=True):
-        theirs = run.data.tags.get("mlflow.parentRunId") if parent else run.data.tags.get(schema.IDENTITY)
-        if theirs and theirs == (parent or identity):
-            log.warning("the run of %s %s was deleted in MLflow and is restored", level[0], run.info.run_name)
-            client.restore_run(run.info.run_id)
-            found[level] = client.get_run(run.info.run_id)
-            break
-    return found
-
-
-def _adopt(client: MlflowClient, parent: str, runs: Sequence[Run]) -> None:
-    """Hang ``runs`` below ``parent``, which stands for one that was deleted."""
-    for run in runs:
-        if run.data.tags.get("mlflow.parentRunId") != parent:
-            client.set_tag(run.info.run_id, "mlflow.parentRunId", parent)
-
-
 def _experiment(client: MlflowClient, name: str, identity: str, location: str | None) -> str:
     """The id of the study's experiment, which is made, or restored where the study's own was deleted."""
     found = client.get_experiment_by_name(name)
@@ -616,31 +531,11 @@ def _experiment(client: MlflowClient, name: str, identity: str, location: str | 
         location = f"{location}/{name}" if location else None
         return str(client.create_experiment(name, artifact_location=location))
     experiment = str(found.experiment_id)
-    if found.lifecycle_stage != "active":
-        # a deleted experiment keeps its name; one whose runs are another study's is for its owner to restore
-        runs = _search(client, experiment, {schema.LEVEL: "study"}, deleted=True)
-        if not identity or identity not in {run.data.tags.get(schema.IDENTITY) for run in runs}:
-            raise TrackingError(
-                f"the MLflow experiment {name!r} was deleted; restore it there, or run the study under another --name"
-            )
-        log.warning("the MLflow experiment %r was deleted and is restored", name)
-        client.restore_experiment(experiment)
-        _delete_again(client, experiment)
+    if found.lifecycle_stage != "active" and not runs.restore_experiment(client, experiment, identity):
+        raise TrackingError(
+            f"the MLflow experiment {name!r} was deleted; restore it there, or run the study under another --name"
+        )
     return experiment
-
-
-def _delete_again(client: MlflowClient, experiment: str) -> None:
-    """Restoring an experiment brings back what was deleted before it, too: of runs that are there twice one stays."""
-    groups: dict[tuple[str | None, ...], list[Run]] = {}
-    for run in _search(client, experiment, {}):
-        key = tuple(run.data.tags.get(name) for name in (schema.LEVEL, schema.TRIAL, schema.SEED))
-        groups.setdefault(key, []).append(run)
-    for runs in groups.values():
-        # the last that holds everything: what was deleted was sent again later
-        kept = max(runs, key=lambda run: (run.info.status == "FINISHED", run.info.start_time))
-        for run in runs:
-            if run is not kept:
-                client.delete_run(run.info.run_id)
 
 
 @contextmanager
@@ -652,9 +547,11 @@ def answering(uri: str) -> Iterator[None]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
+    from analysis.store import StoreError
+
     try:
         yield
-    except (MlflowException, SQLAlchemyError, SQLiteError, requests.RequestException, OSError) as error:
+    except (MlflowException, SQLAlchemyError, SQLiteError, StoreError, requests.RequestException, OSError) as error:
         shown = without_password(uri)
         what = (str(error).strip() or type(error).__name__).splitlines()[0].replace(uri, shown)
         raise TrackingError(f"the tracking server {shown} did not do as asked ({what[:200]})") from error
