@@ -551,7 +551,9 @@ def answering(uri: str) -> Iterator[None]:
 
     try:
         yield
-    except (MlflowException, SQLAlchemyError, SQLiteError, StoreError, requests.RequestException, OSError) as error:
+    except StoreError as error:
+        raise TrackingError(str(error)) from error
+    except (MlflowException, SQLAlchemyError, SQLiteError, requests.RequestException, OSError) as error:
         shown = without_password(uri)
         what = (str(error).strip() or type(error).__name__).splitlines()[0].replace(uri, shown)
         raise TrackingError(f"the tracking server {shown} did not do as asked ({what[:200]})") from error
