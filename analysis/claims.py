@@ -5,7 +5,7 @@ python -m analysis.claims --study NAME [--tracking-uri URI] --out DIR
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -118,7 +118,8 @@ def worse_than_raw(study: Study, per_material: bool) -> Verdict:
     if per_material:
         fine = next((array["fine"] for array in _arrays(study, choice.trial) if "fine" in array), None)
         if fine is None:
-            return Verdict(measure, UNTESTED, "the number of materials was not kept with the replicas")
+            why = "the number of materials was not kept with the replicas"
+            return Verdict(measure, UNTESTED, output.lost_note(study) or why)
         scale = fine.shape[-1]
     rows = (scale * transfer.T[choice.trial], raw.T[choice.trial])
     difference = statistics.paired(*rows, selection.planned(study, choice.trial))
@@ -409,9 +410,10 @@ def weights(study: Study, metric: str) -> tuple[Mapping[int, Estimate], dict[flo
     return found, trials
 
 
-def _arrays(study: Study, trial: int) -> list[dict[str, np.ndarray]]:
+def _arrays(study: Study, trial: int) -> Iterator[dict[str, np.ndarray]]:
+    """The arrays of one replica after another, read as they are asked for."""
     seeds = study.final.loc[study.final["trial"] == trial, "seed"].unique()
-    return [study.arrays(trial, int(seed)) for seed in seeds[:1]]
+    return (study.arrays(trial, int(seed)) for seed in seeds)
 
 
 def absent(study: Study, criteria: Sequence[str]) -> str:

@@ -35,7 +35,7 @@ def section(study: Study, out: Path) -> Section:
     found = {criterion: _kept(study, choice.trial) for criterion, choice in chosen.items()}
     kept = {criterion: arrays for criterion, arrays in found.items() if arrays}
     if not kept:
-        return Section(title, ("No features were kept with the replicas.",))
+        return Section(title, (output.lost_note(study) or "No features were kept with the replicas.",))
     # the same seed for all criteria, where there is one: same split, same initial weights
     common = set.intersection(*(set(arrays) for arrays in kept.values()))
     panels = {criterion: min(common or arrays) for criterion, arrays in kept.items()}

@@ -28,6 +28,8 @@ STYLES: Mapping[str, str] = {"ce": "--", "ls": "-.", "fierce": "-", "confidence-
 #: criterion -> marker
 MARKERS: Mapping[str, str] = {"ce": "s", "ls": "^", "fierce": "o", "confidence-penalty": "D"}
 OTHER = "#555555"
+#: replicas that a sentence names at most
+LISTED = 10
 
 #: the look of every figure
 STYLE: dict[Any, Any] = {
@@ -140,6 +142,18 @@ def data_note(study: Study) -> str:
         return "Data: not stated."
     sets = "; ".join(f"{row.data_name} ({row.provenance})" for row in named.itertuples())
     return f"Data: {sets}."
+
+
+def lost_note(study: Study) -> str:
+    """Whose arrays were kept and cannot be read, in a sentence; empty where there are none of that kind."""
+    if not study.lost:
+        return ""
+    named = ", ".join(f"trial {trial} seed {seed}" for trial, seed in study.lost[:LISTED])
+    more = f" and {len(study.lost) - LISTED} more" if len(study.lost) > LISTED else ""
+    return (
+        "Arrays (features, probabilities) that were kept with the replicas are missing or damaged among the artifacts, "
+        f"and what is drawn from them leaves these out: {named}{more}. `fierce resume` sends what the checkpoints hold."
+    )
 
 
 def seeds_note(study: Study, chosen: Mapping[str, int], level: float) -> str:

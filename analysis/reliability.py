@@ -39,7 +39,7 @@ def section(
     if found:
         items.append(_figure(study, found, out))
     else:
-        items.append("No reliability curve was kept with the replicas.")
+        items.append(output.lost_note(study) or "No reliability curve was kept with the replicas.")
     shown = unmixing_table.rows(study)
     printed = output.printed(study, printed)
     table = unmixing_table.beside(study, shown, columns, printed)

@@ -114,7 +114,7 @@ def write(tracking_uri: str, study: str, out: Path) -> Path:
     """Write ``out``/report.html and, beside it, every figure (SVG, PNG) and table (CSV, Markdown, LaTeX).
 
     The page needs no network and no other file. Raises `analysis.runs.StudyNotFound`, or `StoreError` where the
-    store cannot be read.
+    store or the study's file in it cannot be read.
     """
     found = Study.open(tracking_uri, study)
     benchmark = next(iter(found.trials["benchmark"]), str(found.tags.get("fierce.benchmark", "")))
@@ -123,6 +123,9 @@ def write(tracking_uri: str, study: str, out: Path) -> Path:
         if search := search_result(found, out):
             sections.append(search)
         sections += [make(found, out) for make in SECTIONS.get(benchmark, DEFAULT)]
+    # known once all that is drawn was read
+    if lost := output.lost_note(found):
+        sections[0] = Section(sections[0].title, (lost, *sections[0].items))
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     environment.filters |= {"data_uri": _data_uri, "kind": _kind, "cell": _cell}
     origin = output.provenance(found)

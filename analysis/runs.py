@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 from mlflow.entities import Experiment, Run
 
-from analysis import dialect, schema, store
+from analysis import artifacts, dialect, schema, store
 from analysis.store import StoreError, StudyNotFound
 
 __all__ = ["COLUMNS", "DuplicateRows", "StoreError", "Study", "StudyNotFound", "label", "load", "trials"]
@@ -196,23 +196,40 @@ class Study:
 
     @cached_property
     def file(self) -> str:
-        """The resolved study file, as YAML without passwords; empty where it was not kept."""
-        for run in self._level("study"):
-            text = store.artifact(self.tracking_uri, run.info.run_id, schema.STUDY_FILE)
+        """The resolved study file, as YAML without passwords; empty where none was kept.
+
+        `StoreError` where one was: without it a search would seem to be none.
+        """
+        own = self._level("study")
+        for run in own:
+            text = artifacts.read(self.tracking_uri, run, schema.STUDY_FILE)
             if text is not None:
                 # one kept in another encoding still has its numbers
                 return store.shown(text.decode("utf-8", errors="replace"))
-        return ""
+        # whatever gives a study its identity keeps its file
+        if own and not any(run.data.tags.get(schema.IDENTITY) for run in own):
+            return ""
+        where = "is no longer among the artifacts of" if own else "was deleted with"
+        raise StoreError(
+            f"the file of study {self.name!r} {where} the study's run in {store.shown(self.tracking_uri)}: resume the "
+            "study, which writes it again"
+        )
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """The study file's content; empty where it was not kept. `StoreError` where it cannot be read."""
+        """The study file's content; empty where none was kept, `StoreError` where it cannot be read."""
+        if not self.file:
+            return {}
         try:
-            values = dialect.load(self.file) or {}
-        except (yaml.YAMLError, ValueError) as error:
-            why = " ".join(str(error).split())
-            raise StoreError(f"{schema.STUDY_FILE} of study {self.name!r} in MLflow cannot be read ({why})") from None
-        return dict(values)
+            settings = dialect.load(self.file)
+        except (yaml.YAMLError, ValueError):
+            settings = None
+        if not isinstance(settings, dict):
+            raise StoreError(
+                f"the file of study {self.name!r} among the artifacts of the study's run in "
+                f"{store.shown(self.tracking_uri)} is damaged: resume the study, which writes it again"
+            )
+        return settings
 
     @property
     def planned_trials(self) -> int:
@@ -226,19 +243,50 @@ class Study:
         return next((dict(run.data.tags) for run in self._level("study")), {})
 
     def arrays(self, trial: int, seed: int) -> dict[str, np.ndarray]:
-        """Arrays kept after a replica's last epoch, by name; empty where there are none."""
+        """Arrays kept after a replica's last epoch, by name; empty where there are none (see `lost`)."""
         if (trial, seed) not in self._arrays:
-            match = self.replicas[(self.replicas["trial"] == trial) & (self.replicas["seed"] == seed)]
-            content = store.artifact(self.tracking_uri, match["run_id"].iloc[0], schema.ARRAYS) if len(match) else None
-            self._arrays[trial, seed] = {}
-            if content is not None:
-                with np.load(io.BytesIO(content), allow_pickle=False) as file:
-                    self._arrays[trial, seed] = dict(file)
+            run = next(
+                (
+                    run
+                    for run in self._level("seed")
+                    if (int(run.data.tags[schema.TRIAL]), int(run.data.tags[schema.SEED])) == (trial, seed)
+                ),
+                None,
+            )
+            self._arrays[trial, seed] = {} if run is None else self._read_arrays(run, (trial, seed))
         return self._arrays[trial, seed]
+
+    def _read_arrays(self, run: Run, replica: tuple[int, int]) -> dict[str, np.ndarray]:
+        content = artifacts.read(self.tracking_uri, run, schema.ARRAYS)
+        if content is not None:
+            try:
+                with np.load(io.BytesIO(content), allow_pickle=False) as file:
+                    return dict(file)
+            # a file that was cut off raises whatever its first missing byte leads to
+            except Exception:
+                self._unreadable.add(replica)
+        elif schema.ARRAYS in artifacts.kept(run):
+            self._unreadable.add(replica)
+        return {}
+
+    @property
+    def lost(self) -> list[tuple[int, int]]:
+        """(trial, seed) of those whose `arrays` were asked for, were kept, and are no longer there or damaged.
+
+        All replicas of a study keep the same ones: those that say nothing themselves lack theirs where others do not.
+        """
+        some = any(self._arrays.values())
+        return sorted(
+            replica for replica, arrays in self._arrays.items() if not arrays and (some or replica in self._unreadable)
+        )
 
     @cached_property
     def _arrays(self) -> dict[tuple[int, int], dict[str, np.ndarray]]:
         return {}
+
+    @cached_property
+    def _unreadable(self) -> set[tuple[int, int]]:
+        return set()
 
     def _level(self, level: str) -> list[Run]:
         return [run for run in self.runs if run.data.tags.get(schema.LEVEL) == level]

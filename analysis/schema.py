@@ -33,6 +33,8 @@ ROLE = "fierce.role"
 REASON = "fierce.reason"
 #: tag on the study run: the resolved study file, as YAML, is the artifact of this name
 STUDY_FILE = "study.yaml"
+#: tag on trial and seed runs: names of their artifacts, "a,b", once they are there
+KEPT = "fierce.kept"
 #: tag on the study run: how many trials are planned, decimal
 PLANNED_TRIALS = "fierce.planned_trials"
 

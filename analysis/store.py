@@ -10,7 +10,6 @@ import contextlib
 import logging
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,8 +34,6 @@ BULK_RUNS, BULK_VALUES = 100, 25_000
 LARGEST = np.finfo(np.float64).max
 #: a server that does not answer is given up after about ten seconds
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
-#: no progress bar for a file of a megabyte
-QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 
 # the store announces every step of its schema
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
@@ -57,30 +54,25 @@ def find(tracking_uri: str, study: str) -> tuple[Experiment, list[Run]]:
     Raises `StudyNotFound`, or `StoreError` where the store cannot be read.
     """
     _require_database(tracking_uri)
-    with _readable(tracking_uri), _settings(PATIENCE):
+    with readable(tracking_uri), settings(PATIENCE):
         client = MlflowClient(tracking_uri)
         experiment = client.get_experiment_by_name(study)
-    if experiment is None or experiment.lifecycle_stage != "active":
-        with _readable(tracking_uri):
+    if experiment is not None and experiment.lifecycle_stage != "active":
+        raise StudyNotFound(
+            f"the MLflow experiment {study!r} in {shown(tracking_uri)} was deleted: resume the study, which restores it"
+        )
+    if experiment is None:
+        with readable(tracking_uri):
             others = [found.name for found in client.search_experiments(max_results=50)]
         there = ", ".join(sorted(set(others) - {"Default"})) or "none"
         raise StudyNotFound(f"there is no study {study!r} in {shown(tracking_uri)}; studies there: {there}")
-    with _readable(tracking_uri):
+    with readable(tracking_uri):
         runs = _search(client, experiment.experiment_id, study)
     if not runs:
         raise StudyNotFound(
             f"the MLflow experiment {study!r} in {shown(tracking_uri)} holds no run of a study of that name"
         )
     return experiment, runs
-
-
-def artifact(tracking_uri: str, run_id: str, name: str) -> bytes | None:
-    """Content of a run's artifact; None where the run has none of that name. Raises `StoreError`."""
-    client = MlflowClient(tracking_uri)
-    with _readable(tracking_uri), _settings(QUIET), tempfile.TemporaryDirectory() as folder:
-        if name not in {file.path for file in client.list_artifacts(run_id)}:
-            return None
-        return Path(client.download_artifacts(run_id, name, folder)).read_bytes()
 
 
 def shown(text: str) -> str:
@@ -187,7 +179,7 @@ def _require_database(tracking_uri: str) -> None:
         if not path.is_file():
             raise StudyNotFound(f"there is no tracking store at {path}: run a study first, or name its folder")
     elif not tracking_uri.startswith(("http://", "https://")):
-        with _readable(tracking_uri):
+        with readable(tracking_uri):
             timeout = {} if tracking_uri.startswith("sqlite") else {"connect_timeout": 10}
             engine = sqlalchemy.create_engine(tracking_uri, connect_args=timeout)
             engine.connect().close()
@@ -195,7 +187,7 @@ def _require_database(tracking_uri: str) -> None:
 
 
 @contextlib.contextmanager
-def _readable(tracking_uri: str) -> Iterator[None]:
+def readable(tracking_uri: str) -> Iterator[None]:
     """Turns a store's failure into one sentence."""
     try:
         yield
@@ -209,7 +201,7 @@ def _readable(tracking_uri: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _settings(values: Mapping[str, str]) -> Iterator[None]:
+def settings(values: Mapping[str, str]) -> Iterator[None]:
     """Environment variables for a while, where the user has set none."""
     added = [name for name in values if name not in os.environ]
     os.environ.update({name: values[name] for name in added})

@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,7 +33,7 @@ COLUMNS = ("study", "trial", "criterion", "lambda", "e", "sigma", "beta", "seed"
 #: errors of the parts that don't know `UserError`, by module; each message is one sentence
 _SENTENCES: Mapping[str, str] = {
     "trainables.benchmarks": "DataError",
-    "analysis.runs": "StoreError",
+    "analysis.store": "StoreError",
 }
 
 
@@ -207,6 +207,7 @@ def report(
     """Write the study's figures, tables and one self-contained page."""
     at = _home(home)
     uri = at.tracking_uri(_known(at, name))
+    _settle(at, uri, [name])
     from analysis.report import write
 
     folder = out or at.study(name) / "report"
@@ -277,6 +278,7 @@ def ui(
     require_free(started)
     # the dashboard needs a database with Optuna's tables, which a home without a study has not yet
     open_storage(at, spec)
+    _settle(at, tracking, _names(at))
 
     def ready() -> None:
         if not any(server.name == "MLflow" for server in started):
@@ -380,6 +382,17 @@ def _known(home: Home, name: str) -> StudySpec:
     from study.lookup import find_spec
 
     return find_spec(home, name)[0]
+
+
+def _settle(home: Home, uri: str, names: Sequence[str]) -> None:
+    """Let MLflow itself find the artifacts of these studies where the home is now."""
+    from study.moved import settle
+    from study.sweep import is_running, load_spec
+
+    def runs_here(name: str) -> bool:
+        return name in _names(home) and is_running(home, name, load_spec(home, name))
+
+    settle(home, uri, names, runs_here)
 
 
 def _describe(uri: str, name: str, page: Path | None = None) -> None:

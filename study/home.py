@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 #: environment variable: the home where ``--home`` is not given
 HOME_VARIABLE = "FIERCE_HOME"
 DEFAULT_HOME = "fierce-home"
+#: MLflow's database in a home
+DATABASE = "mlflow.db"
 #: environment variable: where studies keep checkpoints where their file does not say
 STORAGE_VARIABLE = "FIERCE_STORAGE"
 
@@ -26,10 +28,11 @@ STORAGE_VARIABLE = "FIERCE_STORAGE"
 class Home:
     """A study home.
 
-    ``studies/<name>/`` holds ``study.yaml`` (as resolved) and the report. Below the study's storage, which is the same
-    folder where no other is named, stand ``study.yaml``, ``lock`` (held by the running driver), ``stop`` (present
-    while the study winds up), ``trials/<number>/`` (lock and checkpoint) and ``tune/`` (Ray Tune's own folder).
-    ``mlflow.db`` with ``artifacts/``, and ``optuna.db``, serve the studies that name no server.
+    ``studies/<name>/`` holds ``study.yaml`` (as resolved), ``home`` (where the home was then) and the report. Below the
+    study's storage, which is the same folder where no other is named, stand ``study.yaml``, ``lock`` (held by the
+    running driver), ``stop`` (present while the study winds up), ``trials/<number>/`` (lock and checkpoint) and
+    ``tune/`` (Ray Tune's own folder). ``mlflow.db`` with ``artifacts/``, and ``optuna.db``, serve the studies that name
+    no server. A home may be moved or copied as a whole (see `study.moved`).
     """
 
     root: Path
@@ -42,7 +45,7 @@ class Home:
     def tracking_uri(self, spec: StudySpec | None = None) -> str:
         """Where MLflow keeps the runs: the study file's, else ``MLFLOW_TRACKING_URI``, else the home's SQLite."""
         named = (spec and spec.tracking_uri) or os.environ.get("MLFLOW_TRACKING_URI")
-        return named or f"sqlite:///{self.root / 'mlflow.db'}"
+        return named or f"sqlite:///{self.root / DATABASE}"
 
     def artifacts(self, tracking_uri: str) -> str | None:
         """Where artifacts go: below the home for a database on this machine; a server decides for itself."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from analysis import claims, output, schema, selection, statistics
+from analysis import artifacts, claims, output, schema, selection, statistics
 from analysis.runs import Study
 from study.errors import UserError
 from study.tracking import answering, connect, writing
@@ -61,10 +61,9 @@ def attach_report(tracking_uri: str, name: str, page: Path) -> None:
     run = _study_run(Study.open(tracking_uri, name))
     # a figure of the report is there in both formats, which tells it from an image of the user's own
     figures = [path for path in sorted(page.parent.glob("*.png")) if path.with_suffix(".svg").is_file()]
-    client = connect(tracking_uri)
-    with answering(tracking_uri), writing(tracking_uri):
+    with answering(tracking_uri):
         for path in (page, *figures):
-            client.log_artifact(run.info.run_id, str(path), REPORT)
+            artifacts.write(tracking_uri, run, path, REPORT)
 
 
 def describe(tracking_uri: str, name: str) -> None:

@@ -17,13 +17,13 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-from study import cluster, plan, tracking
+from study import cluster, moved, plan, tracking
 from study.doctor import without_login
 from study.errors import UserError
 from study.home import Home
@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 SPEC, LOCK, HOLDER, TUNE = "study.yaml", "lock", "driver.json", "tune"
 #: exit code of a process that lost its cluster: nothing can be raised where Ray hangs
 LOST = 2
+#: states in Optuna of trials that a launch leaves as they ended
+NOT_RUN_AGAIN = ("FAIL", "PRUNED")
 #: the one snapshot that is left of all launches; Tune's own are named by the second, and the last name is the newest
 WHOLE = "experiment_state-whole.json"
 
@@ -117,16 +119,17 @@ def run(
         # the home's copy of the study file says where the rest is
         spec = spec.model_copy(update={"storage": home.storage(spec).address})
     with _storing(folder), _held(folder, spec.name):
-        _keep_spec(spec, folder)
+        _keep_spec(spec, folder, home)
         home.study(spec.name).mkdir(parents=True, exist_ok=True)
         (home.study(spec.name) / SPEC).write_text(spec.to_yaml(), encoding="utf-8")
+        moved.record(home, spec.name)
         with cluster.connect(spec.resources, address):
             cluster.require_shared(folder, home.tracking_uri(spec))
             return _launch(spec, home, Guarded(observer or Silent()), retry_failed, cadence or Cadence())
 
 
 def load_spec(home: Home, name: str) -> StudySpec:
-    """The file of a study that was run before; `UserError` where there is none."""
+    """The file of a study that was run before, its paths as they are now; `UserError` where there is none."""
     path, folder = home.study(name) / SPEC, home.files(name)
     with _storing(folder):
         kept = path.read_bytes() if path.is_file() else folder.read(SPEC)
@@ -135,7 +138,7 @@ def load_spec(home: Home, name: str) -> StudySpec:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known) or 'none'}"
         raise UserError(f"there is no study {name!r} in {home.root}; {hint}")
-    return _read_spec(kept, home.study(name) / SPEC)
+    return moved.rebase(_read_spec(kept, home.study(name) / SPEC), home)
 
 
 def _read_spec(content: bytes, where: Any) -> StudySpec:
@@ -166,9 +169,12 @@ def _launch(spec: StudySpec, home: Home, observer: Observer, retry_failed: bool,
     if retry_failed:
         search.retry_failed(study)
     tracked = tracking.open_study(spec, home, search.study_identity(study), cadence.patience)
-    # a trial that MLflow does not hold as finished sends what is missing from its checkpoint
-    failed = {number for number, trial in search.attempts(study).items() if trial.state.name in ("FAIL", "PRUNED")}
-    settled = settle(folder / TUNE, _ended(study)) & (failed | tracking.finished_trials(tracked))
+    # a trial of which MLflow lacks anything sends it from its checkpoint
+    held = tracking.holdings(tracked)
+    failed = {number: trial for number, trial in search.attempts(study).items() if trial.state.name in NOT_RUN_AGAIN}
+    settled = settle(folder / TUNE, _ended(study)) & (failed.keys() | held.whole)
+    for number in sorted(failed.keys() - held.there):
+        _send_again(spec, study, folder, tracked, number, failed[number])
     searcher = search.StudySearcher(
         spec, study, Capacity.read, settled, tracked.open_shards, partial(_end_shards, folder, tracked)
     )
@@ -244,6 +250,35 @@ def _launch(spec: StudySpec, home: Home, observer: Observer, retry_failed: bool,
     if searcher.problem:
         raise UserError(searcher.problem)
     return outcome
+
+
+def _send_again(
+    spec: StudySpec, study: Any, folder: Folder, tracked: tracking.Tracking, number: int, trial: Any
+) -> None:
+    """Give MLflow, which lacks runs of a trial that is not run again, what the trial's checkpoints hold."""
+    from study import search
+    from study.placement import split
+    from trainables.trainable import place, read_checkpoint, recall
+
+    attributes = trial.user_attrs
+    if search.HYPERPARAMETER_VALUES not in attributes:
+        return
+    whole = plan.trial_for(spec, attributes[search.CRITERION], attributes[search.HYPERPARAMETER_VALUES])
+    parts = split(whole.seeds, int(study.user_attrs.get(search.SHARDS, 1)))
+    config = {"number": number, "role": attributes[search.ROLE]}
+    for position, seeds in enumerate(parts):
+        part, shard = replace(whole, seeds=seeds), (position, len(parts))
+        checkpoint = read_checkpoint(place(folder, number, shard), part)
+        # without one it ended before it had anything to tell
+        if checkpoint is None:
+            continue
+        tracked.open_shards({**config, "shard": (0, 1), "trial": whole.to_dict()})
+        tracker = tracked.open_trial({**config, "shard": shard, "trial": part.to_dict()})
+        recall(tracker, checkpoint)
+        tracker.add(checkpoint["records"])
+        tracker.flush(now=True)
+    status = "FAILED" if trial.state.name == "FAIL" else "KILLED"
+    tracking.close_trial(tracked, number, status, attributes.get(search.REASON, ""))
 
 
 def _resources(config: Mapping[str, Any]) -> Any:
@@ -561,11 +596,11 @@ def _held(folder: Folder, name: str) -> Iterator[None]:
 CHANGEABLE = {"description", "resources", "concurrency", "max_failures", "storage"}
 
 
-def _keep_spec(spec: StudySpec, folder: Folder) -> None:
+def _keep_spec(spec: StudySpec, folder: Folder, home: Home) -> None:
     """Keep the resolved study file; one that was run under the same name must be the same in all that matters."""
     kept = folder.read(SPEC)
     if kept is not None:
-        before, now = _read_spec(kept, folder / SPEC).model_dump(), spec.model_dump()
+        before, now = moved.rebase(_read_spec(kept, folder / SPEC), home).model_dump(), spec.model_dump()
         # a login may change, and is not for others to read
         for values in (before, now):
             for key in ("tracking_uri", "storage_uri"):

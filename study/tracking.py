@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from analysis import schema
+from study import moved, runs
 from study.doctor import without_password
 from study.errors import UserError
 from study.home import sqlite_path, write_ahead
@@ -50,8 +51,6 @@ FLUSH_SECONDS = (10.0, 60.0)
 FLUSH_SHARE = 150.0
 #: characters of a tag, MLflow's limit
 TAG_LENGTH = 8000
-#: runs in one answer of a search
-PAGE = 1000
 #: tags beyond `analysis.schema`
 DEVICE = "fierce.device"
 VERSIONS = "fierce.versions"
@@ -119,6 +118,7 @@ def open_study(spec: StudySpec, home: Home, identity: str = "", patience: float 
     """
     uri = home.tracking_uri(spec)
     client = connect(uri)
+    moved.settle(home, uri, {spec.name})
     source = _source()
     tags = {
         schema.LEVEL: "study",
@@ -132,8 +132,10 @@ def open_study(spec: StudySpec, home: Home, identity: str = "", patience: float 
         **source,
     }
     with answering(uri), writing(uri):
-        experiment = _experiment(client, spec.name, home.artifacts(uri))
-        found = _oldest(client, _search(client, experiment, {schema.LEVEL: "study"})).get(("study", None))
+        experiment = _experiment(client, spec.name, identity, home.artifacts(uri))
+        found = runs.found_or_restored(client, experiment, {schema.LEVEL: "study"}, identity=identity).get(
+            ("study", None)
+        )
         if found and found.data.tags.get(schema.IDENTITY, identity) != identity:
             raise TrackingError(
                 f"the MLflow experiment {spec.name!r} at {without_password(uri)} holds another study of that name, "
@@ -142,9 +144,20 @@ def open_study(spec: StudySpec, home: Home, identity: str = "", patience: float 
         run = found or client.create_run(experiment, tags=tags, run_name=spec.name)
         client.log_batch(run.info.run_id, tags=_entities(tags))
         client.update_run(run.info.run_id, status="RUNNING")
-        client.log_text(run.info.run_id, _without_passwords(spec).to_yaml(), schema.STUDY_FILE)
-        client.log_text(run.info.run_id, _json(criteria_of(spec)), schema.CRITERIA_FILE)
+        runs.adopt(client, run.info.run_id, runs.search(client, experiment, {schema.LEVEL: "trial"}))
+    _keep(uri, run, schema.STUDY_FILE, _without_passwords(spec).to_yaml())
+    _keep(uri, run, schema.CRITERIA_FILE, _json(criteria_of(spec)))
     return Tracking(uri, spec.name, experiment, run.info.run_id, source, patience)
+
+
+def _keep(uri: str, run: Run, name: str, text: str) -> None:
+    """Put ``text`` among the artifacts of the study's run."""
+    from analysis import artifacts
+
+    with answering(uri), tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / name
+        file.write_text(text, encoding="utf-8")
+        artifacts.write(uri, run, file)
 
 
 def _without_passwords(spec: StudySpec) -> StudySpec:
@@ -155,32 +168,28 @@ def _without_passwords(spec: StudySpec) -> StudySpec:
 
 def declare_metrics(tracking: Tracking, declared: Sequence[Mapping[str, Any]]) -> None:
     """Add to the store's description what the ``declared`` metrics are (see `analysis.schema.METRICS_FILE`)."""
+    from analysis import artifacts
+
     client = connect(tracking.uri)
     with answering(tracking.uri), writing(tracking.uri):
-        known = {each["name"]: each for each in _declared_metrics(tracking)}
+        run = client.get_run(tracking.run)
+        held = artifacts.read(tracking.uri, run, schema.METRICS_FILE)
+        known = {each["name"]: each for each in (json.loads(held) if held else [])}
         merged = known | {each["name"]: dict(each) for each in declared}
         if merged != known:
-            client.log_text(tracking.run, _json(list(merged.values())), schema.METRICS_FILE)
-
-
-def _declared_metrics(tracking: Tracking) -> list[dict[str, Any]]:
-    from analysis import store
-
-    held = store.artifact(tracking.uri, tracking.run, schema.METRICS_FILE)
-    return json.loads(held) if held else []
+            _keep(tracking.uri, run, schema.METRICS_FILE, _json(list(merged.values())))
 
 
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, indent=1)
 
 
-def finished_trials(tracking: Tracking) -> set[int]:
-    """Numbers of the trials whose own run, which ends last, is FINISHED."""
+def holdings(tracking: Tracking) -> runs.Holdings:
+    """What of the study's trials MLflow has: whoever deletes a run, or its arrays, has it sent again."""
     client = connect(tracking.uri)
     with answering(tracking.uri):
-        wanted = {schema.LEVEL: "trial"}
-        found = _search(client, tracking.experiment, wanted, "attributes.status = 'FINISHED'")
-        return {int(run.data.tags[schema.TRIAL]) for run in found}
+        found = runs.search(client, tracking.experiment, {schema.STUDY: tracking.study})
+        return runs.holdings(found, tracking.uri)
 
 
 def close_study(tracking: Tracking, status: str) -> None:
@@ -195,7 +204,9 @@ def close_trial(tracking: Tracking, number: int, status: str, reason: str) -> No
     client = connect(tracking.uri)
     with answering(tracking.uri):
         # a replica that has finished holds everything, whatever became of the others
-        for run in _search(client, tracking.experiment, {schema.TRIAL: str(number)}, "attributes.status != 'FINISHED'"):
+        for run in runs.search(
+            client, tracking.experiment, {schema.TRIAL: str(number)}, "attributes.status != 'FINISHED'"
+        ):
             with writing(tracking.uri):
                 client.set_tag(run.info.run_id, schema.REASON, reason[:5000])
                 client.set_terminated(run.info.run_id, status)
@@ -205,7 +216,7 @@ def note_retry(tracking: Tracking, number: int, text: str) -> None:
     """Write on the trial's own run why it was tried again, and with what."""
     client = connect(tracking.uri)
     with answering(tracking.uri):
-        for run in _search(client, tracking.experiment, {schema.TRIAL: str(number), schema.LEVEL: "trial"}):
+        for run in runs.search(client, tracking.experiment, {schema.TRIAL: str(number), schema.LEVEL: "trial"}):
             with writing(tracking.uri):
                 client.set_tag(run.info.run_id, RETRIED, text[:TAG_LENGTH])
 
@@ -214,7 +225,7 @@ def close_open_trials(tracking: Tracking, reason: str) -> None:
     """End as ``KILLED`` every run of a trial or seed that is still RUNNING though nobody trains it any more."""
     client = connect(tracking.uri)
     with answering(tracking.uri):
-        for run in _search(client, tracking.experiment, {}, "attributes.status = 'RUNNING'"):
+        for run in runs.search(client, tracking.experiment, {}, "attributes.status = 'RUNNING'"):
             if run.data.tags.get(schema.LEVEL) in ("trial", "seed"):
                 with writing(tracking.uri):
                     client.set_tag(run.info.run_id, schema.REASON, reason)
@@ -232,7 +243,7 @@ def read_runs(uri: str, study: str) -> dict[tuple[int, int], tuple[str, int | No
         experiment = client.get_experiment_by_name(study)
         if experiment is None:
             return found
-        for run in _search(client, experiment.experiment_id, {schema.LEVEL: "seed"}):
+        for run in runs.search(client, experiment.experiment_id, {schema.LEVEL: "seed"}):
             epoch = None
             if run.info.status != "FINISHED":
                 epoch = max((each.step for each in client.get_metric_history(run.info.run_id, "loss/train")), default=0)
@@ -245,7 +256,7 @@ def read_runs(uri: str, study: str) -> dict[tuple[int, int], tuple[str, int | No
 class _Line:
     """One MLflow run of a trial: a replica's, or (column None) the means over the replicas."""
 
-    run_id: str
+    run: Run
     column: int | None
     status: str
     #: (metric, epoch) and params that the run held when it was reopened
@@ -255,6 +266,10 @@ class _Line:
     sent: int = 0
     #: whether it holds the facts of `TrialTracker.describe`
     told: bool = False
+
+    @property
+    def run_id(self) -> str:
+        return str(self.run.info.run_id)
 
 
 class TrialTracker:
@@ -277,8 +292,8 @@ class TrialTracker:
         self._dataset: Any = None
         self._next_flush = 0.0
 
-    def describe(self, training: Training) -> None:
-        """Data, recipe and device, as tags and params of the runs."""
+    def describe(self, training: Training) -> dict[str, Any]:
+        """Data, recipe and device, as tags and params of the runs; what `recall` takes."""
         data = training.data
         tags = {
             schema.DATA_NAME: data.name,
@@ -294,8 +309,14 @@ class TrialTracker:
             tags[GPU] = _gpu()
         recipe = {f"training.{name}": str(value) for name, value in asdict(training.recipe).items()}
         recipe.pop("training.hyperparameters")
-        self._facts = (tags, recipe)
-        self._dataset = _dataset_input(data)
+        facts = {"tags": tags, "recipe": recipe, "samples": len(data.inputs), "classes": data.classes}
+        self.recall(facts)
+        return facts
+
+    def recall(self, facts: Mapping[str, Any]) -> None:
+        """Take what an earlier `describe` of the trial returned: runs made anew hold it too."""
+        self._facts = (dict(facts["tags"]), dict(facts["recipe"]))
+        self._dataset = _dataset_input(facts)
 
     def begin(self) -> None:
         """Make the runs that are not there yet."""
@@ -411,7 +432,9 @@ class TrialTracker:
         return self._client, self._lines
 
     def _find_or_make(self, client: MlflowClient) -> list[_Line]:
-        found = _oldest(client, _search(client, self.tracking.experiment, {schema.TRIAL: str(self.number)}))
+        found = runs.found_or_restored(
+            client, self.tracking.experiment, {schema.TRIAL: str(self.number)}, parent=self.tracking.run
+        )
         # a name to read: the exact values stand in the params
         name = label(self.trial.criterion, self.trial.hyperparameters, digits=4)
         common = {
@@ -440,7 +463,8 @@ class TrialTracker:
     ) -> _Line:
         if run is None:
             run = client.create_run(self.tracking.experiment, tags=dict(tags), run_name=name)
-        line = _Line(run.info.run_id, column, run.info.status, set(), set(run.data.params))
+        line = _Line(run, column, run.info.status, set(), set(run.data.params))
+        runs.adopt(client, tags["mlflow.parentRunId"], [run])
         if line.status == "FINISHED":
             return line
         line.held = _held(client, run)
@@ -465,17 +489,27 @@ class TrialTracker:
         import numpy as np
         import torch
 
+        from analysis import artifacts
+
         with tempfile.TemporaryDirectory() as scratch:
             for line in lines:
-                if line.column is None:
+                # a run that has finished is only given what it has lost
+                if line.status == "FINISHED" and not artifacts.lacking(self.tracking.uri, [line.run]):
+                    continue
+                if line.column is None and not weights:
+                    log.warning(
+                        "trial %d has weights that were deleted with its run and are kept nowhere else", self.number
+                    )
+                elif line.column is None:
                     file = Path(scratch) / schema.weights_file(self._position, self._count)
                     torch.save(dict(weights), file)
+                    artifacts.write(self.tracking.uri, line.run, file)
                 elif arrays:
                     file = Path(scratch) / schema.ARRAYS
                     np.savez(file, **{name: values[line.column] for name, values in arrays.items()})
-                else:
-                    continue
-                client.log_artifact(line.run_id, str(file))
+                    artifacts.write(self.tracking.uri, line.run, file)
+                    with writing(self.tracking.uri):
+                        client.set_tag(line.run_id, schema.KEPT, schema.ARRAYS)
 
     def _terminate(self) -> None:
         with answering(self.tracking.uri):
@@ -509,41 +543,18 @@ def _held(client: MlflowClient, run: Run) -> set[tuple[str, int]]:
     }
 
 
-def _search(client: MlflowClient, experiment: str, tags: Mapping[str, str], *more: str) -> list[Run]:
-    """All runs of the experiment with these tags, oldest first."""
-    wanted = " and ".join([*(f"tags.`{name}` = '{value}'" for name, value in tags.items()), *more])
-    found: list[Run] = []
-    token = None
-    while True:
-        page = client.search_runs(
-            [experiment], wanted, max_results=PAGE, order_by=["attributes.start_time ASC"], page_token=token
-        )
-        found += page
-        token = page.token
-        if not token:
-            return found
-
-
-def _oldest(client: MlflowClient, runs: Sequence[Run]) -> dict[tuple[str, str | None], Run]:
-    """(level, seed) -> its run; a second one, made by a request whose answer was lost, is deleted."""
-    kept: dict[tuple[str, str | None], Run] = {}
-    for run in runs:
-        tags = run.data.tags
-        if kept.setdefault((tags[schema.LEVEL], tags.get(schema.SEED)), run) is not run:
-            client.delete_run(run.info.run_id)
-    return kept
-
-
-def _experiment(client: MlflowClient, name: str, artifacts: str | None) -> str:
+def _experiment(client: MlflowClient, name: str, identity: str, location: str | None) -> str:
+    """The id of the study's experiment, which is made, or restored where the study's own was deleted."""
     found = client.get_experiment_by_name(name)
     if found is None:
-        location = f"{artifacts}/{name}" if artifacts else None
+        location = f"{location}/{name}" if location else None
         return str(client.create_experiment(name, artifact_location=location))
-    if found.lifecycle_stage != "active":
+    experiment = str(found.experiment_id)
+    if found.lifecycle_stage != "active" and not runs.restore_experiment(client, experiment, identity):
         raise TrackingError(
             f"the MLflow experiment {name!r} was deleted; restore it there, or run the study under another --name"
         )
-    return str(found.experiment_id)
+    return experiment
 
 
 @contextmanager
@@ -555,8 +566,12 @@ def answering(uri: str) -> Iterator[None]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
+    from analysis.store import StoreError
+
     try:
         yield
+    except StoreError as error:
+        raise TrackingError(str(error)) from error
     except (MlflowException, SQLAlchemyError, SQLiteError, requests.RequestException, OSError) as error:
         shown = without_password(uri)
         what = (str(error).strip() or type(error).__name__).splitlines()[0].replace(uri, shown)
@@ -593,15 +608,16 @@ def _params(params: Mapping[str, str]) -> list[Any]:
     return [Param(name, value) for name, value in params.items()]
 
 
-def _dataset_input(data: Any) -> Any:
+def _dataset_input(facts: Mapping[str, Any]) -> Any:
     """The data set as MLflow's own record of it; the digest there holds 36 characters at most."""
-
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    profile = json.dumps({"samples": len(data.inputs), "classes": data.classes})
-    source = json.dumps({"name": data.name, "description": data.description})
-    dataset = Dataset(data.name, data.fingerprint[:36], "code", source, profile=profile)
-    return DatasetInput(dataset, [InputTag("provenance", data.provenance)])
+    tags = facts["tags"]
+    name = tags[schema.DATA_NAME]
+    profile = json.dumps({"samples": facts["samples"], "classes": facts["classes"]})
+    source = json.dumps({"name": name, "description": tags[schema.DATA_DESCRIPTION]})
+    dataset = Dataset(name, tags[schema.DATA_FINGERPRINT][:36], "code", source, profile=profile)
+    return DatasetInput(dataset, [InputTag("provenance", tags[schema.DATA_PROVENANCE])])
 
 
 def _description(spec: StudySpec) -> str:

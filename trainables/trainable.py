@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -54,8 +55,15 @@ class StorageError(TrialError):
 class Tracker(Protocol):
     """Where a trial's trajectories go. Records are mappings with epoch, metrics (S values each) and time (ms)."""
 
-    def describe(self, training: Training) -> None:
-        """What is only known once data and network stand: data, recipe, device."""
+    def describe(self, training: Training) -> Mapping[str, Any]:
+        """Take what is only known once data and network stand: data, recipe, device. Returns it, fit for a checkpoint.
+
+        That is: mappings of text and numbers.
+        """
+        ...
+
+    def recall(self, facts: Mapping[str, Any]) -> None:
+        """Take what `describe` returned when the trial was trained."""
         ...
 
     def add(self, records: Sequence[Mapping[str, Any]]) -> None:
@@ -111,7 +119,8 @@ def train_trial(
         declared: list[dict[str, Any]] = checkpoint.get("metrics", []) if checkpoint else []
         tracker.add(records)
         if checkpoint and checkpoint["finished"]:
-            tracker.complete({}, {})
+            recall(tracker, checkpoint)
+            tracker.complete(kept_arrays(checkpoint), {})
             tracker.finish()
             tune.report(identity | _summary(trial, records, finished=True) | {DECLARED: declared})
             return
@@ -123,9 +132,8 @@ def train_trial(
                 training.load(checkpoint["state"])
             # the checkpoint's tensors would otherwise stay in memory for the whole trial
             del checkpoint
-            tracker.describe(training)
             declared = [metric.to_dict() for metric in training.metrics]
-            save = _Saver(here, trial, checkpoint_seconds, declared)
+            save = _Saver(here, trial, checkpoint_seconds, tracker.describe(training), declared)
             reported = -math.inf
             for record in training.run():
                 entry = {"epoch": record.epoch, "metrics": record.metrics, "time": time.time_ns() // 1_000_000}
@@ -163,7 +171,7 @@ def train_trial(
         tracker.complete(arrays, weights)
         _require(required, records, trial)
         tracker.finish()
-        save.finished(records)
+        save.finished(records, arrays)
         tune.report(identity | _summary(trial, records, finished=True) | {DECLARED: declared})
 
 
@@ -188,8 +196,16 @@ class _Stop:
 class _Saver:
     """Writes a trial's checkpoint."""
 
-    def __init__(self, here: Folder, trial: Trial, seconds: float, declared: Sequence[Mapping[str, Any]] = ()) -> None:
-        self.here, self.trial, self.seconds, self.declared = here, trial.to_dict(), seconds, list(declared)
+    def __init__(
+        self,
+        here: Folder,
+        trial: Trial,
+        seconds: float,
+        facts: Mapping[str, Any] | None = None,
+        declared: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        self.here, self.trial, self.seconds = here, trial.to_dict(), seconds
+        self.facts, self.declared = facts, list(declared)
         self.written, self.took = time.monotonic(), 0.0
 
     def due(self) -> bool:
@@ -207,22 +223,35 @@ class _Saver:
         self.written = time.monotonic()
         self.took = self.written - started
 
-    def finished(self, records: list[dict[str, Any]]) -> None:
-        """Once the trial has finished, the records are all that is kept."""
+    def finished(self, records: list[dict[str, Any]], arrays: Mapping[str, np.ndarray]) -> None:
+        """Once the trial has finished, the records and arrays are all that is kept, for a tracker that loses them."""
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in arrays.items()}
         try:
-            self._write({"records": records, "state": None, "finished": True})
+            self._write({"records": records, "state": None, "finished": True, "arrays": tensors})
         except (OSError, RuntimeError) as error:
             raise StorageError(f"{self.here / CHECKPOINT} cannot be written ({error})") from error
 
     def _write(self, values: Mapping[str, Any]) -> None:
         with self.here.writing(CHECKPOINT) as file:
-            torch.save({"trial": self.trial, "metrics": self.declared, **values}, file)
+            torch.save({"trial": self.trial, "facts": self.facts, "metrics": self.declared, **values}, file)
+
+
+def kept_arrays(checkpoint: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The arrays of a trial that has finished; none where the checkpoint is of before they were kept there."""
+    return {name: values.numpy() for name, values in checkpoint.get("arrays", {}).items()}
+
+
+def recall(tracker: Tracker, checkpoint: Mapping[str, Any]) -> None:
+    """Give the tracker the facts that the checkpoint holds."""
+    if facts := checkpoint.get("facts"):
+        tracker.recall(facts)
 
 
 def read_checkpoint(here: Folder, trial: Trial) -> dict[str, Any] | None:
     """The checkpoint in ``here``, or None where there is none that can be continued from: the trial starts over then.
 
-    It holds trial, records, finished, and the training's state, or None for that once it has finished.
+    It holds trial, records, finished, the tracker's facts, and the training's state, or None for that and the arrays
+    once it has finished.
     """
     try:
         with here.reading(CHECKPOINT) as file:
@@ -233,10 +262,19 @@ def read_checkpoint(here: Folder, trial: Trial) -> dict[str, Any] | None:
     except Exception as error:
         log.warning("%s cannot be read (%s); the trial starts over", here / CHECKPOINT, error)
         return None
-    if checkpoint["trial"] != trial.to_dict():
+    if _placeless(checkpoint["trial"]) != _placeless(trial.to_dict()):
         log.warning("%s belongs to another trial; the trial starts over", here / CHECKPOINT)
         return None
     return checkpoint
+
+
+def _placeless(trial: Mapping[str, Any]) -> dict[str, Any]:
+    """The trial with the names alone of the files in its options: they may be moved between two launches."""
+    options = {
+        name: Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+        for name, value in trial["options"].items()
+    }
+    return {**trial, "options": options}
 
 
 @contextmanager

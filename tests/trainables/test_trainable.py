@@ -39,8 +39,12 @@ class Notes:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(text + "\n")
 
-    def describe(self, training: Training) -> None:
+    def describe(self, training: Training) -> dict[str, Any]:
         self._note(f"describe {training.data.name} from {training.epoch}")
+        return {"name": training.data.name}
+
+    def recall(self, facts: Mapping[str, Any]) -> None:
+        self._note(f"recall {facts['name']}")
 
     def add(self, records: Sequence[Mapping[str, Any]]) -> None:
         for record in records:
@@ -129,6 +133,9 @@ def test_a_trial_reports_its_last_epoch_and_keeps_its_records(tmp_path: Path) ->
     same(records(tmp_path, 0), wanted)
     kept = saved(tmp_path, 0)
     assert (kept["finished"], kept["state"]) == (True, None)
+    training = Training(trial())
+    list(training.run())
+    np.testing.assert_equal(trainable.kept_arrays(kept), training.arrays())
     epochs = [f"epoch {epoch}" for epoch in range(1, 7)]
     assert notes(tmp_path, 0) == ["describe tiny from 0", *epochs, "complete 1 6", "finish"]
 
@@ -150,7 +157,7 @@ def test_a_trial_goes_on_from_its_checkpoint_or_starts_over(tmp_path: Path) -> N
     (tmp_path / "trials" / "0" / "notes").unlink()
     (again,) = launch(tmp_path, whole)
     assert again.metrics["finished"]
-    assert notes(tmp_path, 0) == [*epochs, "complete 0 0", "finish"]
+    assert notes(tmp_path, 0) == [*epochs, "recall tiny", "complete 1 0", "finish"]
 
 
 def test_a_metric_that_must_be_finite(tmp_path: Path) -> None:
