@@ -14,14 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from trainables import backbones
-from trainables.benchmarks import Data, DataError, Split
+from trainables.benchmarks import PROVENANCES, Data, DataError, Split
 from trainables.benchmarks.scene_files import read_scene
 from trainables.benchmarks.scenes import Scene, simulate
 from trainables.evaluators import Evaluator, Outputs, Snapshot, calibration, classification, entropy, unmixing
 from trainables.replicas import streams
 from trainables.trial import Recipe
 
-PROVENANCES = ("real", "semi-synthetic", "simulated")
 PIXEL_ORDERS = ("column-major", "row-major")
 #: hidden layers; the last one's outputs are the features
 HIDDEN = (200, 400, 100)
