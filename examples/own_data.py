@@ -36,8 +36,8 @@ class Table:
     def load(self, options):
         table = pd.read_csv(options.data)
         (coarse, names), (fine, _) = (table.pop(name).factorize(sort=True) for name in ("coarse", "fine"))
-        tensors = [torch.tensor(array) for array in (table.to_numpy("float32"), coarse, fine)]
-        return Data("table", "real", few_shot.fingerprint(*tensors), *tensors, tuple(map(str, names)))
+        x = [torch.tensor(array) for array in (table.to_numpy("float32"), coarse, fine)]
+        return Data("table", "real", few_shot.fingerprint(*x), *x, tuple(map(str, names)), extra={"columns": [*table]})
 
     def split(self, data, options, generator):
         order = torch.randperm(len(data.inputs), generator=generator)

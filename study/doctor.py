@@ -119,17 +119,21 @@ def _check_resources(spec: StudySpec) -> None:
 
 
 def check_data(spec: StudySpec) -> None:
-    """Load the benchmark's data once, so that a bad file is known before any trial."""
+    """Load the benchmark's data once, and try a network of one's own, so that a fault is known before any trial."""
+    import torch
     from pydantic import TypeAdapter
 
+    from study.plan import recipe
+    from trainables import contract
     from trainables.benchmarks import BENCHMARKS, DataError, find
     from trainables.remote_data import fetched
 
     benchmark = find(spec.benchmark.name)
     options: Any = TypeAdapter(benchmark.Options).validate_python(fetched(benchmark.Options, spec.benchmark.options))
+    training = recipe(spec)
+    own = contract.own_network(spec.benchmark.name, options)
     try:
-        data = benchmark.load(options)
-        names = {evaluator.name for evaluator in benchmark.evaluators(data, options)}
+        data = contract.load(benchmark, options, getattr(torch, training.dtype))
     except Exception as error:
         # one of the user's own raises whatever it likes
         if spec.benchmark.name in BENCHMARKS or isinstance(error, DataError):
@@ -137,6 +141,14 @@ def check_data(spec: StudySpec) -> None:
         raise UserError(
             f"benchmark.name: {spec.benchmark.name} cannot load its data: {type(error).__name__}: {error}"
         ) from error
+    try:
+        evaluators = contract.examine(benchmark, data, options, training, spec.seeds, network=own)
+    except contract.NetworkError:
+        # a network for a GPU need not run on this machine's CPU
+        if not spec.resources.needs_gpu:
+            raise
+        evaluators = contract.examine(benchmark, data, options, training, spec.seeds, network=False)
+    names = {evaluator.name for evaluator in evaluators}
     for name in spec.evaluation.cadence:
         if name not in names:
             raise UserError(

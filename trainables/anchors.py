@@ -64,11 +64,12 @@ def entropy(probabilities: Tensor) -> Tensor:
 def nearest_anchor_entropy(similarities: Tensor) -> Tensor:
     """Entropy (S,) in bits, 0..log2 e, of the assignment of n samples to the most similar anchor (eq. 10).
 
-    ``similarities`` (S, n, e).
+    ``similarities`` (S, n, e). NaN for a replica with a sample whose largest similarity is not finite.
     """
     e = similarities.shape[-1]
-    nearest = similarities.argmax(-1)
-    return entropy(_counts(nearest, e, similarities.dtype))
+    largest, nearest = similarities.max(-1)
+    # of several that overflow, or of NaN, the first would be taken as the nearest
+    return entropy(_counts(nearest, e, similarities.dtype)).masked_fill(~largest.isfinite().all(-1), math.nan)
 
 
 def exponential_noise(
@@ -92,7 +93,7 @@ def assignment_entropy(
     averaged over the batch, which ``assignment`` names: ``nearest``, the one-hot of the most similar anchor without
     noise (eq. 10, as eq. 13 has it); ``sampled``, the one-hot of the noisy argmax (eq. 11, the released code);
     ``soft``, the noisy soft rows themselves. ``epsilon`` stands inside the logarithm, −Σ p log2(p + ε): an anchor that
-    no feature chose pulls with −log2 ε bits instead of without bound.
+    no feature chose pulls with −log2 ε bits instead of without bound. NaN for a replica whose logits are not finite.
     """
     if assignment not in ASSIGNMENTS:
         raise ValueError(f"unknown assignment {assignment!r}; known: {', '.join(ASSIGNMENTS)}")
@@ -138,7 +139,8 @@ class _AssignmentEntropy(torch.autograd.Function):
         mean_slope = (soft * slope).sum(-1, keepdim=True)
         ctx.save_for_backward(soft.mul_(slope - mean_slope))
         ctx.scale = 1 / (batch * temperature)
-        return -(p * log2_p).sum(-1)
+        # NaN where a row of soft is: its argmax is counted as any other
+        return -(p * log2_p).sum(-1) + 0 * mean_slope.sum((1, 2))
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None, None, None]:

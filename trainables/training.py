@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainables import benchmarks, criteria
+from trainables import benchmarks, contract, criteria
 from trainables.anchors import draw_anchors
 from trainables.backbones import Looped
 from trainables.benchmarks import DataError, Split, make_options
@@ -58,7 +58,8 @@ class Training:
 
     Replica s depends on its seed alone, not on its neighbours: trained alone or among ten it follows the
     same trajectory up to floating-point reassociation. Raises ``LookupError`` for an unknown benchmark or
-    criterion, `DataError` for data that cannot be used, ``KeyError`` for an unknown training setting.
+    criterion, `DataError` for what breaks `trainables.contract`, ``KeyError`` for an unknown training
+    setting.
     """
 
     def __init__(self, trial: Trial, device: torch.device | str = "cpu") -> None:
@@ -75,16 +76,21 @@ class Training:
         #: epochs completed
         self.epoch = 0
 
-        data = self.benchmark.load(self.options)
-        self.evaluators = tuple(self.benchmark.evaluators(data, self.options))
-        splits = [self.benchmark.split(data, self.options, stream(seed, "split")) for seed in trial.seeds]
-        self.parts = _stack(splits, self.device)
+        self.owner = contract.owner_of(self.benchmark)
         self.dtype = getattr(torch, self.recipe.dtype)
+        data = contract.load(self.benchmark, self.options, self.dtype)
+        self.evaluators = contract.check_evaluators(
+            self.benchmark.evaluators(data, self.options), f"{self.owner}.evaluators"
+        )
+        splits = [self.benchmark.split(data, self.options, stream(seed, "split")) for seed in trial.seeds]
+        contract.check_splits(splits, trial.seeds, data, f"{self.owner}.split")
+        self.parts = _stack(splits, self.device)
         self.data = data.to(self.device)
         if self.data.inputs.is_floating_point():
             self.data.inputs = self.data.inputs.to(self.dtype)
 
         network = self.benchmark.backbone(data, self.options, streams(trial.seeds, "init"))
+        contract.check_replicas(network, f"{self.owner}.backbone")
         self.network = network.to(self.device, self.dtype)
         if self.recipe.compile:
             self.network.compile()
@@ -125,8 +131,12 @@ class Training:
     def arrays(self) -> dict[str, np.ndarray]:
         """What the evaluators keep after the last epoch, by name, (S, …) each."""
         snapshot = _Snapshot(self)
-        kept = [evaluator.arrays(snapshot) for evaluator in self.evaluators if evaluator.arrays]
-        return {name: torch.as_tensor(value).cpu().numpy() for arrays in kept for name, value in arrays.items()}
+        kept: dict[str, Any] = {}
+        for evaluator in self.evaluators:
+            if evaluator.arrays is not None:
+                where = f"{self.owner}.evaluators: {evaluator.name!r}"
+                kept |= contract.check_arrays(evaluator.arrays(snapshot), len(self.trial.seeds), kept, where)
+        return {name: torch.as_tensor(value).cpu().numpy() for name, value in kept.items()}
 
     @property
     def anchors(self) -> Tensor:
@@ -170,11 +180,8 @@ class Training:
         self.network.train()
         self.criterion.train()
         for batch in indices.split(recipe.batch_size, dim=1):
-            inputs = self.benchmark.batch(self._inputs(batch), self.options, True, augmentation).to(self.dtype)
+            features, logits = self._outputs(batch, True, augmentation)
             targets = self.data.coarse[batch]
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.mixed_precision):
-                features, logits = self.network(inputs)
-            features, logits = features.to(self.dtype), logits.to(self.dtype)
             loss = self.criterion(Batch(logits, features, targets, drawn_from))
             self._require_replicas(loss)
             self.optimizer.zero_grad(set_to_none=True)
@@ -187,7 +194,9 @@ class Training:
             hits += (logits.detach().argmax(-1) == targets).sum(1)
         samples = indices.shape[1]
         measured = {name: value / samples for name, value in measured.items()}
-        return {"loss/train": losses / samples, "accuracy/train": hits / samples, **measured}
+        # the largest logit of a diverged network would be any
+        accuracy = (hits / samples).masked_fill(~losses.isfinite(), torch.nan)
+        return {"loss/train": losses / samples, "accuracy/train": accuracy, **measured}
 
     def _require_replicas(self, loss: Tensor) -> None:
         if loss.shape != (len(self.trial.seeds),):
@@ -207,7 +216,10 @@ class Training:
         measured: dict[str, Tensor] = {}
         for evaluator in self.evaluators:
             if evaluator.measure is not None and self._due(evaluator):
-                measured |= evaluator.measure(snapshot)
+                snapshot.read.clear()
+                where = f"{self.owner}.evaluators: {evaluator.name!r}"
+                metrics = contract.check_metrics(evaluator.measure(snapshot), len(self.trial.seeds), measured, where)
+                measured |= snapshot.of_finite_outputs(metrics)
         return measured
 
     def _due(self, evaluator: Evaluator) -> bool:
@@ -219,6 +231,15 @@ class Training:
         # copies whole samples, where indexing goes value by value
         return self.data.inputs.index_select(0, indices.flatten()).unflatten(0, indices.shape)
 
+    def _outputs(self, indices: Tensor, train: bool, augmentation: Sequence[torch.Generator]) -> tuple[Tensor, Tensor]:
+        """The network's features and logits for the samples at ``indices`` (S, B)."""
+        inputs = self.benchmark.batch(self._inputs(indices), self.options, train, augmentation)
+        contract.check_batch(inputs, indices.shape, f"{self.owner}.batch")
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.mixed_precision):
+            outputs = self.network(inputs.to(self.dtype))
+        features, logits = contract.check_outputs(outputs, indices.shape, self.data.classes, self.network)
+        return features.to(self.dtype), logits.to(self.dtype)
+
     @torch.no_grad()
     def _predict(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Features (S, n, d) and logits (S, n, C) of the samples at ``indices`` (S, n), in evaluation mode."""
@@ -227,11 +248,9 @@ class Training:
         values = EVALUATION_VALUES.get(self.device.type, EVALUATION_VALUES_ELSEWHERE)
         features, logits = [], []
         for chunk in indices.split(max(1, values // sample), dim=1):
-            inputs = self.benchmark.batch(self._inputs(chunk), self.options, False, []).to(self.dtype)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.mixed_precision):
-                part_features, part_logits = self.network(inputs)
-            features.append(part_features.to(self.dtype))
-            logits.append(part_logits.to(self.dtype))
+            part_features, part_logits = self._outputs(chunk, False, [])
+            features.append(part_features)
+            logits.append(part_logits)
         return torch.cat(features, 1), torch.cat(logits, 1)
 
 
@@ -241,6 +260,9 @@ class _Snapshot:
     def __init__(self, training: Training) -> None:
         self._training = training
         self._outputs: dict[str, Outputs] = {}
+        #: part -> whether all outputs of each replica (S,) on it are finite; and the parts read of late
+        self._finite: dict[str, Tensor] = {}
+        self.read: set[str] = set()
         self.epoch = training.epoch
         self.epochs = training.recipe.epochs
         self.seeds = training.trial.seeds
@@ -251,22 +273,39 @@ class _Snapshot:
         return part in self._training.parts
 
     def outputs(self, part: str) -> Outputs:
+        self.read.add(part)
         if part not in self._outputs:
-            data, indices = self._training.data, self._training.parts[part]
+            data, parts = self._training.data, self._training.parts
+            if part not in parts:
+                raise DataError(
+                    f"{self._training.owner}.evaluators read part {part!r}, which is empty or not in the split; it has "
+                    f"{', '.join(parts)}"
+                )
+            indices = parts[part]
             features, logits = self._training._predict(indices)
+            self._finite[part] = _finite(features) & _finite(logits)
             self._outputs[part] = Outputs(features, logits, data.coarse[indices], data.fine[indices], indices)
         return self._outputs[part]
+
+    def of_finite_outputs(self, metrics: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The metrics, NaN for a replica with an output on a part in `read` that is not finite."""
+        if not self.read:
+            return dict(metrics)
+        finite = torch.stack([self._finite[part] for part in self.read]).all(0)
+        return {name: value.double().where(finite.to(value.device), torch.nan) for name, value in metrics.items()}
+
+
+def _finite(outputs: Tensor) -> Tensor:
+    """Whether all of (S, n, …) are finite, by replica (S,)."""
+    # NaN is both the smallest and the largest
+    low, high = outputs.flatten(1).aminmax(dim=1)
+    return low.isfinite() & high.isfinite()
 
 
 def _stack(splits: list[Split], device: torch.device) -> dict[str, Tensor]:
     """Every seed's split, stacked: part -> (S, n); empty parts are left out."""
-    parts = {}
-    for name in splits[0]:
-        lengths = {len(split[name]) for split in splits}
-        if len(lengths) > 1:
-            raise DataError(f"part {name!r} of the split has {min(lengths)} to {max(lengths)} samples, by seed")
-        if lengths != {0}:
-            parts[name] = torch.stack([split[name] for split in splits]).to(device)
-    if "train" not in parts:
-        raise DataError("the split leaves no training samples")
-    return parts
+    return {
+        name: torch.stack([split[name] for split in splits]).to(device)
+        for name, indices in splits[0].items()
+        if len(indices)
+    }

@@ -8,7 +8,7 @@ import scipy.stats
 import torch
 from torch.nn import functional
 
-from trainables.anchors import draw_anchors, entropy, nearest_anchor_entropy, similarity
+from trainables.anchors import assignment_entropy, draw_anchors, entropy, nearest_anchor_entropy, similarity
 from trainables.replicas import streams
 
 
@@ -51,3 +51,20 @@ def test_nearest_anchor_entropy_by_hand() -> None:
     # samples choose anchors 0, 0, 1, 2: p = (1/2, 1/4, 1/4)
     similarities = torch.tensor([[[9.0, 1, 1], [5, 1, 1], [0, 1, 0], [0, 0, 2]]])
     assert nearest_anchor_entropy(similarities).tolist() == [1.5]
+
+
+def test_the_entropy_of_similarities_that_are_not_finite_is_nan() -> None:
+    similarities = torch.tensor([[[9.0, 1], [5, 7]], [[9.0, 1], [torch.nan, 7]], [[-torch.inf, -torch.inf], [5, 7]]])
+    assert nearest_anchor_entropy(similarities)[0] == 1
+    assert nearest_anchor_entropy(similarities).isnan().tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_the_entropy_of_an_assignment_that_is_not_finite_is_nan(temperature: float, value: float) -> None:
+    logits, noise = torch.randn(3, 6, 4), torch.rand(3, 6, 4) + 0.1
+    healthy = assignment_entropy(logits, noise, temperature)
+    logits[1, 2, 3] = value
+    bits = assignment_entropy(logits, noise, temperature)
+    assert bits[1].isnan()
+    assert torch.equal(bits[[0, 2]], healthy[[0, 2]])

@@ -117,3 +117,21 @@ def test_a_diverged_replica_gives_nan_and_harms_no_other(logits: Tensor, coarse:
     for before, after in zip(healthy, measured(), strict=True):
         assert after[1].isnan()
         np.testing.assert_array_equal(after[[0, 2]], before[[0, 2]])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_one_sample_that_is_not_finite_gives_nan(logits: Tensor, coarse: Tensor, value: float) -> None:
+    logits[1, 7, 2] = value
+    probabilities = torch.softmax(logits, -1)
+    curve = reliability(probabilities, coarse)
+    measured = [expected_calibration_error(curve), maximum_calibration_error(curve), accuracy(logits, coarse)]
+    measured += [mutual_information(probabilities), stability(probabilities), stability_released(probabilities)]
+    for values in measured:
+        assert values.isnan().tolist() == [False, True, False]
+
+
+def test_accuracy_leaves_out_what_has_no_class_and_takes_minus_infinity_for_a_class_ruled_out() -> None:
+    logits = torch.tensor([[[1.0, -math.inf], [2, 3], [0, 1], [5, 1]]])
+    assert accuracy(logits, torch.tensor([[0, 1, 0, -1]])).item() == pytest.approx(2 / 3)
+    # nothing is left to be predicted
+    assert accuracy(torch.full((1, 2, 3), -math.inf), torch.zeros(1, 2, dtype=torch.int64)).isnan()

@@ -93,3 +93,24 @@ def test_a_diverged_replica_gives_nan_and_harms_no_other(features: Tensor, measu
     measured = measure(features)
     assert measured[1].isnan()
     np.testing.assert_array_equal(measured[[0, 2]], healthy[[0, 2]])
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "squared-distance", "dot"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e200])
+def test_anchor_entropy_of_what_overflows_is_nan(features: Tensor, similarity: str, value: float) -> None:
+    """1e200 is finite, its square and its length are not."""
+    anchors = torch.rand(S, E, D, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    healthy = anchor_entropy(features, anchors, similarity)
+    features[1, 7, 2] = value
+    measured = anchor_entropy(features, anchors, similarity)
+    assert measured[1].isnan()
+    np.testing.assert_array_equal(measured[[0, 2]], healthy[[0, 2]])
+
+
+def test_histogram_entropy_at_the_ends_of_the_type() -> None:
+    """Values whose range overflows, and values too near to each other for their type to tell by how much."""
+    most, least = torch.finfo(torch.float32).max, torch.finfo(torch.float32).tiny
+    far = torch.tensor([-most, 0.0, most]).reshape(1, 3, 1)
+    assert histogram_entropy(far).isnan()
+    near = torch.tensor([0.0, least, 2 * least, 0.0]).reshape(1, 4, 1)
+    assert histogram_entropy(near).item() == 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -243,3 +245,25 @@ def test_replicas_with_other_samples_are_refused() -> None:
     assert evaluator.measure is not None
     with pytest.raises(ValueError, match="the samples of part 'novel' differ between replicas"):
         evaluator.measure(Held({"novel": shuffled}))
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, 1e30])
+def test_accuracy_by_distances_that_are_not_finite_is_nan(value: float) -> None:
+    """1e30 is finite, its square is not: all distances would tie, and the first class be the nearest."""
+    fine = torch.arange(4).repeat_interleave(12)
+    features = torch.randn(3, 48, 5, generator=torch.Generator().manual_seed(1)) + fine[:, None]
+    spoilt = features.clone()
+    spoilt[1, 7, 2] = value
+
+    def measure(features: Tensor) -> Any:
+        outputs = Outputs(features, features[..., :2], fine.expand(3, -1), fine.expand(3, -1), fine.expand(3, -1))
+        snapshot = SimpleNamespace(has=lambda part: True, outputs=lambda part: outputs)
+        judge = few_shot(parts={"train": ""}, ways=4, shots=(1, 3), queries=5, runs=20)
+        assert judge.measure is not None
+        return judge.measure(cast(Any, snapshot))
+
+    healthy, measured = measure(features), measure(spoilt)
+    for name, values in measured.items():
+        assert values.isnan().tolist() == [False, True, False], name
+        # not finite is part of the mean that centres its own replica alone
+        assert torch.equal(values[[0, 2]], healthy[name][[0, 2]]), name

@@ -135,3 +135,11 @@ def test_miller_madow_is_nearer_to_the_truth_than_the_histogram() -> None:
     plain, corrected = histogram_entropy(features, 64).mean().item(), miller_madow(features, 64).mean().item()
     assert abs(corrected - 6) < abs(plain - 6) / 3
     assert miller_madow(torch.full((1, 10, 1), torch.nan), 64).isnan().all()
+
+
+def test_features_of_logits_that_are_not_finite_have_no_orientation() -> None:
+    features = torch.tensor([[1.0, 2, 3]]).repeat(2, 1)
+    logits = torch.eye(3).repeat(2, 1, 1)
+    logits[1, 2, 0] = torch.nan
+    signs = transport.orientation(features, logits)
+    assert signs[0] == 1 and signs[1].isnan()

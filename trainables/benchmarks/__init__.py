@@ -27,6 +27,8 @@ BENCHMARKS: Mapping[str, str] = {
     "cifar10": "trainables.benchmarks.cifar10:Cifar10",
 }
 
+PROVENANCES = ("real", "semi-synthetic", "simulated")
+
 
 class _OnDisk:
     """Marks text that names a file or folder."""
@@ -69,12 +71,12 @@ def _is_tuple(hint: Any) -> bool:
 
 @dataclass
 class Data:
-    """A data set in memory, with both kinds of labels.
+    """A data set in memory, with both kinds of labels; `trainables.contract.check_data` holds it to what is said here.
 
-    ``inputs`` (N, …) as stored (float spectra, uint8 images); ``coarse`` (N,) int64 class indices in
-    0..C−1 (−1 where a sample is never trained on, e.g. a novel class); ``fine`` (N,) or (N, m) what the
-    evaluators compare with. ``provenance`` is ``real``, ``semi-synthetic`` or ``simulated``, and stands beside
-    every number made from the data.
+    ``inputs`` (N, …) as stored (float spectra, uint8 images), finite; ``coarse`` (N,) int64 class indices in
+    0..C−1 (−1 where a sample is never trained on, e.g. a novel class), two classes or more; ``fine`` (N,) or (N, m)
+    what the evaluators compare with, finite. ``provenance`` is one of `PROVENANCES`, and stands beside every number
+    made from the data.
     """
 
     name: str
@@ -86,7 +88,8 @@ class Data:
     fine: Tensor
     coarse_names: tuple[str, ...]
     description: str = ""
-    #: anything a benchmark's own evaluators need (image shape, class lists, …)
+    #: anything a benchmark's own evaluators need (image shape, class lists, …); ``columns``, where it is there, names
+    #: those of inputs (N, columns) in messages
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -100,7 +103,7 @@ class Data:
 
 
 #: part of the data ("train", "validation", "heldout", or a benchmark's own) -> indices (n,) int64 on CPU;
-#: a part has the same length for every seed
+#: a part has the same length for every seed. The three named share no sample, and each of theirs has a coarse class
 Split = dict[str, Tensor]
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables import backbones
-from trainables.benchmarks import Data, DataError, DataPath, Split
+from trainables.benchmarks import PROVENANCES, Data, DataError, DataPath, Split
 from trainables.benchmarks.scene_files import read_scene
 from trainables.benchmarks.scene_names import chosen_names
 from trainables.benchmarks.scene_order import PIXEL_ORDERS
@@ -23,7 +23,6 @@ from trainables.evaluators import Evaluator, Outputs, Snapshot, calibration, cla
 from trainables.replicas import streams
 from trainables.trial import Recipe
 
-PROVENANCES = ("real", "semi-synthetic", "simulated")
 #: hidden layers; the last one's outputs are the features
 HIDDEN = (200, 400, 100)
 #: held-out samples of a replica kept as an artifact

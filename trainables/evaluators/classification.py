@@ -30,10 +30,15 @@ RELEASED_STABILITY = Metric(
 
 
 def accuracy(logits: Tensor, coarse: Tensor) -> Tensor:
-    """Share (S,) of samples whose largest logit (S, n, C) is that of their class (S, n); NaN where a logit is."""
-    share = (logits.argmax(-1) == coarse).to(logits.dtype).mean(-1)
+    """Share (S,) of samples whose largest logit (S, n, C) is that of their class (S, n).
+
+    Samples without a class (−1) are left out. NaN for a replica with a sample whose largest logit is not finite; a
+    logit of −∞ rules its class out.
+    """
+    largest, predicted = logits.max(-1)
+    share = (predicted == coarse).sum(-1).to(logits.dtype) / (coarse >= 0).sum(-1)
     # the largest of a diverged network's would be any
-    return share.masked_fill(logits.isnan().flatten(1).any(1), torch.nan)
+    return share.masked_fill(~largest.isfinite().all(-1), torch.nan)
 
 
 def mutual_information(probabilities: Tensor) -> Tensor:
@@ -45,7 +50,8 @@ def stability(probabilities: Tensor) -> Tensor:
     """1 − mean over classes of the standard deviation of q_c among the samples predicted as c: (S,).
 
     ``probabilities`` (S, n, C). The deviation is that of the population (divided by the number of
-    samples). A class that no sample is predicted as is left out of the mean: it has nothing to vary.
+    samples). A class that no sample is predicted as is left out of the mean: it has nothing to vary. NaN for a
+    replica with a probability that is.
     """
     return 1 - _deviations(probabilities).nanmean(-1)
 
@@ -53,7 +59,7 @@ def stability(probabilities: Tensor) -> Tensor:
 def stability_released(probabilities: Tensor) -> Tensor:
     """`stability` as the released code computes it: 1 − the deviation of the last class alone (S,).
 
-    NaN where no sample is predicted as the last class.
+    NaN where no sample is predicted as the last class, and for a replica with a probability that is.
     """
     return 1 - _deviations(probabilities)[:, -1]
 
@@ -65,4 +71,5 @@ def _deviations(probabilities: Tensor) -> Tensor:
     zero = probabilities.new_zeros(())
     means = torch.where(predicted, probabilities, zero).sum(1) / samples
     squares = torch.where(predicted, probabilities - means.unsqueeze(1), zero).square().sum(1)
-    return (squares / samples).sqrt()
+    # a NaN counts as the largest, and would spoil the class it is found at alone
+    return (squares / samples).sqrt().masked_fill(probabilities.isnan().flatten(1).any(1, keepdim=True), torch.nan)

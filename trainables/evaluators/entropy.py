@@ -35,14 +35,17 @@ def histogram_entropy(features: Tensor, bins: int = 10) -> Tensor:
     """Entropy (S,) in bits, 0..log2 bins, of a histogram of all values of (S, n, d) features.
 
     The released code's estimate: the d coordinates are pooled, the bins run from the smallest to the
-    largest value. 0 where all values are equal, NaN where one is not finite.
+    largest value. 0 where all values are equal, NaN where one is not finite or their range is not.
     """
     counts = []
     for values in features.flatten(1):
         low, high = (float(bound) for bound in values.aminmax())
-        if math.isfinite(low) and math.isfinite(high):
+        most = torch.finfo(values.dtype).max
+        if high - low <= most:
+            # values closer than numbers of their type can tell are equal
+            rate = bins / (high - low) if (high - low) * most > bins else 0.0
             # twice as fast as torch.histc; the largest value belongs to the last bin
-            position = (values - low).mul_(bins / (high - low) if high > low else 0.0).clamp_(max=bins - 1)
+            position = (values - low).mul_(rate).clamp_(max=bins - 1)
             counts.append(torch.bincount(position.to(torch.int32), minlength=bins).to(values.dtype))
         else:
             counts.append(values.new_full((bins,), math.nan))
@@ -69,9 +72,12 @@ def anchor_entropy(features: Tensor, anchors: Tensor, similarity: str) -> Tensor
     """Entropy (S,) in bits, 0..log2 e, of the assignment of (S, n, d) features to their nearest of (S, e, d) anchors.
 
     Equation 10 over the whole part instead of a batch: the "approximation of our method" of figure A6.
-    ``similarity`` is ``cosine``, ``dot`` or ``squared-distance``.
+    ``similarity`` is ``cosine``, ``dot`` or ``squared-distance``. NaN for a replica with a feature that is not finite,
+    or whose length is not.
     """
-    return anchor_points.nearest_anchor_entropy(anchor_points.similarity(features, anchors, similarity))
+    bits = anchor_points.nearest_anchor_entropy(anchor_points.similarity(features, anchors, similarity))
+    # a feature without a finite length has cosine 0 with all anchors
+    return bits.masked_fill(~features.norm(dim=-1).isfinite().all(-1), math.nan)
 
 
 def scale(features: Tensor) -> Tensor:

@@ -76,7 +76,7 @@ def nearest_class_mean(features: Tensor, runs: Runs, shots: Sequence[int]) -> Te
 
     A query goes to the class whose mean support feature is nearest in Euclidean distance, the mean being over
     the first K of the support for each K in ``shots``; a tie goes to the class that comes first in the run.
-    NaN for a replica with a feature that is not finite.
+    NaN for a replica with a feature that is not finite, or so long that distances are not.
     """
     _, ways, most = runs.support.shape
     queries = runs.queries.shape[-1]
@@ -90,7 +90,8 @@ def nearest_class_mean(features: Tensor, runs: Runs, shots: Sequence[int]) -> Te
     for support, query in zip(runs.support.split(chunk), runs.queries.split(chunk), strict=True):
         hits = nearest(features, support, query.flatten(1), shots) == own
         accuracy.append(hits.to(features.dtype).mean(-1))
-    diverged = ~features.isfinite().flatten(1).all(1)
+    # no distance is above four times the largest square
+    diverged = ~(4 * features.square().sum(-1)).isfinite().all(1)
     return torch.cat(accuracy, 1).permute(2, 0, 1).masked_fill(diverged.unsqueeze(1), torch.nan)
 
 
@@ -135,6 +136,12 @@ def _nearest_by_products(features: Tensor, support: Tensor, queries: Tensor, sho
     tested = rows.index_select(0, (first_row + queries.flatten()).flatten()).view(-1, queries.shape[1], d)
     distance = torch.baddbmm(means.square().sum(-1).unsqueeze(1), tested, means.mT, alpha=-2)
     return distance.view(replicas, runs, -1, len(shots), ways).argmin(-1).transpose(2, 3)
+
+
+def _unit(features: Tensor) -> Tensor:
+    """Features (S, n, d) scaled to unit length, 0 where they are 0, NaN where their length is not finite."""
+    length = features.norm(dim=-1, keepdim=True)
+    return functional.normalize(features, dim=-1).masked_fill(~length.isfinite(), torch.nan)
 
 
 def half_width(accuracy: Tensor, level: float = 0.95) -> Tensor:
@@ -186,7 +193,7 @@ def few_shot(
             outputs = snapshot.outputs(part)
             # distances don't change with a shift, and near the origin they lose fewer digits
             centred = outputs.features - centre
-            for kind, features in (("", centred), ("-normalized", functional.normalize(centred, dim=-1))):
+            for kind, features in (("", centred), ("-normalized", _unit(centred))):
                 accuracies = nearest_class_mean(features, runs_of(part, outputs.fine), shots)
                 for k, accuracy in zip(shots, accuracies, strict=True):
                     name = f"accuracy/{k}-shot{kind}{suffix}"

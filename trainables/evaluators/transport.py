@@ -79,13 +79,13 @@ def orientation(features: Tensor, logits: Tensor) -> Tensor:
     """+1 or −1 (S,): the sign with which the features (S, n) grow with the predicted class of logits (S, n, C).
 
     Classes are ordered by age, and the sign is that of the covariance with the expected class Σ c·q_c, so that no
-    fine label is used. +1 where the covariance is zero.
+    fine label is used. +1 where the covariance is zero, NaN where an output is not finite.
     """
     order = torch.arange(logits.shape[-1], dtype=logits.dtype, device=logits.device)
     # softmax over a last dimension of two takes as long as the sort; over the middle one a tenth of it
     expected = (logits.mT.contiguous().softmax(1) * order.unsqueeze(1)).sum(1)
     covariance = ((features - features.mean(1, keepdim=True)) * (expected - expected.mean(1, keepdim=True))).sum(1)
-    return torch.where(covariance < 0, -1.0, 1.0).to(features.dtype)
+    return torch.where(covariance < 0, -1.0, 1.0).to(features.dtype).masked_fill(covariance.isnan(), torch.nan)
 
 
 def transported(features: Tensor, by_rank: Tensor) -> Tensor:
