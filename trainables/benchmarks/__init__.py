@@ -48,6 +48,8 @@ class Data:
     description: str = ""
     #: anything a benchmark's own evaluators need (image shape, class lists, …)
     extra: dict[str, Any] = field(default_factory=dict)
+    #: files of the source that are not among the samples, and why
+    left_out: tuple[tuple[str, str], ...] = ()
 
     @property
     def classes(self) -> int:
