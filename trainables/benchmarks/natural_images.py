@@ -231,12 +231,16 @@ def _labelled(found: Images, names: tuple[str, ...], note: str) -> LabelledImage
 
 def _class_and_test(name: str) -> tuple[str, bool]:
     """The class of a file is the folder (or archive) it is in; it is for testing where a folder ``test`` is above."""
-    folders = [without_ending(folder) for folder in PurePosixPath(name).parts[:-1]]
-    if folders and folders[-1].lower() in _IMAGES:
-        folders.pop()
+    folders = [without_ending(folder) for folder in _class_folder(name).parts]
     if not folders or folders[-1].lower() in _PARTS:
         raise Rejected("not in a class folder")
     return folders[-1], any(folder.lower() in _TEST_PARTS for folder in folders[:-1])
+
+
+def _class_folder(name: str) -> PurePosixPath:
+    """The folder that a file is in, or the one above where it is called ``images`` or the like."""
+    folder = PurePosixPath(name).parent
+    return folder.parent if folder.name.lower() in _IMAGES else folder
 
 
 def _without_loose(images: LabelledImages, files: Sequence[str], path: Path) -> LabelledImages:
@@ -244,7 +248,7 @@ def _without_loose(images: LabelledImages, files: Sequence[str], path: Path) -> 
 
     Raises `DataError` for images beside some class folders: what the classes are cannot be told.
     """
-    folders = [PurePosixPath(file).parent for file in files]
+    folders = [_class_folder(file) for file in files]
     held = set(folders)
     mixed = held & {above for folder in held for above in folder.parents}
     if not mixed:
