@@ -65,7 +65,8 @@ def prepare(
     except ValueError as error:
         raise UserError(f"benchmark {benchmark!r} refuses that: {error}") from None
     if not isinstance(found, Age):
-        return Prepared(found.load(options).description, (), given)
+        data = found.load(options)
+        return Prepared(data.description, tuple(Problem(name, reason) for name, reason in data.left_out), given)
     faces = read_faces(source, edge, cache, metadata, progress)
     ages = faces.ages
     return Prepared(

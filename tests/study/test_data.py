@@ -26,6 +26,12 @@ def jpeg(shade: int) -> bytes:
     return file.getvalue()
 
 
+def textured(seed: int) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (12, 12, 3), np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
 def write_zip(path: Path, content: dict[str, bytes]) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         for name, data in content.items():
@@ -69,7 +75,7 @@ def test_an_interrupted_preparation_goes_on(tmp_path: Path) -> None:
     tree.mkdir()
     # more than the decoder takes at once
     for i in range(600):
-        (tree / f"{i % 100}_0_1_{i:06}.jpg").write_bytes(jpeg(i % 250))
+        (tree / f"{i % 100}_0_1_{i:06}.jpg").write_bytes(textured(i))
     seen: list[int] = []
 
     def interrupt(done: int, total: int | None) -> None:
@@ -110,12 +116,34 @@ def test_metadata_beside_the_photos(tmp_path: Path) -> None:
 
 def test_other_images(tmp_path: Path) -> None:
     names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-    tree = {f"{name}/{i}.jpg": jpeg(20 * i) for name in names for i in range(5)}
+    tree = {f"{name}/{i}.png": textured(5 * c + i) for c, name in enumerate(names) for i in range(5)}
     source = write_zip(tmp_path / "classes.zip", tree)
     result = run("cifar10", "--source", str(source), "--size", "8", "--cache", str(tmp_path / "mine"))
     assert result.exit_code == 0, result.output
     assert f"--set benchmark.data={source}" in result.stdout and "benchmark.size=8" in result.stdout
     assert len(list((tmp_path / "mine").glob("*/pixels.u8"))) == 1
+
+
+def test_what_is_left_out_of_other_images_is_named(tmp_path: Path) -> None:
+    names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+    tree = {f"train/{name}/{i}.png": textured(5 * c + i) for c, name in enumerate(names) for i in range(5)}
+    extra = {
+        "train/cat/.ipynb_checkpoints/0-checkpoint.png": textured(100),
+        "copy/cat/0.png": tree["train/cat/0.png"],
+        "copy/dog/1.png": tree["train/cat/1.png"],
+        "train/notes.txt": b"hello",
+    }
+    source = write_zip(tmp_path / "classes.zip", {**tree, **extra})
+    result = run("cifar10", "--source", str(source))
+    assert result.exit_code == 0, result.output
+    conflict = "the same image with different labels, none of which is kept"
+    for line in (
+        "1 × hidden or system file (train/cat/.ipynb_checkpoints/0-checkpoint.png)",
+        "1 × the same image as one that is kept (copy/cat/0.png)",
+        f"2 × {conflict} (train/cat/1.png, copy/dog/1.png)",
+        "1 × not in a class folder (train/notes.txt)",
+    ):
+        assert f"left out: {line}" in result.stdout.splitlines()
 
 
 @pytest.mark.parametrize(

@@ -201,10 +201,10 @@ def test_a_trial_on_the_layout_of_cifar_100(tmp_path: Path) -> None:
     folder.mkdir()
     names = [name for part in shipped_split("cifar_fs").values() for name in sorted(part)]
     labels = list(range(100)) * 3
-    pixels = np.random.default_rng(0).integers(0, 256, (300, 3072), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (600, 3072), dtype=np.uint8)
     (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": names}))
-    for file in ("train", "test"):
-        (folder / file).write_bytes(pickle.dumps({"data": pixels, "fine_labels": labels}))
+    for file, part in (("train", pixels[:300]), ("test", pixels[300:])):
+        (folder / file).write_bytes(pickle.dumps({"data": part, "fine_labels": labels}))
     options: dict[str, Any] = {"data": str(tmp_path), "verify": False, "size": 8}
     assert trained("CifarFS", options)[-1].keys() >= EXPECTED
     data = CifarFS().load(FewShotOptions(**{**SMALL, **options}))
@@ -225,7 +225,8 @@ def test_a_trial_on_the_layout_of_cub(tmp_path: Path) -> None:
         (folder / "images" / name).mkdir(parents=True)
         for i in range(5):
             file = f"{name}/{i}.jpg"
-            Image.new("RGB", (12, 9), (c, 20 * i, 255 - c)).save(folder / "images" / file)
+            pixels = np.random.default_rng(5 * c + i).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / "images" / file)
             files.append(file)
             labels.append(c + 1)
     for table, values in (
@@ -254,10 +255,10 @@ def test_a_trial_on_cifar_10s_images(shared_data: Path, tmp_path: Path) -> None:
 
 
 def test_own_classes_and_a_class_without_enough_images(tmp_path: Path) -> None:
-    for name, count in (("a", 9), ("b", 9), ("c", 9), ("d", 8)):
+    for c, (name, count) in enumerate((("a", 9), ("b", 9), ("c", 9), ("d", 8))):
         (tmp_path / name).mkdir()
         for i in range(count):
-            Image.new("RGB", (8, 8), (20 * i, 0, 0)).save(tmp_path / name / f"{i}.png")
+            Image.new("RGB", (8, 8), (20 * i, 60 * c, 0)).save(tmp_path / name / f"{i}.png")
     own: dict[str, Any] = {
         "data": str(tmp_path),
         "cache": str(tmp_path / "cache"),

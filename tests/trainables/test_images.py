@@ -19,7 +19,10 @@ import torch
 from PIL import Image
 
 from trainables.benchmarks import DataError
-from trainables.benchmarks.images import Rejected, decode, entries, open_cache, prepare, read_first
+from trainables.benchmarks.decoding import Rejected, decode
+from trainables.benchmarks.duplicates import CONFLICTING, REPEATED, Target
+from trainables.benchmarks.images import open_cache, prepare
+from trainables.benchmarks.sources import entries, read_first
 
 
 def jpeg(seed: int, width: int = 16, height: int = 16) -> bytes:
@@ -116,13 +119,6 @@ def test_crop_takes_the_centre_and_stretch_takes_all() -> None:
     stretched = decode(file.getvalue(), 24, "stretch")
     assert (stretched[0, :, 0] == 255).all()
     assert (stretched[2, :, -1] == 255).all()
-
-
-def test_grey_palette_and_transparent_images_become_rgb() -> None:
-    for mode in ("L", "P", "RGBA", "LA", "1", "CMYK"):
-        file = io.BytesIO()
-        Image.new(mode, (9, 9)).save(file, "TIFF" if mode == "CMYK" else "PNG")
-        assert decode(file.getvalue(), 4).shape == (3, 4, 4)
 
 
 def test_nothing_leads_outside(tmp_path: Path) -> None:
@@ -292,3 +288,154 @@ def test_entries_are_found_by_name(tmp_path: Path) -> None:
         )
     assert read_first(as_tar(tmp_path), lambda name: False) is None
     assert {entry.name for entry in entries(as_tar(tmp_path))} == set(FILES)
+
+
+def test_what_systems_leave_behind_is_left_out(tmp_path: Path) -> None:
+    left = [
+        "set/a/.ipynb_checkpoints/0-checkpoint.jpg",
+        "__MACOSX/set/a/._0.jpg",
+        "set/a/.DS_Store",
+        "set/a/Thumbs.db",
+        "set/@eaDir/0.jpg/SYNOPHOTO_THUMB_M.jpg",
+        "set/.hidden/0.jpg",
+        "set/a/._0.jpg",
+        "$RECYCLE.BIN/0.jpg",
+    ]
+    files = {"./set/a/0.jpg": jpeg(0)} | {name: jpeg(i + 1) for i, name in enumerate(left)}
+    for name, data in files.items():
+        path = tmp_path / "folder" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    with tarfile.open(tmp_path / "images.tar", "w") as tar, zipfile.ZipFile(tmp_path / "images.zip", "w") as packed:
+        for name, data in files.items():
+            add_to_tar(tar, name, data)
+            packed.writestr(name, data)
+    for source in (tmp_path / "folder", tmp_path / "images.tar", tmp_path / "images.zip"):
+        images = prepare(source, 16, tmp_path / "cache", label=lambda name: name)
+        assert len(images.names) == 1
+        assert {problem.name for problem in images.problems} == set(left)
+        assert images.reasons() == {"hidden or system file": len(left)}
+
+
+def test_a_hidden_source_is_the_users_own(tmp_path: Path) -> None:
+    assert len(prepare(as_folder(tmp_path / ".data"), 16, tmp_path / "cache").names) == len(GOOD)
+
+
+def test_names_with_the_separator_of_windows(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
+        archive.writestr("set\\a\\0.jpg", jpeg(0))
+    assert prepare(tmp_path / "images.zip", 16, tmp_path / "cache").names == ("set/a/0.jpg",)
+
+
+@pytest.mark.parametrize("make", [as_zip, as_tar, as_tar_gz])
+def test_an_archive_in_a_folder_is_read(make: Callable[[Path], Path], tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    path = make(tmp_path / "folder")
+    (tmp_path / "folder" / "readme.txt").write_text("see the archive")
+    (tmp_path / "folder" / "cut.zip").write_bytes(b"PK and no more")
+    images = prepare(tmp_path / "folder", 16, tmp_path / "cache")
+    assert images.names == tuple(f"{path.name}/{name}" for name in GOOD)
+    assert ("cut.zip", "archive that is not read here: unpack it") in [(p.name, p.reason) for p in images.problems]
+
+
+def test_an_archive_beside_images_or_in_an_archive_is_listed(tmp_path: Path) -> None:
+    as_zip(tmp_path)
+    content = (tmp_path / "images.zip").read_bytes()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "copy.zip").write_bytes(content)
+    (tmp_path / "folder" / "one.jpg").write_bytes(jpeg(1))
+    with zipfile.ZipFile(tmp_path / "outer.zip", "w") as outer:
+        outer.writestr("copy.zip", content)
+        outer.writestr("copy.7z", b"7z")
+        outer.writestr("one.jpg", jpeg(1))
+    for source, names in ((tmp_path / "folder", ["copy.zip"]), (tmp_path / "outer.zip", ["copy.zip", "copy.7z"])):
+        images = prepare(source, 16, tmp_path / "cache")
+        assert images.names == ("one.jpg",)
+        assert [p.name for p in images.problems] == names
+        assert set(images.reasons()) == {"archive that is not read here: unpack it"}
+
+
+def png(seed: int) -> bytes:
+    file = io.BytesIO()
+    Image.open(io.BytesIO(jpeg(seed))).save(file, "PNG")
+    return file.getvalue()
+
+
+#: (name, content, why it is left out), the label being the folder and a name with "test" being for testing
+REPEATS: list[tuple[str, bytes, str | None]] = [
+    ("a/1.jpg", jpeg(1), None),
+    ("a/again.jpg", jpeg(1), REPEATED),
+    # the same pixels in another format
+    ("a/again.png", png(1), REPEATED),
+    ("a/2.jpg", jpeg(2), REPEATED),
+    ("a/2-test.jpg", jpeg(2), None),
+    ("a/2-test-again.jpg", jpeg(2), REPEATED),
+    ("a/3.jpg", jpeg(3), CONFLICTING),
+    ("b/3.jpg", jpeg(3), CONFLICTING),
+    ("b/3-test.jpg", jpeg(3), CONFLICTING),
+    ("b/4.jpg", jpeg(4), None),
+    ("b/broken.jpg", b"", "empty file"),
+]
+
+
+def folder_and_part(name: str) -> list[object]:
+    return [name.split("/")[0], "test" in name]
+
+
+def by_folder(label: list[object]) -> Target:
+    return Target(label[0], bool(label[1]))
+
+
+def test_the_same_image_is_taken_once(tmp_path: Path) -> None:
+    source = [(name, data) for name, data, _ in REPEATS]
+    images = prepare(source, 16, tmp_path / "cache", label=folder_and_part, target=by_folder)
+    kept = [(name, data) for name, data, reason in REPEATS if reason is None]
+    assert images.names == tuple(name for name, _ in kept)
+    assert images.labels == tuple(folder_and_part(name) for name in images.names)
+    for (_, data), pixels in zip(kept, images.pixels, strict=True):
+        np.testing.assert_array_equal(pixels, decode(data, 16))
+    assert [(p.name, p.reason) for p in images.problems] == [(n, why) for n, _, why in REPEATS if why is not None]
+    # the checksum is the kept images'
+    assert open_cache(images.folder).sha256 == images.sha256
+
+
+def test_files_of_one_identity_are_one_image(tmp_path: Path) -> None:
+    source = [("x/1", jpeg(1)), ("y/1", jpeg(2)), ("y/2", jpeg(3))]
+    images = prepare(source, 16, tmp_path / "cache", identity=lambda name: name[-1])
+    assert images.names == ("x/1", "y/2")
+    assert images.reasons() == {REPEATED: 1}
+
+
+def test_a_source_of_contradictions_only_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no usable image: 2 × the same image with different labels"):
+        prepare([("a/1", jpeg(1)), ("b/1", jpeg(1))], 16, tmp_path / "cache", label=lambda name: name[0])
+
+
+KILLED_AT = """
+import os, signal, sys
+from pathlib import Path
+from trainables.benchmarks import images
+target, place = sys.argv[3].split(":")
+kept = getattr(Path, place)
+def killed(self, *arguments, **options):
+    if self.name.startswith(target):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return kept(self, *arguments, **options)
+setattr(Path, place, killed)
+images.prepare(sys.argv[1], 16, sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize(
+    "at", ["pixels.u8.kept:replace", "log.jsonl:unlink", "images.json:write_text", "images-:rename"]
+)
+def test_a_preparation_killed_while_it_drops_repeats_ends_the_same(at: str, tmp_path: Path) -> None:
+    source = tmp_path / "images.zip"
+    with zipfile.ZipFile(source, "w") as archive:
+        for name, data, _ in REPEATS:
+            archive.writestr(name, data)
+    run = subprocess.run([sys.executable, "-c", KILLED_AT, source, tmp_path / "cache", at], timeout=120)
+    assert run.returncode == -signal.SIGKILL
+    resumed, whole = prepare(source, 16, tmp_path / "cache"), prepare(source, 16, tmp_path / "other")
+    assert (resumed.sha256, resumed.names, resumed.problems) == (whole.sha256, whole.names, whole.problems)
+    assert len(whole.names) == 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import shutil
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -20,7 +21,9 @@ from PIL import Image
 from torchvision.datasets import CIFAR10, CIFAR100
 
 from trainables.benchmarks import DataError
-from trainables.benchmarks.natural_images import download, read_images
+from trainables.benchmarks.duplicates import CONFLICTING, REPEATED
+from trainables.benchmarks.faces import read_faces
+from trainables.benchmarks.natural_images import LabelledImages, download, read_images
 
 
 class Python2Pickler(pickle._Pickler):
@@ -213,9 +216,12 @@ def test_a_download_is_verified_and_unpacked(server: str, tmp_path: Path, monkey
 COLOURS = {"001.Red_Bird": (255, 0, 0), "002.Green_Bird": (0, 255, 0), "010.Blue_Bird": (0, 0, 255)}
 
 
-def save(path: Path, colour: tuple[int, int, int], size: tuple[int, int] = (30, 20)) -> None:
+def save(path: Path, colour: tuple[int, int, int], mark: int) -> None:
+    """An image of one colour but for a corner, which tells it from the others of that colour."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, colour).save(path)
+    image = Image.new("RGB", (30, 20), colour)
+    image.paste((mark, mark, mark), (0, 0, 4, 3))
+    image.save(path)
 
 
 def cub_tree(root: Path) -> Path:
@@ -227,7 +233,7 @@ def cub_tree(root: Path) -> Path:
     for c, (name, colour) in enumerate(COLOURS.items(), 1):
         for i in range(3):
             number, file = len(images) + 1, f"{name}/{name[4:]}_000{i}_{90 + i}.png"
-            save(folder / "images" / file, colour)
+            save(folder / "images" / file, colour, 50 * i)
             images.append(f"{number} {file}")
             labels.append(f"{number} {c}")
             parts.append(f"{number} {int(i > 0)}")
@@ -297,7 +303,7 @@ def class_folders(root: Path) -> Path:
     for part, count in (("train", 3), ("test", 1)):
         for name, colour in COLOURS.items():
             for i in range(count):
-                save(root / part / name / f"{i}.png", colour)
+                save(root / part / name / f"{i}.png", colour, 50 * i + (20 if part == "test" else 0))
     (root / "train" / "README.txt").write_text("not in a class folder", encoding="utf-8")
     (root / "train" / "001.Red_Bird" / "notes.txt").write_text("not an image", encoding="utf-8")
     return root
@@ -347,3 +353,214 @@ def test_the_shared_cifar10_zip(shared_data: Path, tmp_path: Path) -> None:
         expected = np.array(Image.open(archive.open(name)).convert("RGB")).transpose(2, 0, 1)
     ships = found.pixels[(found.labels == 8) & found.test]
     assert (ships == torch.from_numpy(expected)).flatten(1).all(1).sum() == 1
+
+
+def packed(folder: Path, archive: Path, *, root: str | None = None) -> Path:
+    """``folder`` as a tar.gz, tgz or zip, below its own name or ``root``."""
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    root = folder.name if root is None else root
+    if archive.suffix == ".zip":
+        with zipfile.ZipFile(archive, "w") as zipped:
+            for file in sorted(each for each in folder.rglob("*") if each.is_file()):
+                zipped.write(file, Path(root) / file.relative_to(folder))
+    else:
+        with tarfile.open(archive, "w:gz") as tar:
+            tar.add(folder, root or ".")
+    return archive
+
+
+def assert_equal(found: LabelledImages, expected: LabelledImages) -> None:
+    assert (found.pixels == expected.pixels).all()
+    assert found.labels.tolist() == expected.labels.tolist()
+    assert found.test.tolist() == expected.test.tolist()
+    assert found.names == expected.names
+
+
+@pytest.mark.parametrize(
+    ("tree", "name", "root"),
+    [
+        (cifar100_tree, "cifar-100-python.tar.gz", None),
+        (cifar10_tree, "cifar-10-python.tar.gz", None),
+        # as they are passed around
+        (cifar100_tree, "archive.zip", ""),
+        (cifar10_tree, "renamed.tgz", ""),
+    ],
+)
+def test_cifar_in_its_archive_equals_the_unpacked_folder(
+    tree: Callable[[Path], Path], name: str, root: str | None, tmp_path: Path
+) -> None:
+    folder = tree(tmp_path / "unpacked")
+    archive = packed(folder, tmp_path / "data" / name, root=root)
+    expected = read_images(folder, 32, verify=False)
+    for path in (archive, archive.parent):
+        assert_equal(read_images(path, 32, verify=False), expected)
+        with pytest.raises(DataError, match="does not have the published checksum"):
+            read_images(path, 32)
+
+
+def test_a_cifar_archive_without_one_of_its_files_is_named(tmp_path: Path) -> None:
+    folder = cifar10_tree(tmp_path / "unpacked")
+    spoil_by_removal(folder)
+    archive = packed(folder, tmp_path / "cifar-10-python.tar.gz")
+    with pytest.raises(DataError, match=r"cifar-10-python\.tar\.gz has no file cifar-10-batches-py/data_batch_5"):
+        read_images(archive, 32, verify=False)
+    archive.write_bytes(archive.read_bytes()[:20_000])
+    with pytest.raises(DataError, match=r"cifar-10-python\.tar\.gz.*truncated"):
+        read_images(archive, 32, tmp_path / "cache", verify=False)
+
+
+def test_a_file_of_cifar_100_above_the_limit_of_images_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from trainables.benchmarks import sources
+
+    monkeypatch.setattr(sources, "MAX_FILE_BYTES", 1000)
+    archive = packed(cifar100_tree(tmp_path / "unpacked"), tmp_path / "cifar-100-python.tar.gz")
+    assert len(read_images(archive, 32, verify=False).labels) == 6
+
+
+@pytest.mark.parametrize("unpacked", [False, True])
+def test_the_published_set_that_is_meant_is_taken(unpacked: bool, tmp_path: Path) -> None:
+    """One folder for all data sets, as torchvision's ``root`` often is."""
+    for tree, archive in ((cifar10_tree, "cifar-10-python.tar.gz"), (cifar100_tree, "cifar-100-python.tar.gz")):
+        folder = tree(tmp_path / "data" if unpacked else tmp_path / "elsewhere")
+        if not unpacked:
+            packed(folder, tmp_path / "data" / archive)
+    cub_tree(tmp_path / "data")
+    for name, classes in (("cifar-10-batches-py", 10), ("cifar-100-python", 100), ("CUB_200_2011", 3)):
+        found = read_images(tmp_path / "data", 32, tmp_path / "cache", verify=False, published=name)
+        assert len(found.names) == classes
+
+
+def test_cifar_images_that_stand_twice_are_taken_once(tmp_path: Path) -> None:
+    folder = cifar10_tree(tmp_path)
+    pixels = np.random.default_rng(9).integers(0, 256, (3, 3072), dtype=np.uint8)
+    # 0 stands in both parts, 1 twice in one, 2 with two labels
+    write(folder / "data_batch_1", {"labels": [3, 4, 4, 5], "data": pixels[[0, 1, 1, 2]]})
+    write(folder / "test_batch", {"labels": [3, 6], "data": pixels[[0, 2]]})
+    found = read_images(tmp_path, 32, verify=False)
+    assert {problem.name: problem.reason for problem in found.problems} == {
+        "data_batch_1, image 0": REPEATED,
+        "data_batch_1, image 2": REPEATED,
+        "data_batch_1, image 3": CONFLICTING,
+        "test_batch, image 1": CONFLICTING,
+    }
+    assert found.labels[found.test].tolist() == [3]
+    assert len(found.pixels) == len(found.labels) == len(found.test) == 16 + 1 + 1
+    assert (found.pixels[found.test][0].flatten() == torch.from_numpy(pixels[0])).all()
+    assert "4 files left out" in found.note
+
+
+@pytest.mark.parametrize("name", ["CUB_200_2011.tgz", "birds.zip"])
+def test_cub_in_its_archive_equals_the_unpacked_folder(name: str, tmp_path: Path) -> None:
+    folder = cub_tree(tmp_path / "unpacked")
+    expected = read_images(folder, 8, tmp_path / "cache")
+    archive = packed(folder, tmp_path / "data" / name)
+    # as the published one has, beside the folder
+    (tmp_path / "data" / "attributes.txt").write_text("1 has_bill_shape::curved")
+    for path in (archive, archive.parent):
+        found = read_images(path, 8, tmp_path / "cache")
+        assert_equal(found, expected)
+        assert found.note.startswith("CUB-200-2011")
+        # and from the cache
+        assert_equal(read_images(path, 8, tmp_path / "cache"), expected)
+
+
+def test_cub_images_that_stand_twice_are_taken_once(tmp_path: Path) -> None:
+    folder = cub_tree(tmp_path)
+    images = folder / "images"
+    red, green, blue = (sorted((images / name).iterdir()) for name in COLOURS)
+    # the first of each class is for testing
+    red[1].write_bytes(red[0].read_bytes())
+    green[0].write_bytes(blue[0].read_bytes())
+    found = read_images(tmp_path, 8, tmp_path / "cache")
+    assert {problem.name: problem.reason for problem in found.problems} == {
+        str(red[1].relative_to(images)): REPEATED,
+        str(green[0].relative_to(images)): CONFLICTING,
+        str(blue[0].relative_to(images)): CONFLICTING,
+    }
+    assert found.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert found.test.tolist() == [True, False, False, False, False, False]
+
+
+def test_class_folders_held_several_times_keep_the_test_part(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "birds")
+    expected = read_images(root, 8, tmp_path / "cache")
+    shutil.copytree(root, root / "again" / "birds")
+    for name in COLOURS:
+        shutil.copy(root / "test" / name / "0.png", root / "train" / name / "leaked.png")
+    found = read_images(root, 8, tmp_path / "cache")
+    assert sorted(found.labels.tolist()) == sorted(expected.labels.tolist())
+    assert found.test.sum() == expected.test.sum() == 3
+    rows = {bytes(pixels.numpy().tobytes()) for pixels in found.pixels}
+    assert len(rows) == len(found.labels) == 12
+    assert sum(problem.reason == REPEATED for problem in found.problems) == 15
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "train/.ipynb_checkpoints/0-checkpoint.png",
+        "train/001.Red_Bird/.ipynb_checkpoints/0-checkpoint.png",
+        "__MACOSX/train/001.Red_Bird/0.png",
+        "train/@eaDir/0.png",
+        "train/0.png",
+        "Training/0.png",
+        "val/0.png",
+        "Validation/0.png",
+        "TESTING/0.png",
+        "val/images/0.png",
+        "cover.png",
+    ],
+)
+def test_a_folder_that_is_no_class_is_left_out(name: str, tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "birds")
+    save(root / name, (9, 9, 9), 99)
+    found = read_images(root, 8, tmp_path / "cache")
+    assert found.names == tuple(COLOURS)
+    assert len(found.labels) == 12
+    assert name in [problem.name for problem in found.problems]
+
+
+@pytest.mark.parametrize(("part", "test"), [("Test", True), ("TESTING", True), ("val", False), ("Training", False)])
+def test_parts_in_any_case(part: str, test: bool, tmp_path: Path) -> None:
+    save(tmp_path / "data" / part / "red" / "0.png", (255, 0, 0), 1)
+    save(tmp_path / "data" / part / "red" / "images" / "1.png", (255, 0, 0), 200)
+    found = read_images(tmp_path / "data", 8, tmp_path / "cache")
+    assert found.names == ("red",)
+    assert found.test.tolist() == [test, test]
+
+
+def test_an_image_beside_the_class_folders_is_left_out(tmp_path: Path) -> None:
+    root = tmp_path / "data" / "birds"
+    for name, colour in COLOURS.items():
+        save(root / name / "0.png", colour, 0)
+    save(root / "cover.png", (9, 9, 9), 1)
+    found = read_images(tmp_path / "data", 8, tmp_path / "cache")
+    assert found.names == tuple(COLOURS)
+    assert found.labels.tolist() == [0, 1, 2]
+    assert [(p.name, p.reason) for p in found.problems] == [("birds/cover.png", "beside the class folders")]
+    # among the images of one class a folder may be another class or a part of this one
+    save(root / "001.Red_Bird" / "chicks" / "0.png", (200, 0, 0), 1)
+    with pytest.raises(DataError, match=r"Red_Bird.* holds images too, so that it cannot be told which is a class"):
+        read_images(tmp_path / "data", 8, tmp_path / "cache")
+
+
+def test_an_archive_for_each_class_or_part(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "birds")
+    expected = read_images(root, 8, tmp_path / "cache")
+    for part in ("train", "test"):
+        packed(root / part, tmp_path / "parts" / f"{part}.zip", root="")
+    found = read_images(tmp_path / "parts", 8, tmp_path / "cache")
+    assert found.names == expected.names
+    assert found.test.sum() == 3 and len(found.labels) == 12
+    for name in COLOURS:
+        packed(root / "train" / name, tmp_path / "classes" / f"{name}.tar.gz", root="")
+    found = read_images(tmp_path / "classes", 8, tmp_path / "cache")
+    assert found.names == expected.names
+    assert found.labels.bincount().tolist() == [3, 3, 3]
+
+
+def test_a_cache_of_faces_has_no_classes(tmp_path: Path) -> None:
+    save(tmp_path / "faces" / "1_0_0_1.jpg", (9, 9, 9), 1)
+    faces = read_faces(tmp_path / "faces", 8, tmp_path / "cache")
+    with pytest.raises(DataError, match="is an image cache without classes"):
+        read_images(faces.images.folder, 8, tmp_path / "cache")

@@ -91,6 +91,8 @@ class Data:
     #: anything a benchmark's own evaluators need (image shape, class lists, …); ``columns``, where it is there, names
     #: those of inputs (N, columns) in messages
     extra: dict[str, Any] = field(default_factory=dict)
+    #: files of the source that are not among the samples, and why
+    left_out: tuple[tuple[str, str], ...] = ()
 
     @property
     def classes(self) -> int:

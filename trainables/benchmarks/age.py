@@ -144,11 +144,13 @@ class Age:
             pixels, ages = simulate(options.samples or SIMULATED_SAMPLES, options.size)
             name, provenance, note = "simulated faces", "simulated", "schematic faces, no photographs"
             pixels_digest = hashlib.sha256(pixels.numpy().tobytes()).hexdigest()
+            left_out: tuple[tuple[str, str], ...] = ()
         else:
             faces = read_faces(options.data, options.size, options.cache, options.metadata)
             pixels, ages = faces.images.pixels, torch.from_numpy(faces.ages)
-            left_out = ", ".join(f"{count:,} {reason}" for reason, count in faces.images.reasons().items())
-            name, provenance, note = faces.layout, "real", f"left out: {left_out or 'none'}"
+            left_out = tuple((problem.name, problem.reason) for problem in faces.images.problems)
+            reasons = ", ".join(f"{count:,} {reason}" for reason, count in faces.images.reasons().items())
+            name, provenance, note = faces.layout, "real", f"left out: {reasons or 'none'}"
             pixels_digest = faces.images.sha256
         if options.samples is not None and options.samples != len(ages):
             if options.samples > len(ages):
@@ -175,6 +177,7 @@ class Age:
             fine=ages,
             coarse_names=names,
             description=f"{name}: {len(ages):,} faces at {options.size} pixels, median age {ages.median():g}; {note}",
+            left_out=left_out,
         )
 
     def split(self, data: Data, options: AgeOptions, generator: torch.Generator) -> Split:

@@ -29,6 +29,8 @@ from trainables.trial import Recipe
 
 #: per-channel mean and standard deviation over the training images
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+#: the folder that the published archive unpacks to
+ARCHIVE = "cifar-10-batches-py"
 #: held-out samples of a replica kept as an artifact
 KEPT_SAMPLES = 2000
 SIMULATED_SAMPLES = 200
@@ -106,15 +108,17 @@ class Cifar10:
             pixels, labels = simulate(10, options.samples or SIMULATED_SAMPLES, options.size)
             names: tuple[str, ...] = tuple(f"texture {c}" for c in range(10))
             test, note = torch.zeros(len(labels), dtype=torch.bool), "procedural textures"
+            left_out: tuple[tuple[str, str], ...] = ()
         else:
             path = Path(options.data).expanduser()
             if options.download:
-                download(path, "cifar-10-batches-py")
+                download(path, ARCHIVE)
             cache = None if options.cache is None else Path(options.cache).expanduser()
-            images = read_images(path, options.size, cache, verify=options.verify)
+            images = read_images(path, options.size, cache, verify=options.verify, published=ARCHIVE)
             kept = _first(images.labels, images.test, options.samples)
             pixels, labels, test = images.pixels[kept], images.labels[kept], images.test[kept]
             names, note = images.names, images.note
+            left_out = tuple((problem.name, problem.reason) for problem in images.problems)
         if len(names) < 2 or len(labels) < 10:
             raise DataError(f"{options.data} has {len(labels)} images of {len(names)} classes: too few to train on")
         return Data(
@@ -128,6 +132,7 @@ class Cifar10:
             description=f"{note}: {len(labels):,} images of {len(names)} classes "
             f"({', '.join(f'{i} {label}' for i, label in enumerate(names))})",
             extra={"test": test},
+            left_out=left_out,
         )
 
     def split(self, data: Data, options: Cifar10Options, generator: torch.Generator) -> Split:

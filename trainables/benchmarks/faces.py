@@ -14,7 +14,9 @@ import numpy as np
 from scipy.io import loadmat
 
 from trainables.benchmarks import DataError
-from trainables.benchmarks.images import Images, Progress, Rejected, prepare, read_first
+from trainables.benchmarks.decoding import Rejected
+from trainables.benchmarks.images import Images, Progress, prepare
+from trainables.benchmarks.sources import read_first
 
 #: metadata file of IMDB-WIKI -> the struct in it
 METADATA = {"imdb.mat": "imdb", "wiki.mat": "wiki"}
@@ -47,8 +49,9 @@ def read_faces(
 
     ``metadata`` is the ``imdb.mat`` or ``wiki.mat`` where it does not stand in the source. With such a file the
     source is read as IMDB-WIKI and filtered as the paper does: face_score ≥ 1, no second face, a known gender, 0 to
-    100 years. Otherwise it is read as UTKFace, whose file names tell the age. Files left out are among the images'
-    ``problems`` with their reason. ``source`` may also be the folder of a finished cache.
+    100 years. Otherwise it is read as UTKFace, whose file names tell the age. A photo that stands there several times,
+    by its pixels or by its name in another folder, is taken once. Files left out are among the images' ``problems``
+    with their reason. ``source`` may also be the folder of a finished cache.
 
     Raises `DataError` where no face is left, or the metadata cannot be read.
     """
@@ -56,7 +59,7 @@ def read_faces(
     kind = "faces"
     if metadata is not None:
         kind += "-" + hashlib.sha256(_read_metadata(Path(metadata).expanduser())).hexdigest()[:8]
-    images = prepare(source, size, cache, kind=kind, label=label, progress=progress)
+    images = prepare(source, size, cache, kind=kind, label=label, progress=progress, identity=_photo)
     if not all(isinstance(value, list) and len(value) == 2 for value in images.labels):
         raise DataError(f"{images.folder} is an image cache without ages: prepare it again for the age benchmark")
     return Faces(images, np.array([age for age, _ in images.labels], np.float32), images.labels[0][1])
@@ -86,6 +89,14 @@ class _Label:
             return imdb_wiki_ages(_read_metadata(self.metadata), str(self.metadata))
         found = read_first(self.source, lambda name: PurePosixPath(name).name in METADATA)
         return None if found is None else imdb_wiki_ages(found[1], f"{found[0]} in {self.source}")
+
+
+def _photo(name: str) -> str:
+    """What names a photo in either layout, whatever folder it is in, and aligned or not."""
+    path = PurePosixPath(name)
+    if UTKFACE_NAME.fullmatch(path.name):
+        return path.name.lower().removesuffix(".jpg").removesuffix(".jpg.chip")
+    return "/".join(path.parts[-2:])
 
 
 def utkface_age(name: str) -> int:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from trainables import backbones
 from trainables.benchmarks import Data, DataError, DataPath, Split, augmentation
-from trainables.benchmarks.natural_images import download, read_images
+from trainables.benchmarks.natural_images import CUB, DOWNLOADS, download, read_images
 from trainables.benchmarks.simulated_textures import simulate
 from trainables.evaluators import Evaluator, Snapshot, classification, entropy
 from trainables.evaluators.few_shot import few_shot
@@ -146,7 +146,8 @@ class _FewShot:
     name: ClassVar[str]
     Options: ClassVar[type] = FewShotOptions
     strength: ClassVar[float]
-    archive: ClassVar[str | None] = None
+    #: the folder that the published archive unpacks to
+    archive: ClassVar[str]
     mean: ClassVar[tuple[float, ...]] = CIFAR_MEAN
     std: ClassVar[tuple[float, ...]] = CIFAR_STD
 
@@ -178,16 +179,18 @@ class _FewShot:
             if edge != options.size:
                 pixels = nn.functional.interpolate(pixels, (edge, edge), mode="bilinear", antialias=True)
             note = "procedural textures"
+            left_out: tuple[tuple[str, str], ...] = ()
         else:
             path = Path(options.data).expanduser()
             if options.download:
-                if self.archive is None:
+                if self.archive not in DOWNLOADS:
                     raise DataError(f"{self.name} cannot be downloaded: set data to the folder that holds its images")
                 download(path, self.archive)
             cache = None if options.cache is None else Path(options.cache).expanduser()
-            images = read_images(path, edge, cache, verify=options.verify)
+            images = read_images(path, edge, cache, verify=options.verify, published=self.archive)
             chosen, labels = _chosen(images.labels, images.names, names, options.samples, path)
             pixels, note = images.pixels[chosen], images.note
+            left_out = tuple((problem.name, problem.reason) for problem in images.problems)
         bounds = {"base": len(parts["base"]), "validation": len(parts["base"]) + len(parts["validation"])}
         _check_sizes(labels, names, bounds["base"], options)
         coarse = torch.where(labels < bounds["base"], labels, -1)
@@ -202,6 +205,7 @@ class _FewShot:
             coarse_names=tuple(parts["base"]),
             description=f"{note}: {len(labels):,} images, {counts} base / validation / novel classes",
             extra={"classes": tuple(names), **bounds},
+            left_out=left_out,
         )
 
     def split(self, data: Data, options: FewShotOptions, generator: torch.Generator) -> Split:
@@ -278,6 +282,7 @@ class Cub(_FewShot):
     name = "cub"
     Options = CubOptions
     strength = 2.0
+    archive = CUB
     mean = IMAGENET_MEAN
     std = IMAGENET_STD
 

@@ -7,52 +7,39 @@ appended to one array. The work is resumable, and what cannot be used is reporte
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import lzma
 import os
-import re
 import shutil
-import stat
-import tarfile
-import zipfile
-import zlib
+import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from filelock import FileLock
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from trainables.benchmarks import DataError
+from trainables.benchmarks.decoding import Rejected, decode
+from trainables.benchmarks.duplicates import Target, repeated
+from trainables.benchmarks.sources import Entry, Source, count, entries
 
-#: a folder, a tar (plain or compressed) or a zip; or (name, bytes or path of a file) pairs
-Source = str | Path | Sequence[tuple[str, bytes | Path]]
 #: name of a file in the source -> JSON value kept beside the image; raises `Rejected` for a file to leave out
 Label = Callable[[str], Any]
 #: (files seen, files in all where that is known)
 Progress = Callable[[int, int | None], None]
 
-#: raised whenever the layout or the decoding changes, so that older caches are not mistaken for newer ones
-CACHE_FORMAT = 1
-MAX_FILE_BYTES = 64 * 2**20
-MAX_PIXELS = 64_000_000
-#: PIL plugins that may see a file: no format that calls another program
-PIL_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+#: raised whenever the layout, the decoding or the choice of files changes, so that older caches are not mistaken for
+#: newer ones
+CACHE_FORMAT = 2
 
 _PIXELS, _LOG, _METADATA = "pixels.u8", "log.jsonl", "images.json"
 _CHUNK = 256
-
-
-class Rejected(ValueError):
-    """Raised by a `Label` for a file that is to be left out; the message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -80,15 +67,6 @@ class Images:
         return dict(Counter(problem.reason for problem in self.problems).most_common())
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A file of a source: ``read()`` gives its bytes, unless ``problem`` says why it cannot be read."""
-
-    name: str
-    read: Callable[[], bytes]
-    problem: str | None = None
-
-
 def prepare(
     source: Source,
     size: int,
@@ -98,14 +76,18 @@ def prepare(
     label: Label | None = None,
     fit: Literal["crop", "stretch"] = "crop",
     progress: Progress | None = None,
+    target: Callable[[Any], Target] = Target,
+    identity: Callable[[str], str] = str,
 ) -> Images:
     """The images of ``source`` at ``size`` × ``size`` pixels, decoded on the first call and memory-mapped after.
 
     ``fit="crop"`` scales the shorter side to ``size`` and cuts out the centre; ``"stretch"`` scales both sides.
-    ``label`` gives a JSON value for each file name, or rejects the file. ``kind`` names the labelling: a cache is
-    found again by kind, size, fit and the source's names, sizes and modification times. A cache whose checksum
-    fails is made anew, an interrupted preparation goes on where it stopped, and several processes wait for the one
-    that prepares. ``source`` may also be the folder of a finished cache.
+    ``label`` gives a JSON value for each file name, or rejects the file. Images of equal pixels, and files of which
+    ``identity`` says the same, are one image: `repeated` tells which is kept, by the ``target`` of their labels.
+    ``kind`` names the labelling: a cache is found again by kind, size, fit and the source's names, sizes and
+    modification times. A cache whose checksum fails is made anew, an interrupted preparation goes on where it
+    stopped, and several processes wait for the one that prepares. ``source`` may also be the folder of a finished
+    cache.
 
     Raises `DataError` for a source that is missing, damaged as a whole, or without a usable image.
     """
@@ -119,8 +101,8 @@ def prepare(
         if (source / _METADATA).is_file():
             return _opened_at_size(source, size)
     root = Path(cache).expanduser() if cache else default_cache()
-    identity = json.dumps([CACHE_FORMAT, kind, size, fit, _stamp(source)])
-    folder = root / f"{kind}-{size}px-{hashlib.sha256(identity.encode()).hexdigest()[:20]}"
+    key = json.dumps([CACHE_FORMAT, kind, size, fit, _stamp(source)])
+    folder = root / f"{kind}-{size}px-{hashlib.sha256(key.encode()).hexdigest()[:20]}"
     try:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
@@ -130,9 +112,10 @@ def prepare(
                 except DataError:
                     shutil.rmtree(folder)
             partial = folder.with_name(folder.name + ".partial")
-            _decode_all(source, described, partial, size, label, fit, progress)
+            log = _decode_all(source, partial, size, label, fit, progress)
+            _finish(partial, log, described, size, target, identity)
             partial.rename(folder)
-            (folder / _LOG).unlink()
+            (folder / _LOG).unlink(missing_ok=True)
     except OSError as error:
         raise DataError(f"the image cache {folder} cannot be written: {error.strerror or error}") from error
     return open_cache(folder, verify=False)
@@ -175,76 +158,17 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fierce" / "images"
 
 
-def entries(source: Source) -> Iterator[Entry]:
-    """The files of ``source`` in a fixed order: sorted in a folder, as stored in an archive or a list.
-
-    A name that leads outside the source, a link and a special file come with a ``problem`` and are never read.
-    ``read`` may raise `Rejected`, and must be called before the next entry is asked for. Raises `DataError`
-    where an archive is damaged.
-    """
-    if not isinstance(source, str | Path):
-        return _listed(source)
-    path = Path(source)
-    if path.is_dir():
-        return _in_folder(path)
-    if zipfile.is_zipfile(path):
-        return _in_zip(path)
-    if path.is_file() and tarfile.is_tarfile(path):
-        return _in_tar(path)
-    raise DataError(f"{path} is neither a folder nor a tar or zip that can be read: it may be truncated")
-
-
-def read_first(source: Source, wanted: Callable[[str], bool]) -> tuple[str, bytes] | None:
-    """Name and bytes of the first file of ``source`` whose name is ``wanted``, or None."""
-    for entry in entries(source):
-        if entry.problem is None and wanted(entry.name):
-            return entry.name, entry.read()
-    return None
-
-
-def decode(data: bytes, size: int, fit: Literal["crop", "stretch"] = "crop") -> np.ndarray:
-    """The image in ``data`` as (3, size, size) uint8 RGB; `Rejected` says what is wrong with it.
-
-    Scaled with PIL's antialiased bilinear filter, torchvision's default.
-    """
-    if not data:
-        raise Rejected("empty file")
-    try:
-        image = Image.open(io.BytesIO(data), formats=PIL_FORMATS)
-    except UnidentifiedImageError:
-        raise Rejected("not an image") from None
-    except Exception as error:
-        # decoders raise whatever they come upon in damaged bytes
-        raise Rejected("truncated or damaged image") from error
-    if image.width * image.height > MAX_PIXELS:
-        raise Rejected(f"more than {MAX_PIXELS // 10**6} million pixels")
-    try:
-        rgb = image.convert("RGB")
-    except Exception as error:
-        raise Rejected("truncated or damaged image") from error
-    width, height = rgb.size
-    box = (0.0, 0.0, float(width), float(height))
-    if fit == "crop":
-        side = min(width, height)
-        left, top = (width - side) / 2, (height - side) / 2
-        box = (left, top, left + side, top + side)
-    if (width, height) != (size, size):
-        rgb = rgb.resize((size, size), Image.Resampling.BILINEAR, box)
-    return np.asarray(rgb).transpose(2, 0, 1)
-
-
 def _decode_all(
     source: Source,
-    described: str,
     partial: Path,
     size: int,
     label: Label | None,
     fit: Literal["crop", "stretch"],
     progress: Progress | None,
-) -> None:
-    """Decode what ``partial`` does not hold yet, then write its metadata."""
+) -> list[list[Any]]:
+    """Decode what ``partial`` does not hold yet; its log of name, label and reason, a row of pixels for each label."""
     partial.mkdir(exist_ok=True)
-    log, rows = _resume(partial, 3 * size * size)
+    log = _resume(partial, 3 * size * size)
     seen = {line[0] for line in log}
 
     def one(item: tuple[Entry, Any, bytes | str]) -> np.ndarray | str:
@@ -260,8 +184,11 @@ def _decode_all(
         (partial / _PIXELS).open("ab") as pixels,
         (partial / _LOG).open("a", encoding="utf-8") as lines,
         ThreadPoolExecutor() as pool,
+        warnings.catch_warnings(),
     ):
-        total = _count(source)
+        # of damaged EXIF, which costs no pixel
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        total = count(source)
         done = 0
         waiting = _read(entries(source), seen, label)
         while chunk := list(islice(waiting, _CHUNK)):
@@ -273,7 +200,6 @@ def _decode_all(
                 else:
                     pixels.write(result.tobytes())
                     log.append([name, item[1], None])
-                    rows += 1
                 lines.write(json.dumps(log[-1]) + "\n")
             # pixels first: a log line stands only for a row that is there
             pixels.flush()
@@ -282,7 +208,19 @@ def _decode_all(
             if progress:
                 progress(done, total)
         os.fsync(pixels.fileno())
-    kept = [line for line in log if line[2] is None]
+    return log
+
+
+def _finish(
+    partial: Path,
+    log: list[list[Any]],
+    described: str,
+    size: int,
+    target: Callable[[Any], Target],
+    identity: Callable[[str], str],
+) -> None:
+    """Leave out what ``partial`` holds twice and write its metadata; `DataError` where nothing is left."""
+    kept = _without_repeats(log, partial / _PIXELS, 3 * size * size, target, identity)
     problems = [[name, reason] for name, _, reason in log if reason is not None]
     if not kept:
         reasons = Counter(reason for _, reason in problems).most_common(3)
@@ -295,7 +233,7 @@ def _decode_all(
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     metadata = {
         "format": CACHE_FORMAT,
-        "shape": [rows, 3, size, size],
+        "shape": [len(kept), 3, size, size],
         "sha256": digest,
         "source": described,
         "names": [line[0] for line in kept],
@@ -305,8 +243,42 @@ def _decode_all(
     (partial / _METADATA).write_text(json.dumps(metadata), encoding="utf-8")
 
 
-def _resume(partial: Path, row_bytes: int) -> tuple[list[list[Any]], int]:
-    """The log of an interrupted preparation and its rows, with both files cut back to where they agree."""
+def _without_repeats(
+    log: list[list[Any]],
+    pixels: Path,
+    row_bytes: int,
+    target: Callable[[Any], Target],
+    identity: Callable[[str], str],
+) -> list[list[Any]]:
+    """The log's lines of the images to keep; the others get their reason in it, and lose their rows in ``pixels``."""
+    lines = [line for line in log if line[2] is None]
+    if not lines:
+        return []
+    rows = np.memmap(pixels, np.uint8, "r", shape=(len(lines), row_bytes))
+    digests = [hashlib.sha256(row).digest() for row in rows]
+    reasons = repeated(digests, [target(line[1]) for line in lines])
+    once = [i for i in range(len(lines)) if i not in reasons]
+    by_name = repeated([identity(lines[i][0]) for i in once], [target(lines[i][1]) for i in once])
+    reasons |= {once[i]: reason for i, reason in by_name.items()}
+    if not reasons:
+        return lines
+    for i, reason in reasons.items():
+        lines[i][1:] = [None, reason]
+    kept = [i for i in range(len(lines)) if i not in reasons]
+    aside = pixels.with_name(pixels.name + ".kept")
+    with aside.open("wb") as file:
+        for i in kept:
+            file.write(rows[i].tobytes())
+        file.flush()
+        os.fsync(file.fileno())
+    # the log goes first: it stands for all rows, and resuming by it must not meet fewer
+    (pixels.parent / _LOG).unlink()
+    aside.replace(pixels)
+    return [lines[i] for i in kept]
+
+
+def _resume(partial: Path, row_bytes: int) -> list[list[Any]]:
+    """The log of an interrupted preparation, with it and the pixels cut back to where they agree."""
     log: list[list[Any]] = []
     rows = 0
     if (partial / _LOG).is_file() and (partial / _PIXELS).is_file():
@@ -322,7 +294,7 @@ def _resume(partial: Path, row_bytes: int) -> tuple[list[list[Any]], int]:
     (partial / _LOG).write_text("".join(json.dumps(line) + "\n" for line in log), encoding="utf-8")
     with (partial / _PIXELS).open("ab") as pixels:
         pixels.truncate(rows * row_bytes)
-    return log, rows
+    return log
 
 
 def _read(
@@ -334,7 +306,8 @@ def _read(
         seen[entry.name] += 1
         if seen[entry.name] > 1:
             # numbered, so that resuming tells it from the first
-            entry = Entry(f"{entry.name}#{seen[entry.name]}", _refuse, "another file of the same name")
+            name = f"{entry.name}#{seen[entry.name]}"
+            entry = Entry(name, entry.read, entry.problem or "another file of the same name")
         if entry.name in done:
             yield None
             continue
@@ -378,122 +351,3 @@ def _stamp(source: Source) -> list[Any]:
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _count(source: Source) -> int | None:
-    """How many files a source has, where that is known without reading it through."""
-    if not isinstance(source, str | Path):
-        return len(source)
-    if Path(source).is_dir():
-        return sum(len(files) for _, _, files in os.walk(source))
-    if zipfile.is_zipfile(source):
-        with zipfile.ZipFile(source) as archive:
-            return sum(not member.is_dir() for member in archive.infolist())
-    return None
-
-
-def _outside(name: str) -> bool:
-    """Whether a member's name would lead outside the folder it is unpacked in."""
-    slashed = name.replace("\\", "/")
-    return slashed.startswith("/") or re.match(r"^[A-Za-z]:", slashed) is not None or ".." in slashed.split("/")
-
-
-def _refuse() -> bytes:
-    raise AssertionError("an entry with a problem is not read")
-
-
-def _listed(source: Sequence[tuple[str, bytes | Path]]) -> Iterator[Entry]:
-    for name, data in source:
-        if isinstance(data, bytes):
-            yield Entry(name, lambda data=data: data)  # type: ignore[misc]
-        else:
-            yield Entry(name, lambda path=data: _file_bytes(path))  # type: ignore[misc]
-
-
-def _in_folder(root: Path) -> Iterator[Entry]:
-    inside = root.resolve()
-    for folder, folders, files in os.walk(root):
-        folders.sort()
-        for link in [name for name in folders if (Path(folder) / name).is_symlink()]:
-            yield Entry(str((Path(folder) / link).relative_to(root)), _refuse, "a link to a folder is not followed")
-        for file in sorted(files):
-            path = Path(folder) / file
-            name = path.relative_to(root).as_posix()
-            if path.is_symlink() and not path.resolve().is_relative_to(inside):
-                yield Entry(name, _refuse, "leads outside the folder")
-            elif not path.is_file():
-                yield Entry(name, _refuse, "not a file")
-            else:
-                yield Entry(name, lambda path=path: _file_bytes(path))  # type: ignore[misc]
-
-
-def _file_bytes(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise Rejected(f"larger than {MAX_FILE_BYTES // 2**20} MiB")
-        return path.read_bytes()
-    except OSError as error:
-        raise Rejected("cannot be read") from error
-
-
-def _in_zip(path: Path) -> Iterator[Entry]:
-    try:
-        archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise DataError(f"{path} is a truncated or damaged zip: {error}") from error
-
-    def read(member: zipfile.ZipInfo) -> bytes:
-        if member.file_size > MAX_FILE_BYTES:
-            raise Rejected(f"larger than {MAX_FILE_BYTES // 2**20} MiB")
-        if member.flag_bits & 0x1:
-            raise Rejected("encrypted")
-        try:
-            return archive.read(member)
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError) as error:
-            raise Rejected("damaged in the archive") from error
-
-    with archive:
-        for member in archive.infolist():
-            if member.is_dir():
-                continue
-            problem = None
-            if _outside(member.filename):
-                problem = "leads outside the archive"
-            elif stat.S_ISLNK(member.external_attr >> 16):
-                problem = "a link is not followed"
-            yield Entry(member.filename, lambda member=member: read(member), problem)  # type: ignore[misc]
-
-
-def _in_tar(path: Path) -> Iterator[Entry]:
-    def read(member: tarfile.TarInfo) -> bytes:
-        if member.size > MAX_FILE_BYTES:
-            raise Rejected(f"larger than {MAX_FILE_BYTES // 2**20} MiB")
-        file = archive.extractfile(member)
-        assert file is not None, "a regular file"
-        try:
-            data = file.read()
-        except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
-            raise DataError(f"{path} is a truncated or damaged tar: {error}") from error
-        if len(data) < member.size:
-            raise DataError(f"{path} is a truncated tar: it ends within {member.name}")
-        return data
-
-    try:
-        with tarfile.open(path) as archive:
-            for member in archive:
-                if member.isdir():
-                    continue
-                problem = None
-                if _outside(member.name):
-                    problem = "leads outside the archive"
-                elif member.issym() or member.islnk():
-                    problem = "a link is not followed"
-                elif not member.isreg():
-                    problem = "not a file"
-                yield Entry(
-                    PurePosixPath(member.name).as_posix(),
-                    lambda member=member: read(member),  # type: ignore[misc]
-                    problem,
-                )
-    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
-        raise DataError(f"{path} is a truncated or damaged tar: {error}") from error

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
-import pickle
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.utils import download_and_extract_archive
 from torchvision.transforms.v2 import functional
 
-from trainables.benchmarks import DataError
-from trainables.benchmarks.images import Images, Rejected, prepare
+from trainables.benchmarks import DataError, cifar_files
+from trainables.benchmarks.decoding import Rejected
+from trainables.benchmarks.duplicates import Target, repeated
+from trainables.benchmarks.images import Images, Problem, prepare
+from trainables.benchmarks.sources import entries, without_ending
 
-#: how the keys of a published archive are called: class labels of an image, names of the classes
-_LABEL_KEYS = {CIFAR10: "labels", CIFAR100: "fine_labels"}
 #: the archives that `download` fetches, by the folder they unpack to
 DOWNLOADS: Mapping[str, type[CIFAR10]] = {c.base_folder: c for c in (CIFAR10, CIFAR100)}
-_CUB = "CUB_200_2011"
+#: the folder that CUB-200-2011 unpacks to
+CUB = "CUB_200_2011"
+#: its lists; the last may be absent
+_CUB_LISTS = ("images.txt", "classes.txt", "image_class_labels.txt", "train_test_split.txt")
+#: folders that are a part of the data or hold a class's images and are no class, in lower case
+_TEST_PARTS = frozenset({"test", "testing"})
+_IMAGES = frozenset({"images", "image", "imgs", "img"})
+_PARTS = _TEST_PARTS | {"train", "training", "val", "valid", "validation"}
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,8 @@ class LabelledImages:
     """Square RGB images with one class each.
 
     ``pixels`` (N, 3, H, H) uint8; ``labels`` (N,) int64 into ``names``; ``test`` (N,) bool marks the images
-    that the source itself sets aside for testing. ``note`` says in a few words what was read and checked.
+    that the source itself sets aside for testing. ``note`` says in a few words what was read and checked, and
+    ``problems`` which files, or images of a file, are not among these and why.
     """
 
     pixels: Tensor
@@ -39,23 +47,28 @@ class LabelledImages:
     names: tuple[str, ...]
     test: Tensor
     note: str
+    problems: tuple[Problem, ...] = ()
 
 
-def read_images(path: Path, size: int, cache: Path | None = None, *, verify: bool = True) -> LabelledImages:
+def read_images(
+    path: Path, size: int, cache: Path | None = None, *, verify: bool = True, published: str | None = None
+) -> LabelledImages:
     """The images at ``path`` at ``size`` × ``size`` pixels, whichever of the known layouts it has.
 
-    A folder that is, or holds, ``cifar-10-batches-py``, ``cifar-100-python`` or ``CUB_200_2011``; or a folder,
-    zip or tar with one folder of images per class, below ``train`` and ``test`` or not. Images other than
-    CIFAR's are decoded once into ``cache``. With ``verify`` CIFAR's files must have the published checksums.
+    What is, or holds, ``cifar-10-batches-py``, ``cifar-100-python`` or ``CUB_200_2011``, as a folder or as the archive
+    that they are published in; or a folder, zip or tar with one folder of images per class, below ``train`` and
+    ``test`` or not. ``published`` names which of the three is meant where ``path`` holds several. An image that stands
+    there twice is taken once, and not at all where its labels differ. Images other than CIFAR's are decoded once into
+    ``cache``. With ``verify`` CIFAR's files must have the published checksums.
     Raises `DataError` with one sentence that names the file.
     """
-    for folder in (path, *(path / name for name in (*DOWNLOADS, _CUB))):
-        for published in DOWNLOADS.values():
-            if (folder / published.meta["filename"]).is_file():
-                return _resized(_read_cifar(folder, published, verify), size)
-        if (folder / "images.txt").is_file():
-            return _read_cub(folder, size, cache)
-    return _read_class_folders(path, size, cache)
+    for name in sorted((*DOWNLOADS, CUB), key=lambda each: each != published):
+        if name == CUB:
+            if (folder := _cub_folder(path)) is not None:
+                return _read_cub(folder, size, cache)
+        elif (files := cifar_files.find(path, DOWNLOADS[name])) is not None:
+            return _read_cifar(files, size, verify)
+    return _read_labelled(path, size, cache)
 
 
 def download(folder: Path, name: str) -> None:
@@ -64,7 +77,7 @@ def download(folder: Path, name: str) -> None:
     Raises `DataError` with one sentence where that is not possible.
     """
     published = DOWNLOADS[name]
-    if (folder / name).is_dir() or folder.name == name:
+    if (folder / name).is_dir() or folder.name == name or folder.is_file():
         return
     try:
         download_and_extract_archive(published.url, folder, filename=published.filename, md5=published.tgz_md5)
@@ -74,160 +87,196 @@ def download(folder: Path, name: str) -> None:
         ) from error
 
 
-def _read_cifar(folder: Path, published: type[CIFAR10], verify: bool) -> LabelledImages:
-    meta = published.meta
-    names = _load(folder / meta["filename"], meta["md5"] if verify else None).get(meta["key"])
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DataError(f"{folder / meta['filename']} has no list {meta['key']!r} of class names")
-    pixels, labels, test = [], [], []
-    for files, is_test in ((published.train_list, False), (published.test_list, True)):
-        for file, md5 in files:
-            path = folder / file
-            data, of = _checked(_load(path, md5 if verify else None), _LABEL_KEYS[published], len(names), path)
-            pixels.append(data)
-            labels.append(of)
-            test.append(np.full(len(of), is_test))
+def _read_cifar(files: cifar_files.Files, size: int, verify: bool) -> LabelledImages:
+    cifar = cifar_files.read(files, verify)
+    targets = [Target(label, test) for label, test in zip(cifar.labels.tolist(), cifar.test.tolist(), strict=True)]
+    reasons = repeated((image.tobytes() for image in cifar.pixels), targets)
+    problems = tuple(Problem(cifar.places[i], reason) for i, reason in reasons.items())
+    kept = [i for i in range(len(targets)) if i not in reasons] if reasons else slice(None)
+    pixels = torch.from_numpy(cifar.pixels[kept])
     checked = "checksums verified" if verify else "checksums not verified"
     return LabelledImages(
-        torch.from_numpy(np.concatenate(pixels).reshape(-1, 3, 32, 32)),
-        torch.from_numpy(np.concatenate(labels)),
-        tuple(names),
-        torch.from_numpy(np.concatenate(test)),
-        f"{published.__name__} from {folder.name}, {checked}",
+        functional.resize(pixels, [size, size], antialias=True) if size != pixels.shape[-1] else pixels,
+        torch.from_numpy(cifar.labels[kept]),
+        cifar.names,
+        torch.from_numpy(cifar.test[kept]),
+        f"{files.published.__name__} from {files.folder.name}, {checked}{_left_out(problems)}",
+        problems,
     )
 
 
-def _checked(batch: Mapping[str, Any], key: str, classes: int, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels (n, 3072) uint8 and labels (n,) int64 of one file."""
-    data, labels = batch.get("data"), batch.get(key)
-    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3072:
-        raise DataError(f"{path} has no array 'data' of n × 3072 bytes")
-    if not isinstance(labels, list) or len(labels) != len(data):
-        raise DataError(f"{path} has no list {key!r} with a label for each of its {len(data)} images")
-    if not all(isinstance(label, int) and 0 <= label < classes for label in labels):
-        raise DataError(f"{path} has labels in {key!r} that are not whole numbers from 0 to {classes - 1}")
-    return data, np.array(labels, dtype=np.int64)
-
-
-def _load(path: Path, md5: str | None) -> dict[str, Any]:
-    """The dictionary in a pickle file that holds nothing but plain values and arrays."""
-    try:
-        with path.open("rb") as file:
-            if md5 is not None and hashlib.file_digest(file, "md5").hexdigest() != md5:
-                raise DataError(
-                    f"{path} does not have the published checksum: fetch it again, or set verify to false "
-                    "if you changed it yourself"
-                )
-            file.seek(0)
-            # the published files were written by Python 2
-            loaded = _Unpickler(file, encoding="latin1").load()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-    except pickle.UnpicklingError as error:
-        raise DataError(f"{path} is not a CIFAR file: {error}") from error
-    except Exception as error:
-        # unpickling damaged bytes raises whatever they come upon
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path} is truncated or damaged: fetch it again") from error
-    if not isinstance(loaded, dict):
-        raise DataError(f"{path} is not a CIFAR file: it holds no dictionary")
-    return loaded
-
-
-def _empty_array(*_: object) -> np.ndarray:
-    """What an array starts from before its state is set, whatever the file asks for."""
-    return np.empty(0, np.uint8)
-
-
-class _Unpickler(pickle.Unpickler):
-    """Reads dictionaries, lists, strings, numbers and arrays; refuses all else, since a pickle can run any code."""
-
-    _allowed: Mapping[tuple[str, str], Any] = {
-        ("numpy.core.multiarray", "_reconstruct"): _empty_array,
-        ("numpy._core.multiarray", "_reconstruct"): _empty_array,
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
-    }
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self._allowed:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no such file needs and may do harm")
-        return self._allowed[module, name]
-
-
-def _resized(images: LabelledImages, size: int) -> LabelledImages:
-    if images.pixels.shape[-1] == size:
-        return images
-    pixels = functional.resize(images.pixels, [size, size], antialias=True)
-    return LabelledImages(pixels, images.labels, images.names, images.test, images.note)
+def _cub_folder(path: Path) -> Path | None:
+    return next((folder for folder in (path, path / CUB) if (folder / "images.txt").is_file()), None)
 
 
 def _read_cub(folder: Path, size: int, cache: Path | None) -> LabelledImages:
-    names = _table(folder / "classes.txt")
-    files, labels = _table(folder / "images.txt"), _table(folder / "image_class_labels.txt")
-    held_in = _table(folder / "train_test_split.txt") if (folder / "train_test_split.txt").is_file() else {}
-    label_of, test_of = {}, {}
-    order = list(names)
-    for number, file in files.items():
-        if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
-            raise DataError(f"{folder / 'images.txt'} names {file!r}, which leads outside of {folder / 'images'}")
-        if labels.get(number) not in names:
-            raise DataError(f"{folder / 'image_class_labels.txt'} gives image {number} no class of classes.txt")
-        label_of[file] = order.index(labels[number])
-        test_of[file] = held_in.get(number) == "0"
-    source = [(file, folder / "images" / file) for file in label_of]
+    lists = _CubLists(lambda name: _file_bytes(folder / name), str(folder))
+    source = [(file, folder / "images" / file) for file in lists.labels]
     missing = next((path for _, path in source if not path.is_file()), None)
     if missing is not None:
         raise DataError(f"{missing} is missing, but {folder / 'images.txt'} lists it")
-    found = prepare(source, size, cache, kind="cub", fit="stretch")
-    return LabelledImages(
-        found.pixels,
-        torch.tensor([label_of[file] for file in found.names]),
-        tuple(names.values()),
-        torch.tensor([test_of[file] for file in found.names]),
-        f"CUB-200-2011 from {folder.name}{_left_out(found)}",
-    )
+    found = prepare(source, size, cache, kind="cub", label=lists, fit="stretch", target=_target)
+    return _labelled(found, lists.names, f"CUB-200-2011 from {folder.name}")
 
 
-def _table(path: Path) -> dict[str, str]:
+class _CubLists:
+    """The text files of CUB-200-2011: class and part of each image, by its name in ``images``."""
+
+    def __init__(self, read: Callable[[str], bytes | None], described: str) -> None:
+        def table(name: str, needed: bool = True) -> dict[str, str]:
+            content = read(name)
+            if content is None and needed:
+                raise DataError(f"{described}/{name} cannot be read as text: there is no such file")
+            return _table(content or b"", f"{described}/{name}")
+
+        names, files, of = table("classes.txt"), table("images.txt"), table("image_class_labels.txt")
+        held_in = table("train_test_split.txt", needed=False)
+        #: in the order of classes.txt
+        self.names = tuple(names.values())
+        self.labels: dict[str, list[Any]] = {}
+        for number, file in files.items():
+            if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
+                raise DataError(f"{described}/images.txt names {file!r}, which leads outside of {described}/images")
+            if of.get(number) not in names:
+                raise DataError(f"{described}/image_class_labels.txt gives image {number} no class of classes.txt")
+            self.labels[file] = [names[of[number]], held_in.get(number) == "0", "CUB-200-2011"]
+
+    def __call__(self, name: str) -> list[Any]:
+        if name not in self.labels:
+            raise Rejected("not in images.txt")
+        return self.labels[name]
+
+
+def _table(content: bytes, described: str) -> dict[str, str]:
     """A text file of lines ``number value``."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as text: {error}") from error
+        lines = content.decode("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{described} cannot be read as text: {error}") from error
     table = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         key, _, value = line.strip().partition(" ")
         if not value:
-            raise DataError(f"{path}, line {number}: a number and a value are needed, not {line.strip()!r}")
+            raise DataError(f"{described}, line {number}: a number and a value are needed, not {line.strip()!r}")
         table[key] = value
     return table
 
 
-def _read_class_folders(path: Path, size: int, cache: Path | None) -> LabelledImages:
-    found = prepare(path, size, cache, kind="class-folders", label=_class_and_test, fit="stretch")
-    names = tuple(sorted({name for name, _ in found.labels}))
+def _file_bytes(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read as text: {error.strerror or error}") from error
+
+
+class _Label:
+    """Class, part and layout of a file: by CUB's lists where the source holds them, else by the folders it is in."""
+
+    def __init__(self, source: Path) -> None:
+        self.source = source
+
+    def __call__(self, name: str) -> list[Any]:
+        if self.cub is None:
+            return [*_class_and_test(name), "class folders"]
+        root, lists = self.cub
+        return lists(name.removeprefix(root + "images/"))
+
+    @cached_property
+    def cub(self) -> tuple[str, _CubLists] | None:
+        """The folder of CUB's lists and what they say; looked for when the first file is asked for."""
+        texts = {
+            entry.name: entry.read()
+            for entry in entries(self.source)
+            if entry.problem is None and PurePosixPath(entry.name).name in _CUB_LISTS
+        }
+        for name in texts:
+            root = name.removesuffix("images.txt")
+            if root != name and {root + each for each in _CUB_LISTS[:3]} <= texts.keys():
+                read = {file: texts.get(root + file) for file in _CUB_LISTS}.get
+                return root, _CubLists(read, f"{self.source}/{root}".rstrip("/"))
+        return None
+
+
+def _read_labelled(path: Path, size: int, cache: Path | None) -> LabelledImages:
+    """CUB in an archive, or class folders."""
+    label = _Label(path)
+    found = prepare(path, size, cache, kind="class-folders", label=label, fit="stretch", target=_target)
+    if not all(isinstance(value, list) and len(value) == 3 for value in found.labels):
+        raise DataError(f"{path} is an image cache without classes: give the images that it was made from")
+    names = tuple(sorted({label[0] for label in found.labels}))
+    layout = found.labels[0][2]
+    images = _labelled(found, names, f"{layout} {'of' if layout == 'class folders' else 'from'} {path.name}")
+    return images if layout == "CUB-200-2011" else _without_loose(images, found.names, path)
+
+
+def _target(label: Sequence[Any]) -> Target:
+    return Target(label[0], label[1])
+
+
+def _labelled(found: Images, names: tuple[str, ...], note: str) -> LabelledImages:
     index = {name: i for i, name in enumerate(names)}
     return LabelledImages(
         found.pixels,
-        torch.tensor([index[name] for name, _ in found.labels]),
+        torch.tensor([index[label[0]] for label in found.labels]),
         names,
-        torch.tensor([test for _, test in found.labels]),
-        f"class folders of {path.name}{_left_out(found)}",
+        torch.tensor([label[1] for label in found.labels]),
+        note + _left_out(found.problems),
+        found.problems,
     )
 
 
 def _class_and_test(name: str) -> tuple[str, bool]:
-    """The class of a file is the folder it is in; it is for testing where a folder ``test`` is above."""
-    folders: Sequence[str] = PurePosixPath(name).parts[:-1]
-    if not folders or folders[-1] in ("train", "test"):
+    """The class of a file is the folder (or archive) it is in; it is for testing where a folder ``test`` is above."""
+    folders = [without_ending(folder) for folder in _class_folder(name).parts]
+    if not folders or folders[-1].lower() in _PARTS:
         raise Rejected("not in a class folder")
-    return folders[-1], "test" in folders[:-1]
+    return folders[-1], any(folder.lower() in _TEST_PARTS for folder in folders[:-1])
 
 
-def _left_out(images: Images) -> str:
-    reasons = ", ".join(f"{count} {reason}" for reason, count in images.reasons().items())
-    return f", {len(images.problems)} files left out ({reasons})" if reasons else ""
+def _class_folder(name: str) -> PurePosixPath:
+    """The folder that a file is in, or the one above where it is called ``images`` or the like."""
+    folder = PurePosixPath(name).parent
+    return folder.parent if folder.name.lower() in _IMAGES else folder
+
+
+def _without_loose(images: LabelledImages, files: Sequence[str], path: Path) -> LabelledImages:
+    """Without the images beside all the class folders, whose folder is no class.
+
+    Raises `DataError` for images beside some class folders: what the classes are cannot be told.
+    """
+    folders = [_class_folder(file) for file in files]
+    held = set(folders)
+    mixed = held & {above for folder in held for above in folder.parents}
+    if not mixed:
+        return images
+    top = min(mixed, key=lambda folder: len(folder.parts))
+    inner = next(folder for folder in sorted(held) if top in folder.parents)
+    if len(mixed) > 1 or not all(top == folder or top in folder.parents for folder in held):
+        raise DataError(
+            f"{path}: {top} holds images and the folder {inner} holds images too, so that it cannot be told which is "
+            "a class: keep each class's images in one folder without folders in it"
+        )
+    kept = torch.tensor([folder != top for folder in folders])
+    problems = tuple(
+        Problem(file, "beside the class folders") for file, of in zip(files, folders, strict=True) if of == top
+    )
+    names = tuple(name for i, name in enumerate(images.names) if (images.labels[kept] == i).any())
+    index = {images.names.index(name): i for i, name in enumerate(names)}
+    return LabelledImages(
+        images.pixels[kept],
+        torch.tensor([index[label] for label in images.labels[kept].tolist()]),
+        names,
+        images.test[kept],
+        f"class folders of {path.name}{_left_out((*images.problems, *problems))}",
+        (*images.problems, *problems),
+    )
+
+
+def _left_out(problems: Sequence[Problem]) -> str:
+    reasons = Counter(problem.reason for problem in problems).most_common()
+    listed = ", ".join(f"{count} {reason}" for reason, count in reasons)
+    return f", {len(problems)} files left out ({listed})" if problems else ""
