@@ -15,6 +15,7 @@ import yaml
 from mlflow.entities import Experiment, Run
 
 from analysis import schema, store
+from analysis.addresses import without_logins
 from analysis.store import StoreError, StudyNotFound
 
 __all__ = ["COLUMNS", "DuplicateRows", "StoreError", "Study", "StudyNotFound", "label", "load", "trials"]
@@ -200,7 +201,7 @@ class Study:
         for run in self._level("study"):
             text = store.artifact(self.tracking_uri, run.info.run_id, schema.STUDY_FILE)
             if text is not None:
-                return store.shown(text.decode())
+                return without_logins(text.decode())
         return ""
 
     @cached_property

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from analysis.addresses import masked
 from study.errors import UserError
 
 # Ray, MLflow and torch take seconds to import, so each command imports what it needs and --help nothing
@@ -51,7 +52,7 @@ class _Commands(TyperGroup):
             known = [getattr(sys.modules[name], kind) for name, kind in _SENTENCES.items() if name in sys.modules]
             if not isinstance(error, (UserError, *known)):
                 raise
-            typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+            typer.echo(f"error: {masked(' '.join(str(error).split()))}", err=True)
             raise typer.Exit(REFUSED) from None
 
 
@@ -265,6 +266,7 @@ def ui(
     dashboard_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of optuna-dashboard.")] = 8080,
 ) -> None:
     """Browse the studies in MLflow and optuna-dashboard, on this machine alone, until Ctrl-C."""
+    from analysis.addresses import without_password
     from study.search import open_storage
     from study.ui import require_free, serve, servers
 
@@ -280,7 +282,7 @@ def ui(
 
     def ready() -> None:
         if not any(server.name == "MLflow" for server in started):
-            typer.echo(f"MLflow: {tracking}")
+            typer.echo(f"MLflow: {without_password(tracking)}")
         for server in started:
             typer.echo(f"{server.name}: {server.url}")
         typer.echo("Ctrl-C ends both")
@@ -389,7 +391,7 @@ def _describe(uri: str, name: str, page: Path | None = None) -> None:
             attach_report(uri, name, page)
         describe(uri, name)
     except (UserError, StoreError) as error:
-        typer.echo(f"warning: not attached to the study's run: {error}", err=True)
+        typer.echo(f"warning: not attached to the study's run: {masked(str(error))}", err=True)
 
 
 def _execute(
@@ -486,7 +488,7 @@ def _print_plan(spec: StudySpec, home: Home) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from study.doctor import without_password
+    from analysis.addresses import without_password
     from study.plan import fixed_points, label, planned, recipe
 
     replicas = len(spec.seeds)

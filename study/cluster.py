@@ -11,11 +11,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from analysis.addresses import sqlite_path
 from study.errors import UserError
-from study.home import sqlite_path
 
 if TYPE_CHECKING:
     from study.spec import Resources
@@ -27,6 +28,8 @@ SETTINGS = {
     # 2.60 warns of its coming default, which keeps a GPU visible to actors that asked for none
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
+    # trials work where the user started, or in a job's working directory, so that relative paths mean the same there
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
@@ -156,7 +159,7 @@ def _secure() -> None:
 
 def _start(ray: ModuleType) -> None:
     # workers import what the driver can import: a benchmark of the user's own, say
-    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    os.environ["PYTHONPATH"] = os.pathsep.join(str(Path(path).absolute()) for path in sys.path if path)
     ray.init(
         include_dashboard=False,
         log_to_driver=False,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import shutil
 import socket
 import tempfile
@@ -17,7 +16,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from analysis.addresses import without_login, without_password
 from study.errors import UserError
+from study.logins import require_no_secrets
 from study.spec import StudySpec
 
 #: seconds within which a server has to answer
@@ -91,6 +92,7 @@ def preflight(spec: StudySpec, address: str | None = None) -> None:
 
     With ``address`` the trials run elsewhere, and neither devices nor data are looked for here.
     """
+    require_no_secrets(spec)
     if is_local(address):
         _check_resources(spec)
         check_data(spec)
@@ -290,23 +292,6 @@ def check_database(uri: str, field: str) -> str:
         raise UserError(
             f"{field}: no database answers at {shown} ({_reason(error)}); start it or correct the address"
         ) from None
-
-
-def without_password(uri: str) -> str:
-    """``uri`` as it may be shown."""
-    parts = urlsplit(uri)
-    query = re.sub(r"(?i)(\b\w*password=)[^&]*", r"\1…", parts.query)
-    if "@" not in parts.netloc:
-        return parts._replace(query=query).geturl() if query != parts.query else uri
-    login, _, host = parts.netloc.rpartition("@")
-    return parts._replace(netloc=f"{login.partition(':')[0]}@{host}", query=query).geturl()
-
-
-def without_login(uri: str) -> str:
-    """``uri`` without user and password."""
-    shown = without_password(uri)
-    parts = urlsplit(shown)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else shown
 
 
 def _versions() -> list[Check]:

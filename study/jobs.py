@@ -21,9 +21,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.addresses import absolute, has_secret, masked, without_password
 from study.document import Document, read
 from study.errors import UserError
 from study.home import Home
+from study.logins import require_no_secrets, without_passwords
 from study.spec import READY_MADE, StudySpec, ready_made
 
 if TYPE_CHECKING:
@@ -92,6 +94,9 @@ def prepare(source: str, overrides: Sequence[str], name: str | None, folder: Pat
     with contextlib.chdir(folder):
         spec = StudySpec.load(argument, overrides, name)
         given = _benchmark_options(read(path), overrides)
+    require_no_secrets(spec)
+    _require_public(overrides)
+    _require_lasting(spec)
     home = Home.find().root
     excludes = [f"/{home.relative_to(folder)}"] if home.is_relative_to(folder) else []
     packed = _packed(folder, excludes)
@@ -107,6 +112,27 @@ def prepare(source: str, overrides: Sequence[str], name: str | None, folder: Pat
     # as a resume does: nothing else could try a submitted study's failed trials again
     fixed = ("--name", spec.name, "--address", "auto", "--events", "--import-data", "--retry-failed")
     return Submission(spec, ("fierce", "run", argument, *settings, *fixed), folder, excludes)
+
+
+def _require_public(overrides: Sequence[str]) -> None:
+    """A job's command is read by everyone who reaches the cluster."""
+    for assignment in overrides:
+        if has_secret(assignment.partition("=")[2]):
+            raise UserError(
+                f"--set {masked(assignment)} holds a password, and would stand in the job's command for all to read; "
+                "name the server by the environment of the cluster"
+            )
+
+
+def _require_lasting(spec: StudySpec) -> None:
+    """A job's working directory is removed some time after it has ended."""
+    named = {"tracking_uri": spec.tracking_uri, "storage_uri": spec.storage_uri, "storage": spec.storage}
+    for key, address in named.items():
+        if address and absolute(address) != absolute(address, Path("/")):
+            raise UserError(
+                f"{key}: {without_password(address)} is relative to the job's working directory in the cluster, which "
+                "does not last; give an absolute path on the cluster's shared storage, or a server"
+            )
 
 
 def _benchmark_options(document: Document, overrides: Sequence[str]) -> Mapping[str, Any]:
@@ -189,7 +215,7 @@ class Cluster:
                     f"study {spec.name!r} is under way at {self.address} already; follow it with: "
                     f"fierce attach {spec.name}"
                 )
-        shared = spec.model_copy(update={"tracking_uri": None, "storage_uri": None})
+        shared = without_passwords(spec.model_copy(update={"tracking_uri": None, "storage_uri": None}))
         with self._answering():
             return str(
                 self.client.submit_job(

@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from analysis import schema
-from study.doctor import without_password
+from analysis.addresses import masked, sqlite_path, without_password
 from study.errors import UserError
-from study.home import sqlite_path, write_ahead
+from study.home import write_ahead
+from study.logins import without_passwords
 from study.plan import label, planned
 from trainables.trial import Trial
 
@@ -142,14 +143,8 @@ def open_study(spec: StudySpec, home: Home, identity: str = "", patience: float 
         run = found or client.create_run(experiment, tags=tags, run_name=spec.name)
         client.log_batch(run.info.run_id, tags=_entities(tags))
         client.update_run(run.info.run_id, status="RUNNING")
-        client.log_text(run.info.run_id, _without_passwords(spec).to_yaml(), schema.STUDY_FILE)
+        client.log_text(run.info.run_id, without_passwords(spec).to_yaml(), schema.STUDY_FILE)
     return Tracking(uri, spec.name, experiment, run.info.run_id, source, patience)
-
-
-def _without_passwords(spec: StudySpec) -> StudySpec:
-    """The study as whoever reads the experiment may see it."""
-    addresses = {"tracking_uri": spec.tracking_uri, "storage_uri": spec.storage_uri, "storage": spec.storage}
-    return spec.model_copy(update={key: uri and without_password(uri) for key, uri in addresses.items()})
 
 
 def finished_trials(tracking: Tracking) -> set[int]:
@@ -536,9 +531,14 @@ def answering(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, SQLiteError, requests.RequestException, OSError) as error:
+        from analysis.store import disk_fault
+
+        if fault := disk_fault(error):
+            raise TrackingError(fault) from None
         shown = without_password(uri)
-        what = (str(error).strip() or type(error).__name__).splitlines()[0].replace(uri, shown)
-        raise TrackingError(f"the tracking server {shown} did not do as asked ({what[:200]})") from error
+        what = masked((str(error).strip() or type(error).__name__).splitlines()[0], uri)
+        # Tune writes what an error came of into the study's folder, and MLflow's own hold the address as it is
+        raise TrackingError(f"the tracking server {shown} did not do as asked ({what[:200]})") from None
 
 
 def writing(uri: str) -> AbstractContextManager[Any]:

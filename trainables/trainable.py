@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -80,6 +82,7 @@ def train_trial(
     required: Sequence[str] = (),
     checkpoint_seconds: float = 15.0,
     report_seconds: float = 1.0,
+    workplace: str | None = None,
 ) -> None:
     """Train ``config["trial"]`` (`Trial.to_dict`) as number ``config["number"]`` of the study in ``folder``.
 
@@ -89,8 +92,11 @@ def train_trial(
     every ``report_seconds``, then when all is done: number, shard, epoch, epochs, finished, interrupted, memory (share
     of the GPU's) and by metric ``mean/…``; at the end also ``values/…``, a list over the seeds. Where memory runs out
     it reports ``out_of_memory`` and returns. Raises `TrialError` where a ``required`` metric is missing or not finite
-    for some seed, and `StorageError` where ``folder`` cannot be written.
+    for some seed, and `StorageError` where ``folder`` cannot be written. Works in the directory ``workplace`` where
+    this machine has it: relative paths, in options as in code of a user's own, mean what they mean there.
     """
+    if workplace is not None and Path(workplace).is_dir():
+        os.chdir(workplace)
     number, shard = int(config["number"]), (int(config["shard"][0]), int(config["shard"][1]))
     trial = Trial.from_dict(config["trial"])
     here = place(folder, number, shard)
