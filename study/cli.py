@@ -108,8 +108,9 @@ def run(
 ) -> None:
     """Run a study; a study that was begun before goes on where it stopped."""
     from study import footprint
-    from study.doctor import check_data, is_local, preflight
+    from study.doctor import check_data, preflight
     from study.home import HOME_VARIABLE
+    from study.reach import is_local
     from study.spec import StudySpec
 
     loaded = StudySpec.load(spec, overrides or (), name)
@@ -267,6 +268,7 @@ def ui(
 ) -> None:
     """Browse the studies in MLflow and optuna-dashboard, on this machine alone, until Ctrl-C."""
     from analysis.addresses import without_password
+    from study.doctor import check_servers
     from study.search import open_storage
     from study.ui import require_free, serve, servers
 
@@ -277,6 +279,7 @@ def ui(
     tracking = at.tracking_uri(spec)
     started = servers(tracking, at.optuna_uri(spec), at.root / "artifacts", port, dashboard_port)
     require_free(started)
+    check_servers(tracking, at.optuna_uri(spec))
     # the dashboard needs a database with Optuna's tables, which a home without a study has not yet
     open_storage(at, spec)
 
@@ -410,7 +413,7 @@ def _execute(
 
     home.prepare()
     check_ray(address or os.environ.get("RAY_ADDRESS"))
-    check_servers(home.tracking_uri(spec), home.optuna_uri(spec))
+    check_servers(home.tracking_uri(spec), home.optuna_uri(spec), home.storage(spec))
     from study.sweep import run as sweep
 
     if events:

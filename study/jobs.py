@@ -13,6 +13,7 @@ import difflib
 import logging
 import os
 import shlex
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,12 +21,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from analysis.addresses import absolute, has_secret, masked, without_password
 from study.document import Document, read
 from study.errors import UserError
 from study.home import Home
 from study.logins import require_no_secrets, without_passwords
+from study.reach import DEADLINE, use_token, within
 from study.spec import READY_MADE, StudySpec, ready_made
 
 if TYPE_CHECKING:
@@ -42,6 +45,8 @@ STUDY, STUDY_FILE = "fierce.study", "fierce.study_file"
 MAX_BYTES = 100 * 2**20
 #: seconds within which the cluster has to answer a request
 TIMEOUT = 30.0
+#: seconds within which its port takes a connection
+LISTEN_SECONDS = 3.0
 #: seconds between two attempts to reach a cluster that went away, and how long they are made
 RETRY_SECONDS, PATIENCE_SECONDS = 1.0, 600.0
 #: seconds without a line after which the log is opened anew: a dead connection is as silent as a long epoch
@@ -152,7 +157,7 @@ def _elsewhere(value: Any) -> bool:
 
 def _packed(folder: Path, excludes: Sequence[str]) -> Mapping[Path, int]:
     """What Ray packs of ``folder``: path -> bytes, 0 for a folder."""
-    _use_token()
+    use_token()
     # the very walk by which Ray packs: what it leaves out is said nowhere else
     from ray._private.ray_constants import get_runtime_env_default_excludes
     from ray._private.runtime_env.packaging import _dir_travel, _get_excludes
@@ -392,7 +397,28 @@ def connect(option: str | None = None) -> Cluster:
     address = address_of(option)
     # Ray's client reads it in place of what it is given
     os.environ[ADDRESS_VARIABLE] = address
-    _use_token()
+    use_token()
+    try:
+        return _connect(address)
+    except Unreachable as error:
+        if _listens(address):
+            raise UserError(
+                f"a server listens at {address}, and does not answer as Ray's dashboard does; correct --address or "
+                f"{ADDRESS_VARIABLE} (Ray's own choice is port 8265)"
+            ) from None
+        raise error from None
+
+
+def _listens(address: str) -> bool:
+    parts = urlsplit(address)
+    with contextlib.suppress(OSError, ValueError):
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        socket.create_connection((parts.hostname or "", port), LISTEN_SECONDS).close()
+        return True
+    return False
+
+
+def _connect(address: str) -> Cluster:
     with _answering(address):
         from ray.job_submission import JobSubmissionClient
 
@@ -405,13 +431,8 @@ def connect(option: str | None = None) -> Cluster:
                 # Ray's own waits for ever on a connection that is dead
                 return super()._do_request(*arguments, **{"timeout": TIMEOUT, **options})
 
-        return Cluster(address, Client(address))
-
-
-def _use_token() -> None:
-    """Have Ray use the token that is in the environment; it reads the mode once, when it is imported."""
-    if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        # the first request: what hangs here is no cluster
+        return Cluster(address, within(DEADLINE, lambda: Client(address)))
 
 
 @contextlib.contextmanager

@@ -31,6 +31,11 @@ def import_data(spec: StudySpec, home: Home) -> StudySpec:
     for name, value in options.items():
         if isinstance(value, str) and Path(value).is_file():
             try:
+                with Path(value).open("rb"):
+                    pass
+            except OSError as error:
+                raise UserError(f"benchmark.{name}: {value} cannot be read ({error.strerror})") from None
+            try:
                 options[name] = _keep(Path(value), storage)
             except (OSError, Held) as error:
                 why = getattr(error, "strerror", None) or error

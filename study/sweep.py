@@ -27,6 +27,7 @@ from analysis.addresses import absolute, masked, without_login
 from study import cluster, logins, plan, tracking
 from study.errors import UserError
 from study.home import Home
+from study.reach import object_store
 from study.spec import StudySpec
 from trainables.storage import Folder, Held
 from trainables.trial import Trial
@@ -134,6 +135,7 @@ def load_spec(home: Home, name: str) -> StudySpec:
         kept = _reading(path)
     else:
         with _storing(folder):
+            _require_reached(folder)
             kept = folder.read(SPEC)
     if kept is None:
         known = sorted(each.parent.name for each in (home.root / "studies").glob(f"*/{SPEC}"))
@@ -147,6 +149,7 @@ def is_running(home: Home, name: str, spec: StudySpec | None = None) -> bool:
     """Whether some process holds the study; takes up to 10 s in an object store."""
     folder = home.files(name, spec)
     with _storing(folder):
+        _require_reached(folder)
         return folder.is_locked(LOCK)
 
 
@@ -520,6 +523,12 @@ def _scheduler(spec: StudySpec) -> Any:
 def _folder_name(trial: Any) -> str:
     position, count = trial.config["shard"]
     return f"{trial.config['number']:05d}" + (f"-{position + 1}-of-{count}" if count > 1 else "") + f"-{trial.trial_id}"
+
+
+def _require_reached(folder: Folder) -> None:
+    """An object store answers: its client would try for minutes, with Ctrl-C shut out."""
+    if not folder.on_disk:
+        object_store(folder.address, "stored_files")
 
 
 @contextmanager

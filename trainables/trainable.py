@@ -199,8 +199,8 @@ class _Saver:
         started = time.monotonic()
         try:
             self._write({"records": records, "state": state, "finished": False})
-        # torch turns a full disk into an error of its own
         except (OSError, RuntimeError) as error:
+            _require_writing(error)
             log.warning("%s cannot be written (%s); the trial goes on", self.here / CHECKPOINT, error)
         self.written = time.monotonic()
         self.took = self.written - started
@@ -210,11 +210,22 @@ class _Saver:
         try:
             self._write({"records": records, "state": None, "finished": True})
         except (OSError, RuntimeError) as error:
+            _require_writing(error)
             raise StorageError(f"{self.here / CHECKPOINT} cannot be written ({error})") from error
 
     def _write(self, values: Mapping[str, Any]) -> None:
         with self.here.writing(CHECKPOINT) as file:
             torch.save({"trial": self.trial, **values}, file)
+
+
+def _require_writing(error: Exception) -> None:
+    """Raise ``error`` again unless a disk or store is to blame; torch turns a full disk into an error of its own."""
+    if (
+        not isinstance(error, OSError)
+        and "PytorchStreamWriter" not in str(error)
+        and "unexpected pos" not in str(error)
+    ):
+        raise error
 
 
 def read_checkpoint(here: Folder, trial: Trial) -> dict[str, Any] | None:
