@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from analysis.addresses import without_password
 from analysis.output import Figure, Section, Table
 from analysis.runs import StoreError, Study
 from analysis.terminal import plain
@@ -18,7 +19,7 @@ def run(section: Callable[[Study, Path], Section], description: str | None) -> N
     plain()
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--study", required=True, help="name of the study")
-    parser.add_argument("--tracking-uri", default=default_uri(), help="MLflow store or server (%(default)s)")
+    add_tracking_uri(parser)
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     arguments = parser.parse_args()
     try:
@@ -32,6 +33,12 @@ def run(section: Callable[[Study, Path], Section], description: str | None) -> N
             print(*(arguments.out / f"{item.stem}.{suffix}" for suffix in ("csv", "md", "tex")), sep="\n")
         else:
             print(item)
+
+
+def add_tracking_uri(parser: argparse.ArgumentParser) -> None:
+    """The option ``--tracking-uri``, whose help shows no password."""
+    shown = without_password(default_uri()).replace("%", "%%")
+    parser.add_argument("--tracking-uri", default=default_uri(), help=f"MLflow store or server ({shown})")
 
 
 def default_uri() -> str:

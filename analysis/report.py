@@ -246,7 +246,7 @@ def _cell(value: object, is_wide: bool) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--study", required=True, help="name of the study")
-    parser.add_argument("--tracking-uri", default=command.default_uri(), help="MLflow store or server (%(default)s)")
+    command.add_tracking_uri(parser)
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     arguments = parser.parse_args()
     try:

@@ -15,6 +15,7 @@ import yaml
 from mlflow.entities import Experiment, Run
 
 from analysis import artifacts, dialect, schema, store
+from analysis.addresses import without_login, without_logins
 from analysis.store import StoreError, StudyNotFound
 
 __all__ = ["COLUMNS", "DuplicateRows", "StoreError", "Study", "StudyNotFound", "label", "load", "trials"]
@@ -205,14 +206,14 @@ class Study:
             text = artifacts.read(self.tracking_uri, run, schema.STUDY_FILE)
             if text is not None:
                 # one kept in another encoding still has its numbers
-                return store.shown(text.decode("utf-8", errors="replace"))
+                return without_logins(text.decode("utf-8", errors="replace"))
         # whatever gives a study its identity keeps its file
         if own and not any(run.data.tags.get(schema.IDENTITY) for run in own):
             return ""
         where = "is no longer among the artifacts of" if own else "was deleted with"
         raise StoreError(
-            f"the file of study {self.name!r} {where} the study's run in {store.shown(self.tracking_uri)}: resume the "
-            "study, which writes it again"
+            f"the file of study {self.name!r} {where} the study's run in {without_login(self.tracking_uri)}: resume "
+            "the study, which writes it again"
         )
 
     @cached_property
@@ -227,7 +228,7 @@ class Study:
         if not isinstance(settings, dict):
             raise StoreError(
                 f"the file of study {self.name!r} among the artifacts of the study's run in "
-                f"{store.shown(self.tracking_uri)} is damaged: resume the study, which writes it again"
+                f"{without_login(self.tracking_uri)} is damaged: resume the study, which writes it again"
             )
         return settings
 

@@ -7,12 +7,12 @@ time (``get_metric_history``) takes minutes for a study of 60 trials with ten se
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
-import re
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,7 @@ from mlflow.utils.rest_utils import http_request
 from sqlalchemy.exc import SQLAlchemyError
 
 from analysis import schema
+from analysis.addresses import masked, sqlite_path, without_login, without_logins
 
 #: the endpoint by which MLflow's own page draws its charts, and its limits: runs in a request, values in an answer
 BULK_ENDPOINT = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
@@ -59,25 +60,21 @@ def find(tracking_uri: str, study: str) -> tuple[Experiment, list[Run]]:
         experiment = client.get_experiment_by_name(study)
     if experiment is not None and experiment.lifecycle_stage != "active":
         raise StudyNotFound(
-            f"the MLflow experiment {study!r} in {shown(tracking_uri)} was deleted: resume the study, which restores it"
+            f"the MLflow experiment {study!r} in {without_login(tracking_uri)} was deleted: resume the study, which "
+            "restores it"
         )
     if experiment is None:
         with readable(tracking_uri):
             others = [found.name for found in client.search_experiments(max_results=50)]
         there = ", ".join(sorted(set(others) - {"Default"})) or "none"
-        raise StudyNotFound(f"there is no study {study!r} in {shown(tracking_uri)}; studies there: {there}")
+        raise StudyNotFound(f"there is no study {study!r} in {without_login(tracking_uri)}; studies there: {there}")
     with readable(tracking_uri):
         runs = _search(client, experiment.experiment_id, study)
     if not runs:
         raise StudyNotFound(
-            f"the MLflow experiment {study!r} in {shown(tracking_uri)} holds no run of a study of that name"
+            f"the MLflow experiment {study!r} in {without_login(tracking_uri)} holds no run of a study of that name"
         )
     return experiment, runs
-
-
-def shown(text: str) -> str:
-    """``text`` with the user and password of every address in it left out."""
-    return re.sub(r"(\w://)[^/@\s]*@", r"\1", text)
 
 
 def history(tracking_uri: str, experiment_id: str, runs: Sequence[Run]) -> pd.DataFrame:
@@ -174,8 +171,7 @@ def _search(client: MlflowClient, experiment_id: str, study: str) -> list[Run]:
 
 def _require_database(tracking_uri: str) -> None:
     """A database that cannot be reached is said at once: MLflow would make an empty one, or try for minutes."""
-    if tracking_uri.startswith("sqlite:///"):
-        path = Path(tracking_uri.removeprefix("sqlite:///"))
+    if path := sqlite_path(tracking_uri):
         if not path.is_file():
             raise StudyNotFound(f"there is no tracking store at {path}: run a study first, or name its folder")
     elif not tracking_uri.startswith(("http://", "https://")):
@@ -186,6 +182,18 @@ def _require_database(tracking_uri: str) -> None:
             engine.dispose()
 
 
+def disk_fault(error: BaseException) -> str | None:
+    """The file of this machine that failed, in one sentence; None where a server or a database did."""
+    if not isinstance(error, OSError) or isinstance(error, requests.RequestException):
+        return None
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = error.filename or f"the disk of the tracking store or of {tempfile.gettempdir()}"
+        return f"{where}: {error.strerror}; make room there, or set TMPDIR"
+    if error.filename:
+        return f"{error.filename}: cannot be read or written ({error.strerror}); set that right"
+    return None
+
+
 @contextlib.contextmanager
 def readable(tracking_uri: str) -> Iterator[None]:
     """Turns a store's failure into one sentence."""
@@ -193,11 +201,13 @@ def readable(tracking_uri: str) -> Iterator[None]:
         yield
     # ImportError: the database's driver is not installed
     except (MlflowException, SQLAlchemyError, requests.RequestException, OSError, ImportError) as error:
-        lines = (str(error).strip() or type(error).__name__).splitlines()
+        if fault := disk_fault(error):
+            raise StoreError(fault) from None
+        lines = masked(str(error).strip() or type(error).__name__, tracking_uri).splitlines()
         raise StoreError(
-            f"the tracking store {shown(tracking_uri)} cannot be read ({shown(lines[0])[:200]}): "
+            f"the tracking store {without_login(tracking_uri)} cannot be read ({without_logins(lines[0])[:200]}): "
             "check the address and that the server is up"
-        ) from error
+        ) from None
 
 
 @contextlib.contextmanager

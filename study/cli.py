@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from analysis.addresses import masked
 from study.errors import UserError
 
 # Ray, MLflow and torch take seconds to import, so each command imports what it needs and --help nothing
@@ -51,7 +52,7 @@ class _Commands(TyperGroup):
             known = [getattr(sys.modules[name], kind) for name, kind in _SENTENCES.items() if name in sys.modules]
             if not isinstance(error, (UserError, *known)):
                 raise
-            typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+            typer.echo(f"error: {masked(' '.join(str(error).split()))}", err=True)
             raise typer.Exit(REFUSED) from None
 
 
@@ -107,8 +108,9 @@ def run(
 ) -> None:
     """Run a study; a study that was begun before goes on where it stopped."""
     from study import footprint
-    from study.doctor import check_data, is_local, preflight
+    from study.doctor import check_data, preflight
     from study.home import HOME_VARIABLE
+    from study.reach import is_local
     from study.spec import StudySpec
 
     loaded = StudySpec.load(spec, overrides or (), name)
@@ -266,6 +268,8 @@ def ui(
     dashboard_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of optuna-dashboard.")] = 8080,
 ) -> None:
     """Browse the studies in MLflow and optuna-dashboard, on this machine alone, until Ctrl-C."""
+    from analysis.addresses import without_password
+    from study.doctor import check_servers
     from study.search import open_storage
     from study.ui import require_free, serve, servers
 
@@ -276,13 +280,14 @@ def ui(
     tracking = at.tracking_uri(spec)
     started = servers(tracking, at.optuna_uri(spec), at.root / "artifacts", port, dashboard_port)
     require_free(started)
+    check_servers(tracking, at.optuna_uri(spec))
     # the dashboard needs a database with Optuna's tables, which a home without a study has not yet
     open_storage(at, spec)
     _settle(at, tracking, _names(at))
 
     def ready() -> None:
         if not any(server.name == "MLflow" for server in started):
-            typer.echo(f"MLflow: {tracking}")
+            typer.echo(f"MLflow: {without_password(tracking)}")
         for server in started:
             typer.echo(f"{server.name}: {server.url}")
         typer.echo("Ctrl-C ends both")
@@ -408,7 +413,7 @@ def _describe(uri: str, name: str, page: Path | None = None) -> None:
             attach_report(uri, name, page)
         describe(uri, name)
     except (UserError, StoreError) as error:
-        typer.echo(f"warning: not attached to the study's run: {error}", err=True)
+        typer.echo(f"warning: not attached to the study's run: {masked(str(error))}", err=True)
 
 
 def _execute(
@@ -428,7 +433,7 @@ def _execute(
 
     home.prepare()
     check_ray(address or os.environ.get("RAY_ADDRESS"))
-    check_servers(home.tracking_uri(spec), home.optuna_uri(spec))
+    check_servers(home.tracking_uri(spec), home.optuna_uri(spec), home.storage(spec))
     from study.sweep import run as sweep
 
     if events:
@@ -506,7 +511,7 @@ def _print_plan(spec: StudySpec, home: Home) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from study.doctor import without_password
+    from analysis.addresses import without_password
     from study.plan import fixed_points, label, planned, recipe
 
     replicas = len(spec.seeds)

@@ -7,15 +7,18 @@ import os
 import secrets
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from analysis.addresses import sqlite_path
 from study.errors import UserError
-from study.home import sqlite_path
+from study.reach import is_local, ray_cluster, use_token
 
 if TYPE_CHECKING:
     from study.spec import Resources
@@ -27,6 +30,8 @@ SETTINGS = {
     # 2.60 warns of its coming default, which keeps a GPU visible to actors that asked for none
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
+    # trials work where the user started, or in a job's working directory, so that relative paths mean the same there
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
@@ -35,6 +40,12 @@ SETTINGS = {
 
 #: nothing but small configs and reports passes through Ray's object store
 OBJECT_STORE_BYTES = 100 * 2**20
+
+#: a socket's path has at most so many bytes, and Ray's have this much below its temporary folder
+MAX_SOCKET_BYTES = 103 if sys.platform == "darwin" else 107
+LONGEST_SOCKET = "/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
+#: the system's folder for what is temporary, whatever the user's is
+SHORT_FOLDER = "/tmp"
 
 #: seconds within which every node must say whether it sees the study's storage
 PROBE_SECONDS = 120.0
@@ -52,28 +63,29 @@ def connect(resources: Resources, address: str | None = None) -> Iterator[None]:
     or this machine has less than one trial asks for.
     """
     address = address or os.environ.get("RAY_ADDRESS")
+    if is_local(address):
+        address = None
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
-    if not address:
+    if address:
+        use_token()
+    else:
         _secure()
     import ray
 
     if ray.is_initialized():
         yield
         return
-    try:
+    with ExitStack() as temporary:
         if address:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            _join(ray, address)
         else:
-            _start(ray)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        where = f"the Ray cluster at {address} does not answer" if address else "Ray cannot be started here"
-        raise UserError(f"{where}: {str(error).strip().splitlines()[0]}") from error
-    try:
-        _check_fits(resources, ray.nodes(), address)
-        yield
-    finally:
-        ray.shutdown()
+            _start(ray, temporary.enter_context(_temporary_folder()))
+        try:
+            _check_fits(resources, ray.nodes(), address)
+            yield
+        finally:
+            ray.shutdown()
 
 
 def require_shared(folder: Folder, tracking_uri: str) -> None:
@@ -154,15 +166,50 @@ def _secure() -> None:
         os.environ["RAY_AUTH_MODE"] = "token"
 
 
-def _start(ray: ModuleType) -> None:
+def _join(ray: ModuleType, address: str) -> None:
+    # Ray itself would try for a quarter of an hour on an address that is not its own
+    ray_cluster(address)
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        why = " ".join(str(error).split())[:300]
+        raise UserError(f"the Ray cluster at {address} answers, but cannot be joined: {why}") from error
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """Where Ray keeps its session: its own choice, or a folder for the time being where that path is too long."""
+    ours = Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or SHORT_FOLDER).absolute() / "ray"
+    if len(os.fsencode(ours)) + len(LONGEST_SOCKET) <= MAX_SOCKET_BYTES:
+        yield ours
+        return
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="ray-", dir=SHORT_FOLDER, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise UserError(
+            f"Ray cannot be started below {ours}: its sockets' paths would have over {MAX_SOCKET_BYTES} bytes, and "
+            f"{SHORT_FOLDER} cannot be used ({error.strerror}); set RAY_TMPDIR to a folder with a shorter path"
+        ) from None
+    with folder as short:
+        yield Path(short)
+
+
+def _start(ray: ModuleType, temporary: Path) -> None:
     # workers import what the driver can import: a benchmark of the user's own, say
-    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-    ray.init(
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        object_store_memory=OBJECT_STORE_BYTES,
-    )
+    os.environ["PYTHONPATH"] = os.pathsep.join(str(Path(path).absolute()) for path in sys.path if path)
+    try:
+        ray.init(
+            # a cluster that runs on this machine is joined by its address alone
+            address="local",
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            object_store_memory=OBJECT_STORE_BYTES,
+            _temp_dir=str(temporary),
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        why = " ".join(str(error).split())[:300]
+        raise UserError(f"Ray cannot be started here, below {temporary}: {why}") from error
 
 
 def _check_fits(resources: Resources, nodes: Sequence[Mapping[str, Any]], address: str | None) -> None:

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import difflib
+import http.client
 import os
 import platform
-import re
 import shutil
-import socket
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
+from analysis.addresses import masked, sqlite_path, without_login, without_password
+from study.document import dotted
 from study.errors import UserError
+from study.logins import require_no_secrets
+from study.reach import DEADLINE, TIMEOUT, is_local, object_store, ray_cluster, reason, stored_file, use_token, within
 from study.spec import StudySpec
+from trainables.storage import Folder
 
-#: seconds within which a server has to answer
-TIMEOUT = 5.0
+if TYPE_CHECKING:
+    from trainables.evaluators import Evaluator
+
 #: a study keeps features and weights of every replica: some MB a trial
 MIN_FREE_BYTES = 1_000_000_000
 PACKAGES = ("fierce-study", "ray", "torch", "torchvision", "optuna", "mlflow", "pot", "numpy", "scipy", "pandas")
@@ -81,25 +87,23 @@ def examine_cluster(address: str | None, tracking_uri: str, optuna_uri: str | No
     return checks
 
 
-def is_local(address: str | None) -> bool:
-    """Whether a study runs on this machine, on a Ray that it brings up itself."""
-    return address in (None, "", "local")
-
-
 def preflight(spec: StudySpec, address: str | None = None) -> None:
     """Refuse what this machine cannot run, before anything starts; `UserError` with one sentence.
 
     With ``address`` the trials run elsewhere, and neither devices nor data are looked for here.
     """
+    require_no_secrets(spec)
     if is_local(address):
         _check_resources(spec)
         check_data(spec)
 
 
-def check_servers(tracking_uri: str, optuna_uri: str) -> None:
+def check_servers(tracking_uri: str, optuna_uri: str, storage: Folder | None = None) -> None:
     """Refuse to start a study whose results could not be kept."""
     check_tracking(tracking_uri)
     check_database(optuna_uri, "storage_uri")
+    if storage is not None and not storage.on_disk:
+        object_store(storage.address)
 
 
 def _check_resources(spec: StudySpec) -> None:
@@ -126,9 +130,12 @@ def check_data(spec: StudySpec) -> None:
     from study.plan import recipe
     from trainables import contract
     from trainables.benchmarks import BENCHMARKS, DataError, find
-    from trainables.remote_data import fetched
+    from trainables.remote_data import addresses, fetched
 
     benchmark = find(spec.benchmark.name)
+    for name, values in addresses(benchmark.Options, spec.benchmark.options).items():
+        for value in values:
+            stored_file(f"benchmark.{name}", value)
     options: Any = TypeAdapter(benchmark.Options).validate_python(fetched(benchmark.Options, spec.benchmark.options))
     training = recipe(spec)
     own = contract.own_network(spec.benchmark.name, options)
@@ -155,6 +162,29 @@ def check_data(spec: StudySpec) -> None:
                 f"evaluation.cadence.{name}: {spec.benchmark.name} has no such evaluator; "
                 f"known: {', '.join(sorted(names))}"
             )
+    _check_search(spec, evaluators)
+
+
+def _check_search(spec: StudySpec, evaluators: Sequence[Evaluator]) -> None:
+    """The search reads metrics that are measured, and no fine label where it promises to do without."""
+    from trainables import criteria
+    from trainables.training import METRICS
+
+    if spec.search is None:
+        return
+    own = [metric for name in spec.search.criteria for metric in criteria.find(name).metrics]
+    declared = {metric.name: metric for metric in (*METRICS, *own)}
+    declared |= {metric.name: metric for evaluator in evaluators for metric in evaluator.metrics}
+    # an evaluator that declares nothing may measure anything; what is lacking is said when the first trial ends
+    complete = all(evaluator.metrics or evaluator.measure is None for evaluator in evaluators)
+    for metric, keys in spec.search.metrics.items():
+        where = f"search.{dotted(keys)}"
+        if metric not in declared and complete:
+            close = difflib.get_close_matches(metric, declared, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"measured are {', '.join(sorted(declared))}"
+            raise UserError(f"{where}: {spec.benchmark.name} does not measure {metric!r}; {hint}")
+        if spec.search.objective.label_free and metric in declared and declared[metric].reads_fine:
+            raise UserError(f"{where}: {metric} reads fine labels, which label_free: true promises to do without")
 
 
 def devices() -> str:
@@ -167,26 +197,12 @@ def devices() -> str:
 
 
 def check_ray(address: str | None) -> str:
-    """The cluster at ``address`` answers, or a study brings up its own Ray."""
+    """The cluster at ``address`` answers and takes this user, or a study brings up its own Ray."""
     if is_local(address):
         return "embedded: a study starts its own and ends it"
     assert address is not None
-    if address == "auto":
-        return "Ray looks for a running cluster when a study starts"
-    parts = urlsplit(address if "://" in address else f"ray://{address}")
-    try:
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port = None, None
-    if not host or not port:
-        raise UserError(f"Ray's address {address!r} is not host:port or ray://host:port")
-    try:
-        socket.create_connection((host, port), timeout=TIMEOUT).close()
-    except OSError as error:
-        raise UserError(
-            f"no Ray cluster answers at {address} ({_reason(error)}); start it, or leave --address and RAY_ADDRESS out"
-        ) from None
-    return f"a server listens at {address}"
+    use_token()
+    return ray_cluster(address)
 
 
 def check_home(home: Path) -> str:
@@ -197,7 +213,7 @@ def check_home(home: Path) -> str:
             pass
     except OSError as error:
         raise UserError(
-            f"the study home {home} cannot be written to ({_reason(error)}); choose another by --home or FIERCE_HOME"
+            f"the study home {home} cannot be written to ({reason(error)}); choose another by --home or FIERCE_HOME"
         ) from None
     return f"{home.resolve()} can be written to"
 
@@ -212,7 +228,7 @@ def check_disk(home: Path) -> str:
 
 
 def check_tracking(uri: str) -> str:
-    """MLflow's server, or the database or folder of an embedded store, answers within `TIMEOUT`."""
+    """MLflow's server, or the database of an embedded store, answers within `DEADLINE`."""
     shown = without_password(uri)
     scheme = urlsplit(uri).scheme
     if scheme in ("http", "https"):
@@ -222,7 +238,10 @@ def check_tracking(uri: str) -> str:
         _check_login(uri)
         return f"{shown} answers"
     if scheme in ("", "file"):
-        return f"files under {shown}"
+        raise UserError(
+            f"tracking_uri: {shown} is a folder, which MLflow keeps no runs in any more; name a database by "
+            f"tracking_uri or MLFLOW_TRACKING_URI, sqlite:///{unquote(urlsplit(uri).path)}/mlflow.db say"
+        )
     return check_database(uri, "tracking_uri")
 
 
@@ -236,9 +255,14 @@ def _check_answers(url: str, what: str, field: str = "its address") -> str:
     """The web server at ``url`` answers within `TIMEOUT`, be it by asking for a login."""
     parts = urlsplit(url)
     at = f"{parts.scheme}://{parts.netloc}"
+
+    def ask() -> None:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
+            answer.read(1)
+
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT):
-            return f"{at} answers"
+        within(DEADLINE, ask)
+        return f"{at} answers"
     except urllib.error.HTTPError as error:
         # a server that asks for a password is up
         if error.code in (401, 403):
@@ -246,23 +270,32 @@ def _check_answers(url: str, what: str, field: str = "its address") -> str:
         raise UserError(
             f"the server at {at} answers with HTTP {error.code}, as no {what} does; check {field}"
         ) from None
+    except http.client.HTTPException:
+        raise UserError(f"what answers at {at} is no web server, and so no {what}; check {field}") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"no {what} answers at {at} ({_reason(error)}); start it, or correct {field}") from None
+        raise UserError(f"no {what} answers at {at} ({reason(error)}); start it, or correct {field}") from None
 
 
 def _check_login(uri: str) -> None:
-    """The MLflow server takes this user's requests."""
+    """The MLflow server takes this user's requests, each within `DEADLINE`."""
     from mlflow.exceptions import MlflowException
 
     from study.tracking import connect
 
+    shown = without_password(uri)
+    field = "tracking_uri or MLFLOW_TRACKING_URI"
     try:
-        connect(uri).search_experiments(max_results=1)
-    except MlflowException as error:
-        shown = without_password(uri)
+        client = connect(uri)
+        within(DEADLINE, lambda: client.search_experiments(max_results=1))
+    except TimeoutError as error:
+        raise UserError(f"the server at {shown} accepts requests and gives {error}; check {field}") from None
+    except (MlflowException, ValueError, KeyError) as error:
+        status = error.get_http_status_code() if isinstance(error, MlflowException) else None
         user = urlsplit(uri).username or os.environ.get("MLFLOW_TRACKING_USERNAME")
-        if error.get_http_status_code() != 401:
-            why = " ".join(str(error).split())[:200]
+        why = masked(" ".join(str(error).split()), uri)[:200]
+        if status in (None, 404) or "valid JSON" in why:
+            raise UserError(f"the server at {shown} is no MLflow tracking server ({why}); check {field}") from None
+        if status != 401:
             raise UserError(f"the MLflow server at {shown} refuses requests ({why})") from None
         if user:
             raise UserError(
@@ -275,50 +308,43 @@ def _check_login(uri: str) -> None:
 
 
 def check_database(uri: str, field: str) -> str:
-    """The database at the SQLAlchemy URL ``uri`` can be opened within `TIMEOUT`."""
+    """The database at the SQLAlchemy URL ``uri`` can be opened within `DEADLINE`."""
     import sqlalchemy
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
     shown = without_password(uri)
     try:
         url = sqlalchemy.make_url(uri)
+        if url.get_backend_name() == "sqlite":
+            return _check_file(uri, shown, field)
+        if "@" in (url.host or ""):
+            raise UserError(f"{field}: {shown}: the password holds an @; write it as %40")
         keyword = _CONNECT_TIMEOUT.get(url.get_driver_name())
         engine = sqlalchemy.create_engine(url, connect_args={keyword: int(TIMEOUT)} if keyword else {})
-        if url.get_backend_name() == "sqlite" and url.database:
-            # connecting would leave an empty database behind
-            folder = Path(url.database).resolve().parent
-            if not folder.is_dir() and field == "storage_uri":
-                raise UserError(f"{field}: {shown}: the folder {folder} does not exist; make it or correct the address")
-            return shown
-        with engine.connect():
-            return f"{shown} answers"
-    except (ArgumentError, NoSuchModuleError):
+        within(DEADLINE, lambda: engine.connect().close())
+        return f"{shown} answers"
+    # a port that is no number is a ValueError
+    except (ArgumentError, NoSuchModuleError, ValueError):
         raise UserError(f"{field}: {shown!r} is no database address such as postgresql://user@host/name") from None
     except ModuleNotFoundError as error:
         raise UserError(
             f"{field}: {shown} needs the Python package {error.name}; install it, as with fierce-study[service]"
         ) from None
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, TimeoutError) as error:
         raise UserError(
-            f"{field}: no database answers at {shown} ({_reason(error)}); start it or correct the address"
+            f"{field}: no database answers at {shown} ({masked(reason(error), uri)}); start it or correct the address"
         ) from None
 
 
-def without_password(uri: str) -> str:
-    """``uri`` as it may be shown."""
-    parts = urlsplit(uri)
-    query = re.sub(r"(?i)(\b\w*password=)[^&]*", r"\1…", parts.query)
-    if "@" not in parts.netloc:
-        return parts._replace(query=query).geturl() if query != parts.query else uri
-    login, _, host = parts.netloc.rpartition("@")
-    return parts._replace(netloc=f"{login.partition(':')[0]}@{host}", query=query).geturl()
-
-
-def without_login(uri: str) -> str:
-    """``uri`` without user and password."""
-    shown = without_password(uri)
-    parts = urlsplit(shown)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else shown
+def _check_file(uri: str, shown: str, field: str) -> str:
+    """The folder of a SQLite database is there; connecting would leave an empty database behind."""
+    path = sqlite_path(uri)
+    if path is None:
+        raise UserError(f"{field}: {shown} is in memory, which no trial sees; name a file, sqlite:///studies.db say")
+    folder = path.resolve().parent
+    if not folder.is_dir() and field == "storage_uri":
+        raise UserError(f"{field}: {shown}: the folder {folder} does not exist; make it or correct the address")
+    return shown
 
 
 def _versions() -> list[Check]:
@@ -336,10 +362,3 @@ def _try(name: str, look: Callable[[], str]) -> Check:
         return Check(name, True, look())
     except UserError as error:
         return Check(name, False, str(error))
-
-
-def _reason(error: BaseException) -> str:
-    """The cause in few words, on one line."""
-    cause = getattr(error, "reason", None) or getattr(error, "orig", None) or error
-    words = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
-    return words.strip().splitlines()[0]

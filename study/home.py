@@ -8,7 +8,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
+from analysis.addresses import absolute, has_secret, sqlite_path, without_login, without_password
 from study.errors import UserError
 from trainables.storage import Folder
 
@@ -44,7 +46,7 @@ class Home:
 
     def tracking_uri(self, spec: StudySpec | None = None) -> str:
         """Where MLflow keeps the runs: the study file's, else ``MLFLOW_TRACKING_URI``, else the home's SQLite."""
-        named = (spec and spec.tracking_uri) or os.environ.get("MLFLOW_TRACKING_URI")
+        named = _named(spec.tracking_uri if spec else None, "MLFLOW_TRACKING_URI")
         return named or f"sqlite:///{self.root / DATABASE}"
 
     def artifacts(self, tracking_uri: str) -> str | None:
@@ -53,7 +55,7 @@ class Home:
 
     def optuna_uri(self, spec: StudySpec | None = None) -> str:
         """Optuna's database: the study file's, else ``OPTUNA_STORAGE``, else the home's SQLite."""
-        named = (spec and spec.storage_uri) or os.environ.get("OPTUNA_STORAGE")
+        named = _named(spec.storage_uri if spec else None, "OPTUNA_STORAGE")
         return named or f"sqlite:///{self.root / 'optuna.db'}"
 
     def study(self, name: str) -> Path:
@@ -62,10 +64,13 @@ class Home:
 
     def storage(self, spec: StudySpec | None = None) -> Folder:
         """Where checkpoints and Tune's state are kept: the study file's, else ``FIERCE_STORAGE``, else the home."""
-        named = (spec and spec.storage) or os.environ.get(STORAGE_VARIABLE)
-        if named and "://" in named:
-            return Folder(named)
-        return Folder(str(Path(named).expanduser().resolve() if named else self.root / "studies"))
+        named = absolute((spec and spec.storage) or os.environ.get(STORAGE_VARIABLE) or str(self.root / "studies"))
+        if has_secret(named):
+            raise UserError(
+                f"storage: {without_password(named)} holds a password, which Ray Tune would write into the study's "
+                "files; give it by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            )
+        return Folder(unquote(urlsplit(named).path) if named.startswith("file:") else named)
 
     def files(self, name: str, spec: StudySpec | None = None) -> Folder:
         """The study's folder in its `storage`."""
@@ -83,9 +88,12 @@ class Home:
             raise UserError(f"the study home {self.root} is not writable; choose another with --home")
 
 
-def sqlite_path(uri: str) -> Path | None:
-    """The file of a SQLite database, None for every other one."""
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+def _named(kept: str | None, variable: str) -> str | None:
+    """The address in the study's file, else in the environment, from where it takes its login if it has none."""
+    kept, given = absolute(kept or ""), absolute(os.environ.get(variable) or "")
+    if kept and not has_secret(kept) and without_login(given) == without_login(kept):
+        return given
+    return kept or given or None
 
 
 def write_ahead(uri: str) -> None:

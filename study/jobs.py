@@ -13,6 +13,7 @@ import difflib
 import logging
 import os
 import shlex
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,11 +21,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
+from analysis.addresses import absolute, has_secret, masked, without_password
 from study.document import Document, read
 from study.errors import UserError
 from study.home import Home
+from study.logins import require_no_secrets, without_passwords
 from study.paths import is_address, on_disk
+from study.reach import DEADLINE, use_token, within
 from study.spec import READY_MADE, StudySpec, ready_made
 
 if TYPE_CHECKING:
@@ -41,6 +46,8 @@ STUDY, STUDY_FILE = "fierce.study", "fierce.study_file"
 MAX_BYTES = 100 * 2**20
 #: seconds within which the cluster has to answer a request
 TIMEOUT = 30.0
+#: seconds within which its port takes a connection
+LISTEN_SECONDS = 3.0
 #: seconds between two attempts to reach a cluster that went away, and how long they are made
 RETRY_SECONDS, PATIENCE_SECONDS = 1.0, 600.0
 #: seconds without a line after which the log is opened anew: a dead connection is as silent as a long epoch
@@ -94,15 +101,18 @@ def prepare(source: str, overrides: Sequence[str], name: str | None, folder: Pat
     with contextlib.chdir(folder):
         spec = StudySpec.load(argument, overrides, name)
         given = _benchmark_options(read(path), overrides)
+    require_no_secrets(spec)
+    _require_public(overrides)
+    _require_lasting(spec)
     home = Home.find().root
     excludes = [f"/{home.relative_to(folder)}"] if home.is_relative_to(folder) else []
     packed = _packed(folder, excludes)
     options = find(spec.benchmark.name).Options
     written = on_disk(options, given)
     for key, paths in on_disk(options, {key: spec.benchmark.options[key] for key in written}).items():
-        for value, absolute in zip(written[key], paths, strict=True):
-            if value != absolute and Path(absolute).exists():
-                _require_packed(f"benchmark.{key}: {value}", Path(absolute), folder, packed)
+        for value, resolved in zip(written[key], paths, strict=True):
+            if value != resolved and Path(resolved).exists():
+                _require_packed(f"benchmark.{key}: {value}", Path(resolved), folder, packed)
     _require_small(folder, packed)
     # an absolute path that is not here, and an address, only the cluster may see
     elsewhere = [each for paths in written.values() for each in map(Path, paths) if each.is_absolute()]
@@ -112,6 +122,27 @@ def prepare(source: str, overrides: Sequence[str], name: str | None, folder: Pat
     # as a resume does: nothing else could try a submitted study's failed trials again
     fixed = ("--name", spec.name, "--address", "auto", "--events", "--import-data", "--retry-failed")
     return Submission(spec, ("fierce", "run", argument, *settings, *fixed), folder, excludes)
+
+
+def _require_public(overrides: Sequence[str]) -> None:
+    """A job's command is read by everyone who reaches the cluster."""
+    for assignment in overrides:
+        if has_secret(assignment.partition("=")[2]):
+            raise UserError(
+                f"--set {masked(assignment)} holds a password, and would stand in the job's command for all to read; "
+                "name the server by the environment of the cluster"
+            )
+
+
+def _require_lasting(spec: StudySpec) -> None:
+    """A job's working directory is removed some time after it has ended."""
+    named = {"tracking_uri": spec.tracking_uri, "storage_uri": spec.storage_uri, "storage": spec.storage}
+    for key, address in named.items():
+        if address and absolute(address) != absolute(address, Path("/")):
+            raise UserError(
+                f"{key}: {without_password(address)} is relative to the job's working directory in the cluster, which "
+                "does not last; give an absolute path on the cluster's shared storage, or a server"
+            )
 
 
 def _benchmark_options(document: Document, overrides: Sequence[str]) -> Mapping[str, Any]:
@@ -132,7 +163,7 @@ def _addresses(options: type, spec: StudySpec) -> bool:
 
 def _packed(folder: Path, excludes: Sequence[str]) -> Mapping[Path, int]:
     """What Ray packs of ``folder``: path -> bytes, 0 for a folder."""
-    _use_token()
+    use_token()
     # the very walk by which Ray packs: what it leaves out is said nowhere else
     from ray._private.ray_constants import get_runtime_env_default_excludes
     from ray._private.runtime_env.packaging import _dir_travel, _get_excludes
@@ -195,7 +226,7 @@ class Cluster:
                     f"study {spec.name!r} is under way at {self.address} already; follow it with: "
                     f"fierce attach {spec.name}"
                 )
-        shared = spec.model_copy(update={"tracking_uri": None, "storage_uri": None})
+        shared = without_passwords(spec.model_copy(update={"tracking_uri": None, "storage_uri": None}))
         with self._answering():
             return str(
                 self.client.submit_job(
@@ -372,7 +403,28 @@ def connect(option: str | None = None) -> Cluster:
     address = address_of(option)
     # Ray's client reads it in place of what it is given
     os.environ[ADDRESS_VARIABLE] = address
-    _use_token()
+    use_token()
+    try:
+        return _connect(address)
+    except Unreachable as error:
+        if _listens(address):
+            raise UserError(
+                f"a server listens at {address}, and does not answer as Ray's dashboard does; correct --address or "
+                f"{ADDRESS_VARIABLE} (Ray's own choice is port 8265)"
+            ) from None
+        raise error from None
+
+
+def _listens(address: str) -> bool:
+    parts = urlsplit(address)
+    with contextlib.suppress(OSError, ValueError):
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        socket.create_connection((parts.hostname or "", port), LISTEN_SECONDS).close()
+        return True
+    return False
+
+
+def _connect(address: str) -> Cluster:
     with _answering(address):
         from ray.job_submission import JobSubmissionClient
 
@@ -385,13 +437,8 @@ def connect(option: str | None = None) -> Cluster:
                 # Ray's own waits for ever on a connection that is dead
                 return super()._do_request(*arguments, **{"timeout": TIMEOUT, **options})
 
-        return Cluster(address, Client(address))
-
-
-def _use_token() -> None:
-    """Have Ray use the token that is in the environment; it reads the mode once, when it is imported."""
-    if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        # the first request: what hangs here is no cluster
+        return Cluster(address, within(DEADLINE, lambda: Client(address)))
 
 
 @contextlib.contextmanager

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from analysis import schema
+from analysis.addresses import without_password
 from analysis.runs import Study, StudyNotFound
-from study.doctor import check_tracking, without_password
+from study.doctor import check_tracking
 from study.errors import UserError
 from study.home import Home
 from study.spec import StudySpec

@@ -16,7 +16,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from study.home import DATABASE, sqlite_path
+from analysis.addresses import sqlite_path
+from study.home import DATABASE
 
 if TYPE_CHECKING:
     from study.home import Home

@@ -25,8 +25,8 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
+from analysis.addresses import masked, without_password
 from study.database import PatientStorage
-from study.doctor import without_password
 from study.errors import UserError
 from study.home import write_ahead
 from study.placement import Capacity, Share, first_share, larger, shards, split
@@ -87,7 +87,9 @@ def answering(uri: str) -> Iterator[None]:
         yield
     except (ArgumentError, SQLAlchemyError, SQLiteError, optuna.exceptions.StorageInternalError, ImportError) as error:
         what = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"Optuna's database {without_password(uri)} cannot be used: {what[:200]}") from error
+        raise UserError(
+            f"Optuna's database {without_password(uri)} cannot be used: {masked(what, uri)[:200]}"
+        ) from None
 
 
 def open_study(spec: StudySpec, home: Home) -> optuna.Study:
@@ -520,6 +522,10 @@ class StudySearcher(Searcher):
                 if _is_reference(trial.user_attrs):
                     self._ce = trial.user_attrs
         return self._ce
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune keeps its searcher in a file that is read by nobody, and this one knows the servers' logins."""
+        return {}
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the database is the state."""

@@ -553,7 +553,7 @@ def _against_benchmark(spec: StudySpec) -> StudySpec:
     except ValueError as error:
         raise _problem(("benchmark", error.args[0]), error.args[1]) from None
     if spec.search is not None:
-        _check_metrics(spec.search, spec.benchmark.name, options)
+        _check_metrics(spec.search, options)
         pruner = spec.search.pruner
         epochs = spec.training.get("epochs", benchmark.recipe(spec.protocol, options).epochs)
         if pruner is not None and pruner.grace_period >= epochs:
@@ -564,15 +564,9 @@ def _against_benchmark(spec: StudySpec) -> StudySpec:
     return spec.model_copy(update={"benchmark": BenchmarkSpec(name=spec.benchmark.name, **complete)})
 
 
-def _check_metrics(search: SearchSpec, benchmark: str, options: Any) -> None:
-    from analysis.schema import METRICS
-    from trainables.benchmarks import BENCHMARKS
-
+def _check_metrics(search: SearchSpec, options: Any) -> None:
+    """What the search reads has a part of the data to be read from."""
     for metric, keys in search.metrics.items():
-        # what a benchmark of the user's own measures is only known once it runs
-        shots = [name.replace("/1-shot", f"/{k}-shot") for name in METRICS for k in getattr(options, "shots", ())]
-        if benchmark in BENCHMARKS and metric not in (*METRICS, *shots):
-            raise _problem(("search", *keys), f"unknown metric {metric!r}{_nearest(metric, METRICS)}")
         for needed, part in ((VALIDATION_METRIC, "validation"), ("accuracy/coarse", "heldout")):
             if metric == needed and getattr(options, part, None) == 0:
                 raise _problem(

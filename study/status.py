@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from analysis import schema
+from analysis.addresses import sqlite_path, without_password
 from study import plan, sweep, tracking
 from study.doctor import check_database
 from study.errors import UserError
-from study.home import Home, sqlite_path
+from study.home import Home
 
 if TYPE_CHECKING:
     import optuna
@@ -106,7 +107,7 @@ def read(home: Home, name: str) -> StudyStatus:
         rows.append(TrialStatus(None, point.role, label, "missing", None, nothing, 0, {}))
     unproposed = TrialStatus(None, "search", "not proposed yet", "missing", None, nothing, 0, {})
     rows += [unproposed] * (plan.planned(spec) - len(rows))
-    return StudyStatus(name, running, uri, epochs, tuple(rows))
+    return StudyStatus(name, running, without_password(uri), epochs, tuple(rows))
 
 
 @dataclass(frozen=True)

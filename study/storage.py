@@ -36,6 +36,11 @@ def import_data(spec: StudySpec, home: Home) -> StudySpec:
         kept: dict[str, str] = {}
         for path in filter(os.path.isfile, paths):
             try:
+                with Path(path).open("rb"):
+                    pass
+            except OSError as error:
+                raise UserError(f"benchmark.{name}: {path} cannot be read ({error.strerror})") from None
+            try:
                 kept[path] = _keep(Path(path), storage)
             except (OSError, Held) as error:
                 why = getattr(error, "strerror", None) or error

@@ -23,11 +23,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-from study import cluster, moved, plan, tracking
-from study.doctor import without_login
+from analysis.addresses import absolute, masked, without_login
+from study import cluster, logins, moved, plan, tracking
 from study.errors import UserError
 from study.home import Home
 from study.observer import Guarded
+from study.reach import object_store
 from study.spec import StudySpec
 from trainables.storage import Folder, Held
 from trainables.trial import Trial
@@ -115,13 +116,15 @@ def run(
     """
     home.prepare()
     folder = home.files(spec.name, spec)
+    # a later launch may be from another directory
+    spec = spec.model_copy(update={key: absolute(uri) for key, uri in logins.servers(spec).items()})
     if folder != Folder(str(home.study(spec.name))):
         # the home's copy of the study file says where the rest is
         spec = spec.model_copy(update={"storage": home.storage(spec).address})
-    with _storing(folder), _held(folder, spec.name):
-        _keep_spec(spec, folder, home)
-        home.study(spec.name).mkdir(parents=True, exist_ok=True)
-        (home.study(spec.name) / SPEC).write_text(spec.to_yaml(), encoding="utf-8")
+    with _held(folder, spec.name):
+        with _storing(folder):
+            _keep_spec(spec, folder, home)
+        _keep_at_home(spec, home)
         moved.record(home, spec.name)
         with cluster.connect(spec.resources, address):
             cluster.require_shared(folder, home.tracking_uri(spec))
@@ -131,14 +134,19 @@ def run(
 def load_spec(home: Home, name: str) -> StudySpec:
     """The file of a study that was run before, its paths as they are now; `UserError` where there is none."""
     path, folder = home.study(name) / SPEC, home.files(name)
-    with _storing(folder):
-        kept = path.read_bytes() if path.is_file() else folder.read(SPEC)
+    kept: bytes | None
+    if path.is_file():
+        kept = _reading(path)
+    else:
+        with _storing(folder):
+            _require_reached(folder)
+            kept = folder.read(SPEC)
     if kept is None:
         known = sorted(each.parent.name for each in (home.root / "studies").glob(f"*/{SPEC}"))
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known) or 'none'}"
         raise UserError(f"there is no study {name!r} in {home.root}; {hint}")
-    return moved.rebase(_read_spec(kept, home.study(name) / SPEC), home)
+    return logins.restored(moved.rebase(_read_spec(kept, home.study(name) / SPEC), home), home.study(name))
 
 
 def _read_spec(content: bytes, where: Any) -> StudySpec:
@@ -152,6 +160,7 @@ def is_running(home: Home, name: str, spec: StudySpec | None = None) -> bool:
     """Whether some process holds the study; takes up to 10 s in an object store."""
     folder = home.files(name, spec)
     with _storing(folder):
+        _require_reached(folder)
         return folder.is_locked(LOCK)
 
 
@@ -164,7 +173,8 @@ def _launch(spec: StudySpec, home: Home, observer: Observer, retry_failed: bool,
     from trainables.trainable import STOP, train_trial
 
     folder = home.files(spec.name, spec)
-    folder.remove(STOP)
+    with _storing(folder):
+        folder.remove(STOP)
     study = search.open_study(spec, home)
     if retry_failed:
         search.retry_failed(study)
@@ -172,7 +182,8 @@ def _launch(spec: StudySpec, home: Home, observer: Observer, retry_failed: bool,
     # a trial of which MLflow lacks anything sends it from its checkpoint
     held = tracking.holdings(tracked)
     failed = {number: trial for number, trial in search.attempts(study).items() if trial.state.name in NOT_RUN_AGAIN}
-    settled = settle(folder / TUNE, _ended(study)) & (failed.keys() | held.whole)
+    with _storing(folder):
+        settled = settle(folder / TUNE, _ended(study)) & (failed.keys() | held.whole)
     for number in sorted(failed.keys() - held.there):
         _send_again(spec, study, folder, tracked, number, failed[number])
     searcher = search.StudySearcher(
@@ -193,6 +204,7 @@ def _launch(spec: StudySpec, home: Home, observer: Observer, retry_failed: bool,
         folder=folder,
         open_tracker=tracked.open_trial,
         required=search.required_metrics(spec),
+        workplace=str(Path.cwd()),
         checkpoint_seconds=cadence.checkpoint,
         report_seconds=cadence.report,
     )
@@ -224,7 +236,8 @@ def _launch(spec: StudySpec, home: Home, observer: Observer, retry_failed: bool,
             ended, outcome = _ended(study), _outcome(spec, study, searcher.stopping)
         # first, since a disk that is full stops at what follows
         _close(tracked, follower, outcome)
-        settle(folder / TUNE, ended)
+        with _storing(folder):
+            settle(folder / TUNE, ended)
         return outcome
 
     def abandon(head: str) -> None:
@@ -241,7 +254,7 @@ def _launch(spec: StudySpec, home: Home, observer: Observer, retry_failed: bool,
             tuner.fit()
     except Exception as error:
         # whatever Tune's loop raises: a database that went away in the searcher, a full disk, a lost cluster
-        why = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        why = masked((str(error).strip() or type(error).__name__).splitlines()[-1])
         if searcher.problem:
             raise UserError(searcher.problem) from error
         raise UserError(f"Ray Tune stopped ({why[:300]}); set that right and resume the study") from error
@@ -395,6 +408,10 @@ def _follower(searcher: Any, observer: Observer, tracked: tracking.Tracking, fol
             #: number -> shard -> its last result
             self._results: dict[int, dict[int, dict[str, Any]]] = {}
 
+        def __reduce__(self) -> tuple[type[Callback], tuple[()]]:
+            # Tune keeps its callbacks in a file, and ours know the servers' logins; nothing reads them from there
+            return Callback, ()
+
         def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             number, described = trial.config["number"], trial.config["trial"]
             if number not in self._started and number not in self.failures:
@@ -530,7 +547,7 @@ def _reason(trial: Any) -> tuple[str, str]:
             return "its node was lost", "node"
         return "the trial's process died: killed, or out of memory", "error"
     cause = error.cause if isinstance(error, RayTaskError) else error
-    message = (str(cause).strip().splitlines() or [""])[0]
+    message = masked((str(cause).strip().splitlines() or [""])[0])
     # what is trained is kept, and the other trials would fail alike
     if isinstance(cause, StorageError | tracking.TrackingError):
         return message, "storage"
@@ -563,6 +580,12 @@ def _folder_name(trial: Any) -> str:
     return f"{trial.config['number']:05d}" + (f"-{position + 1}-of-{count}" if count > 1 else "") + f"-{trial.trial_id}"
 
 
+def _require_reached(folder: Folder) -> None:
+    """An object store answers: its client would try for minutes, with Ctrl-C shut out."""
+    if not folder.on_disk:
+        object_store(folder.address, "stored_files")
+
+
 @contextmanager
 def _storing(folder: Folder) -> Iterator[None]:
     """Turns a storage that fails into one sentence."""
@@ -578,7 +601,8 @@ def _storing(folder: Folder) -> Iterator[None]:
 @contextmanager
 def _held(folder: Folder, name: str) -> Iterator[None]:
     """Holds the study: two drivers would ask Optuna and write checkpoints beside each other."""
-    with ExitStack() as held:
+    held = ExitStack()
+    with _storing(folder):
         try:
             held.enter_context(folder.lock(LOCK, 0))
         except Held:
@@ -588,8 +612,13 @@ def _held(folder: Folder, name: str) -> Iterator[None]:
             except (ValueError, KeyError):
                 who = "another process"
             raise UserError(f"study {name!r} is being run by {who}; wait for it or end it first") from None
-        folder.write(HOLDER, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
+    try:
+        with _storing(folder):
+            folder.write(HOLDER, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
         yield
+    finally:
+        with _storing(folder):
+            held.close()
 
 
 #: keys of a study file that may change between launches
@@ -611,7 +640,25 @@ def _keep_spec(spec: StudySpec, folder: Folder, home: Home) -> None:
                     f"study {spec.name!r} was started with another {key} ({before[key]!r}); "
                     "choose another name, or resume it as it was"
                 )
-    folder.write(SPEC, spec.to_yaml().encode())
+    folder.write(SPEC, logins.without_passwords(spec).to_yaml().encode())
+
+
+def _keep_at_home(spec: StudySpec, home: Home) -> None:
+    """The study file as `load_spec` reads it, wherever the storage is, with the logins beside it."""
+    here = home.study(spec.name)
+    try:
+        here.mkdir(parents=True, exist_ok=True)
+        (here / SPEC).write_text(logins.without_passwords(spec).to_yaml(), encoding="utf-8")
+        logins.keep(spec, here)
+    except OSError as error:
+        raise UserError(f"the study home's folder {here} cannot be written to ({error.strerror})") from None
+
+
+def _reading(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})") from None
 
 
 @contextmanager

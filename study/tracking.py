@@ -25,10 +25,11 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from analysis import schema
+from analysis.addresses import masked, sqlite_path, without_password
 from study import moved, runs
-from study.doctor import without_password
 from study.errors import UserError
-from study.home import sqlite_path, write_ahead
+from study.home import write_ahead
+from study.logins import without_passwords
 from study.plan import criteria_of, label, planned
 from trainables.trial import Trial
 
@@ -145,7 +146,7 @@ def open_study(spec: StudySpec, home: Home, identity: str = "", patience: float 
         client.log_batch(run.info.run_id, tags=_entities(tags))
         client.update_run(run.info.run_id, status="RUNNING")
         runs.adopt(client, run.info.run_id, runs.search(client, experiment, {schema.LEVEL: "trial"}))
-    _keep(uri, run, schema.STUDY_FILE, _without_passwords(spec).to_yaml())
+    _keep(uri, run, schema.STUDY_FILE, without_passwords(spec).to_yaml())
     _keep(uri, run, schema.CRITERIA_FILE, _json(criteria_of(spec)))
     return Tracking(uri, spec.name, experiment, run.info.run_id, source, patience)
 
@@ -158,12 +159,6 @@ def _keep(uri: str, run: Run, name: str, text: str) -> None:
         file = Path(scratch) / name
         file.write_text(text, encoding="utf-8")
         artifacts.write(uri, run, file)
-
-
-def _without_passwords(spec: StudySpec) -> StudySpec:
-    """The study as whoever reads the experiment may see it."""
-    addresses = {"tracking_uri": spec.tracking_uri, "storage_uri": spec.storage_uri, "storage": spec.storage}
-    return spec.model_copy(update={key: uri and without_password(uri) for key, uri in addresses.items()})
 
 
 def declare_metrics(tracking: Tracking, declared: Sequence[Mapping[str, Any]]) -> None:
@@ -573,9 +568,14 @@ def answering(uri: str) -> Iterator[None]:
     except StoreError as error:
         raise TrackingError(str(error)) from error
     except (MlflowException, SQLAlchemyError, SQLiteError, requests.RequestException, OSError) as error:
+        from analysis.store import disk_fault
+
+        if fault := disk_fault(error):
+            raise TrackingError(fault) from None
         shown = without_password(uri)
-        what = (str(error).strip() or type(error).__name__).splitlines()[0].replace(uri, shown)
-        raise TrackingError(f"the tracking server {shown} did not do as asked ({what[:200]})") from error
+        what = masked((str(error).strip() or type(error).__name__).splitlines()[0], uri)
+        # Tune writes what an error came of into the study's folder, and MLflow's own hold the address as it is
+        raise TrackingError(f"the tracking server {shown} did not do as asked ({what[:200]})") from None
 
 
 def writing(uri: str) -> AbstractContextManager[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -102,10 +103,11 @@ def require_free(started: Sequence[Server]) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((HOST, server.port))
-            except OSError:
+            except OSError as error:
                 flag = "--port" if server.name == "MLflow" else "--dashboard-port"
+                why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be taken ({error.strerror})"
                 raise UserError(
-                    f"port {server.port} on {HOST} is in use; choose another for {server.name} by {flag}"
+                    f"port {server.port} on {HOST} {why}; choose another for {server.name} by {flag}"
                 ) from None
 
 

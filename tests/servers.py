@@ -61,13 +61,18 @@ def _answers(url: str) -> bool:
     return True
 
 
+def ray_ports() -> dict[str, int]:
+    """Free ports for a Ray head itself, its dashboard, an agent and Ray's client."""
+    return {name: free_port() for name in ("port", "dashboard", "agent", "client")}
+
+
 @contextlib.contextmanager
-def ray_head(environment: Mapping[str, str]) -> Iterator[str]:
+def ray_head(environment: Mapping[str, str], ports: Mapping[str, int] | None = None) -> Iterator[str]:
     """A Ray head with two cores that asks for `TOKEN`; the address of its Jobs API.
 
-    Jobs find ``environment`` beside the variables of this process.
+    Jobs find ``environment`` beside the variables of this process. ``ports`` are those of `ray_ports`.
     """
-    ports = {name: free_port() for name in ("port", "dashboard", "agent", "client")}
+    ports = ports or ray_ports()
     address = f"http://127.0.0.1:{ports['dashboard']}"
     # a socket's path has at most 107 characters
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -138,7 +139,13 @@ class Folder:
         filesystem, prefix = self._store
         # an object is there once its upload ends, so it must not begin before the content is complete
         with tempfile.TemporaryFile() as scratch:
-            yield cast(IO[bytes], scratch)
+            try:
+                yield cast(IO[bytes], scratch)
+            except OSError as error:
+                # it is not the store that is full
+                if error.errno == errno.ENOSPC:
+                    raise OSError(error.errno, f"{error.strerror} in {tempfile.gettempdir()}") from error
+                raise
             scratch.seek(0)
             with filesystem.open_output_stream(f"{prefix}/{name}") as upload:
                 shutil.copyfileobj(scratch, upload, 2**24)

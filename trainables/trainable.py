@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -91,6 +92,7 @@ def train_trial(
     required: Sequence[str] = (),
     checkpoint_seconds: float = 15.0,
     report_seconds: float = 1.0,
+    workplace: str | None = None,
 ) -> None:
     """Train ``config["trial"]`` (`Trial.to_dict`) as number ``config["number"]`` of the study in ``folder``.
 
@@ -101,8 +103,11 @@ def train_trial(
     of the GPU's) and by metric ``mean/…``; the first and the last report also have the metrics' declarations, and the
     last ``values/…``, a list over the seeds. Where memory runs out it reports ``out_of_memory`` and returns. Raises
     `TrialError` where a ``required`` metric is missing or not finite for some seed, and `StorageError` where ``folder``
-    cannot be written.
+    cannot be written. Works in the directory ``workplace`` where this machine has it: relative paths, in options as in
+    code of a user's own, mean what they mean there.
     """
+    if workplace is not None and Path(workplace).is_dir():
+        os.chdir(workplace)
     number, shard = int(config["number"]), (int(config["shard"][0]), int(config["shard"][1]))
     trial = Trial.from_dict(config["trial"])
     here = place(folder, number, shard)
@@ -217,8 +222,8 @@ class _Saver:
         started = time.monotonic()
         try:
             self._write({"records": records, "state": state, "finished": False})
-        # torch turns a full disk into an error of its own
         except (OSError, RuntimeError) as error:
+            _require_writing(error)
             log.warning("%s cannot be written (%s); the trial goes on", self.here / CHECKPOINT, error)
         self.written = time.monotonic()
         self.took = self.written - started
@@ -229,6 +234,7 @@ class _Saver:
         try:
             self._write({"records": records, "state": None, "finished": True, "arrays": tensors})
         except (OSError, RuntimeError) as error:
+            _require_writing(error)
             raise StorageError(f"{self.here / CHECKPOINT} cannot be written ({error})") from error
 
     def _write(self, values: Mapping[str, Any]) -> None:
@@ -245,6 +251,16 @@ def recall(tracker: Tracker, checkpoint: Mapping[str, Any]) -> None:
     """Give the tracker the facts that the checkpoint holds."""
     if facts := checkpoint.get("facts"):
         tracker.recall(facts)
+
+
+def _require_writing(error: Exception) -> None:
+    """Raise ``error`` again unless a disk or store is to blame; torch turns a full disk into an error of its own."""
+    if (
+        not isinstance(error, OSError)
+        and "PytorchStreamWriter" not in str(error)
+        and "unexpected pos" not in str(error)
+    ):
+        raise error
 
 
 def read_checkpoint(here: Folder, trial: Trial) -> dict[str, Any] | None:
