@@ -23,10 +23,10 @@ from mlflow import MlflowClient
 from analysis import schema
 from benchmarks.machine import describe
 from benchmarks.report_scale import METRICS, STUDY, serve
-from study import tracking
+from study.file.plan import fixed_points
+from study.file.spec import StudySpec
 from study.home import Home
-from study.plan import fixed_points
-from study.spec import StudySpec
+from study.record import tracking
 from trainables.training import Training
 
 SEEDS, EPOCHS = 10, 20

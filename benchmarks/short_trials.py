@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 from benchmarks.machine import describe
+from study.file.spec import StudySpec
 from study.home import Home
-from study.spec import StudySpec
-from study.sweep import run
+from study.launch.sweep import run
 
 
 def seconds(trials: int) -> float:

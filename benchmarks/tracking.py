@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.machine import describe
-from study import tracking
+from study.file.spec import StudySpec
 from study.home import Home
-from study.spec import StudySpec
+from study.record import tracking
 from trainables.training import Training
 from trainables.trial import Trial
 

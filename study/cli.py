@@ -19,11 +19,11 @@ from study.errors import UserError
 
 # Ray, MLflow and torch take seconds to import, so each command imports what it needs and --help nothing
 if TYPE_CHECKING:
+    from study.file.spec import StudySpec
     from study.home import Home
-    from study.jobs import Cluster
-    from study.spec import StudySpec
-    from study.status import StudyStatus
-    from study.sweep import Outcome
+    from study.launch.sweep import Outcome
+    from study.record.status import StudyStatus
+    from study.service.jobs import Cluster
 
 #: exit codes: 1 where trials failed or a check did, 2 for what the user can correct, 130 after Ctrl-C
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130
@@ -107,11 +107,11 @@ def run(
     ] = False,
 ) -> None:
     """Run a study; a study that was begun before goes on where it stopped."""
-    from study import footprint
-    from study.doctor import check_data, preflight
+    from study.file.spec import StudySpec
     from study.home import HOME_VARIABLE
-    from study.reach import is_local
-    from study.spec import StudySpec
+    from study.launch import footprint
+    from study.servers.reach import is_local
+    from study.service.doctor import check_data, preflight
 
     loaded = StudySpec.load(spec, overrides or (), name)
     address = address or os.environ.get("RAY_ADDRESS")
@@ -123,7 +123,7 @@ def run(
             typer.echo(footprint.estimate(loaded))
         return
     if import_data:
-        from study.storage import import_data as into_storage
+        from study.service.storage import import_data as into_storage
 
         if home is None and HOME_VARIABLE not in os.environ:
             raise UserError(
@@ -149,7 +149,7 @@ def submit(
     detach: Annotated[bool, typer.Option("--detach", help="Don't follow the study.")] = False,
 ) -> None:
     """Run a study in a Ray cluster, and follow it; one that was begun there before goes on where it stopped."""
-    from study import jobs
+    from study.service import jobs
 
     submission = jobs.prepare(spec, overrides or (), name, working_dir)
     cluster = jobs.connect(address)
@@ -164,7 +164,7 @@ def submit(
 @app.command(epilog="Example: fierce attach jasper")
 def attach(name: NameArgument, address: ClusterOption = None) -> None:
     """Follow a submitted study, from its start; Ctrl-C leaves it running."""
-    from study import jobs
+    from study.service import jobs
 
     cluster = jobs.connect(address)
     _follow(cluster, name, cluster.newest(name).submission_id, address)
@@ -173,7 +173,7 @@ def attach(name: NameArgument, address: ClusterOption = None) -> None:
 @app.command(epilog="Example: fierce stop jasper")
 def stop(name: NameArgument, address: ClusterOption = None) -> None:
     """Let a submitted study's trials save themselves and end it; submitted again, it goes on."""
-    from study import jobs
+    from study.service import jobs
 
     job = jobs.connect(address).stop(name)
     typer.echo(f"stopped: {job}; the same fierce submit goes on with it")
@@ -182,7 +182,7 @@ def stop(name: NameArgument, address: ClusterOption = None) -> None:
 @app.command(epilog="Example: fierce resume jasper")
 def resume(name: NameArgument, home: HomeOption = None, address: AddressOption = None) -> None:
     """Finish a study that was interrupted, and try its failed trials again."""
-    from study.sweep import load_spec
+    from study.launch.sweep import load_spec
 
     at = _home(home)
     _execute(load_spec(at, name), at, address, retry_failed=True)
@@ -191,7 +191,7 @@ def resume(name: NameArgument, home: HomeOption = None, address: AddressOption =
 @app.command(epilog="Example: fierce status jasper --json")
 def status(name: NameArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
     """What is done, running, failed or missing, by trial and seed."""
-    from study.status import read
+    from study.record.status import read
 
     state = read(_home(home), name)
     if as_json:
@@ -250,7 +250,7 @@ def export(
 @app.command(epilog="Example: fierce studies")
 def studies(home: HomeOption = None) -> None:
     """List the studies in the study home, and the ready-made ones."""
-    from study.spec import ready_made
+    from study.file.spec import ready_made
 
     at = _home(home)
     for name in _names(at):
@@ -269,9 +269,9 @@ def ui(
 ) -> None:
     """Browse the studies in MLflow and optuna-dashboard, on this machine alone, until Ctrl-C."""
     from analysis.addresses import without_password
-    from study.doctor import check_servers
-    from study.search import open_storage
-    from study.ui import require_free, serve, servers
+    from study.launch.search import open_storage
+    from study.service.doctor import check_servers
+    from study.service.ui import require_free, serve, servers
 
     at = _home(home)
     if not at.root.is_dir():
@@ -312,7 +312,7 @@ def data_prepare(
     from rich.console import Console
 
     from analysis.dialect import inline
-    from study.data import DecodingProgress, prepare
+    from study.service.data import DecodingProgress, prepare
 
     try:
         with DecodingProgress(Console(stderr=True)) as progress:
@@ -345,7 +345,7 @@ def doctor(
     as_json: JsonOption = False,
 ) -> None:
     """Look at versions, devices, Ray, the tracking server, the study home and the disk; or at a cluster."""
-    from study.doctor import examine, examine_cluster
+    from study.service.doctor import examine, examine_cluster
 
     at = _home(home)
     if cluster:
@@ -384,15 +384,15 @@ def _names(home: Home) -> list[str]:
 
 def _known(home: Home, name: str) -> StudySpec:
     """The study of that name, as it was resolved when it was first run here, or as MLflow keeps it."""
-    from study.lookup import find_spec
+    from study.record.lookup import find_spec
 
     return find_spec(home, name)[0]
 
 
 def _settle(home: Home, uri: str, names: Sequence[str]) -> None:
     """Let MLflow itself find the artifacts of these studies where the home is now."""
-    from study.moved import settle
-    from study.sweep import is_running, load_spec
+    from study.launch.sweep import is_running, load_spec
+    from study.record.moved import settle
 
     def runs_here(name: str) -> bool:
         return name in _names(home) and is_running(home, name, load_spec(home, name))
@@ -406,7 +406,7 @@ def _describe(uri: str, name: str, page: Path | None = None) -> None:
     What stands elsewhere stands where that fails.
     """
     from analysis.runs import StoreError
-    from study.publish import attach_report, describe
+    from study.record.publish import attach_report, describe
 
     try:
         if page is not None:
@@ -426,15 +426,15 @@ def _execute(
 ) -> None:
     from rich.console import Console
 
-    from study.doctor import check_ray, check_servers
-    from study.events import EventLines, write_event
-    from study.observer import Guarded
-    from study.progress import StudyProgress
+    from study.launch.events import EventLines, write_event
+    from study.launch.observer import Guarded
+    from study.launch.progress import StudyProgress
+    from study.service.doctor import check_ray, check_servers
 
     home.prepare()
     check_ray(address or os.environ.get("RAY_ADDRESS"))
     check_servers(home.tracking_uri(spec), home.optuna_uri(spec), home.storage(spec))
-    from study.sweep import run as sweep
+    from study.launch.sweep import run as sweep
 
     if events:
         lines = EventLines()
@@ -476,10 +476,10 @@ def _follow(cluster: Cluster, name: str, job: str, address: str | None) -> None:
     """Show the job's study until it ends, and end with its exit code; Ctrl-C leaves it running."""
     from rich.console import Console
 
-    from study import jobs
-    from study.events import Replay
-    from study.progress import StudyProgress
-    from study.spec import StudySpec
+    from study.file.spec import StudySpec
+    from study.launch.events import Replay
+    from study.launch.progress import StudyProgress
+    from study.service import jobs
 
     try:
         begun = cluster.info(job)
@@ -512,7 +512,7 @@ def _print_plan(spec: StudySpec, home: Home) -> None:
     from rich.table import Table
 
     from analysis.addresses import without_password
-    from study.plan import fixed_points, label, planned, recipe
+    from study.file.plan import fixed_points, label, planned, recipe
 
     replicas = len(spec.seeds)
     rows = [(point.role, label(point.trial.criterion, point.trial.hyperparameters), 1) for point in fixed_points(spec)]

@@ -15,7 +15,7 @@ from study.errors import UserError
 from trainables.storage import Folder
 
 if TYPE_CHECKING:
-    from study.spec import StudySpec
+    from study.file.spec import StudySpec
 
 #: environment variable: the home where ``--home`` is not given
 HOME_VARIABLE = "FIERCE_HOME"
@@ -34,7 +34,7 @@ class Home:
     study's storage, which is the same folder where no other is named, stand ``study.yaml``, ``lock`` (held by the
     running driver), ``stop`` (present while the study winds up), ``trials/<number>/`` (lock and checkpoint) and
     ``tune/`` (Ray Tune's own folder). ``mlflow.db`` with ``artifacts/``, and ``optuna.db``, serve the studies that name
-    no server. A home may be moved or copied as a whole (see `study.moved`).
+    no server. A home may be moved or copied as a whole (see `study.record.moved`).
     """
 
     root: Path

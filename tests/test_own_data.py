@@ -120,7 +120,7 @@ def test_a_seed_alone_drops_what_it_drops_among_others(data: Data) -> None:
 @pytest.mark.parametrize("benchmark", ["hyperspectral", "cifar-fs", "cifar10"])
 def test_a_wrong_name_is_refused_before_anything_starts(name: str, sentence: str, benchmark: str) -> None:
     from study.errors import UserError
-    from study.spec import StudySpec
+    from study.file.spec import StudySpec
 
     source = ROOT / "study" / "specs" / "quickstart.yaml"
     with pytest.raises(UserError) as error:

@@ -13,8 +13,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from analysis import schema
-from study import plan, search, sweep
-from study.spec import StudySpec
+from study.file import plan
+from study.file.spec import StudySpec
+from study.launch import search, sweep
 from trainables.storage import Folder
 from trainables.trainable import CHECKPOINT, place
 from trainables.training import Training

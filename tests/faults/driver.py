@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from study import cli, sweep
+from study import cli
+from study.launch import sweep
 
 sweep.Cadence = partial(sweep.Cadence, checkpoint=0, report=0)  # type: ignore[assignment,misc]
 cli.main()

@@ -16,7 +16,7 @@ from faults.backends import MLflow, Postgres, free_port
 from faults.checks import check_study
 from faults.hosts import ROOT, TESTS, Cluster, Host, Network, until
 
-from study.spec import StudySpec
+from study.file.spec import StudySpec
 from trainables.storage import Folder
 
 DRIVER = Path(__file__).with_name("driver.py")

@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from object_store import BUCKET
 from object_store import serve as serve_objects
 
-from study.spec import StudySpec
+from study.file.spec import StudySpec
 
 pytestmark = [
     pytest.mark.slow,

@@ -21,9 +21,9 @@ from typer.testing import CliRunner
 
 from study.cli import COLUMNS, app
 from study.errors import UserError
-from study.progress import StudyProgress
-from study.spec import StudySpec, ready_made
-from study.ui import Server, serve
+from study.file.spec import StudySpec, ready_made
+from study.launch.progress import StudyProgress
+from study.service.ui import Server, serve
 
 TESTS = Path(__file__).resolve().parents[1]
 FIERCE = Path(sys.executable).with_name("fierce")
@@ -380,7 +380,7 @@ def test_plain_progress_is_one_line_per_start_and_end() -> None:
 
 def test_epochs_are_told_after_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.monotonic()
-    monkeypatch.setattr("study.progress.time.monotonic", lambda: now)
+    monkeypatch.setattr("study.launch.progress.time.monotonic", lambda: now)
     progress, stream = progress_of(SEARCH)
     with progress:
         progress.started(2)
@@ -397,7 +397,7 @@ def test_epochs_are_told_after_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_study_that_is_looked_at_late_knows_its_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.monotonic()
-    monkeypatch.setattr("study.progress.time.monotonic", lambda: now)
+    monkeypatch.setattr("study.launch.progress.time.monotonic", lambda: now)
     stream = io.StringIO()
     # under way for a minute: half of one of two trials is done, so three times as much is left
     with StudyProgress(StudySpec.from_yaml(SEARCH), Console(file=stream, width=200), age=50) as progress:

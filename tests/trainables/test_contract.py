@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from study.doctor import check_data
-from study.spec import StudySpec
+from study.file.spec import StudySpec
+from study.service.doctor import check_data
 from tests.tiny import Tiny, TinyOptions
 from trainables import backbones
 from trainables.benchmarks import Data, DataError, Split

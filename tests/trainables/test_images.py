@@ -331,7 +331,7 @@ def test_names_with_the_separator_of_windows(tmp_path: Path) -> None:
 def test_an_archive_in_a_folder_is_read(make: Callable[[Path], Path], tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     path = make(tmp_path / "folder")
-    (tmp_path / "folder" / "readme.txt").write_text("see the archive")
+    (tmp_path / "folder" / "readme.txt").write_text("see the archive", encoding="utf-8")
     (tmp_path / "folder" / "cut.zip").write_bytes(b"PK and no more")
     images = prepare(tmp_path / "folder", 16, tmp_path / "cache")
     assert images.names == tuple(f"{path.name}/{name}" for name in GOOD)

@@ -455,7 +455,7 @@ def test_cub_in_its_archive_equals_the_unpacked_folder(name: str, tmp_path: Path
     expected = read_images(folder, 8, tmp_path / "cache")
     archive = packed(folder, tmp_path / "data" / name)
     # as the published one has, beside the folder
-    (tmp_path / "data" / "attributes.txt").write_text("1 has_bill_shape::curved")
+    (tmp_path / "data" / "attributes.txt").write_text("1 has_bill_shape::curved", encoding="utf-8")
     for path in (archive, archive.parent):
         found = read_images(path, 8, tmp_path / "cache")
         assert_equal(found, expected)

@@ -13,8 +13,8 @@ import pytest
 import torch
 from filelock import FileLock
 
-from study.cluster import connect
-from study.spec import Resources
+from study.file.spec import Resources
+from study.launch.cluster import connect
 from trainables import trainable
 from trainables.storage import Folder
 from trainables.trainable import CHECKPOINT, STOP, TrialError, train_trial

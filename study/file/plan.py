@@ -1,0 +1,112 @@
+"""From a study file to its trials: the fixed points, and what the searcher will ask for."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+
+from study.file.spec import BenchmarkSpec, StudySpec
+from trainables.trial import Recipe, Trial
+
+
+@dataclass(frozen=True)
+class Point:
+    """A trial of the study and why it is run."""
+
+    role: Literal["baseline", "grid", "search"]
+    trial: Trial
+
+
+def trial_for(spec: StudySpec, criterion: str, hyperparameters: Mapping[str, float]) -> Trial:
+    """The trial of ``criterion``: all hyperparameters that it reads, those not given at the recipe's defaults.
+
+    Whole numbers are ints and the others floats, so that equal settings are equal trials.
+    """
+    from trainables import criteria
+
+    return Trial(
+        benchmark=spec.benchmark.name,
+        criterion=criterion,
+        seeds=spec.seeds,
+        protocol=spec.protocol,
+        hyperparameters=criteria.find(criterion).settle(hyperparameters, recipe(spec)),
+        options=spec.benchmark.options,
+        training=dict(spec.training),
+        cadence=dict(spec.evaluation.cadence),
+    )
+
+
+def fixed_points(spec: StudySpec) -> list[Point]:
+    """Baselines and then grid points, in the study file's order; a setting that comes twice runs once."""
+    varied = {**(spec.grid or {}), **(spec.search.criteria if spec.search else {})}
+    points = [
+        Point("baseline", trial_for(spec, entry.name, entry.hyperparameters))
+        for entry in spec.criteria
+        if entry.hyperparameters or entry.name not in varied
+    ]
+    for criterion, axes in (spec.grid or {}).items():
+        for values in itertools.product(*axes.values()):
+            points.append(Point("grid", trial_for(spec, criterion, dict(zip(axes, values, strict=True)))))
+    distinct: dict[tuple[Any, ...], Point] = {}
+    for point in points:
+        distinct.setdefault((point.trial.criterion, *point.trial.hyperparameters.items()), point)
+    return list(distinct.values())
+
+
+def planned(spec: StudySpec) -> int:
+    """How many trials the study has when it is complete."""
+    searched = spec.search.trials * len(spec.search.criteria) if spec.search else 0
+    return len(fixed_points(spec)) + searched
+
+
+def label(criterion: str, hyperparameters: Mapping[str, Any], digits: int = 12) -> str:
+    """The trial's name where people read it: ``fierce λ=1 e=100``; for one of anyone's, ``Focal γ=2``."""
+    from trainables import criteria
+
+    settings = [
+        f"{each.symbol}={hyperparameters[each.name]:.{digits}g}" for each in criteria.find(criterion).hyperparameters
+    ]
+    return " ".join([criterion.rpartition(":")[2], *settings])
+
+
+def criteria_of(spec: StudySpec) -> list[dict[str, Any]]:
+    """What the study's criteria declare of themselves, in the report's order: see `analysis.schema.CRITERIA_FILE`."""
+    from trainables import criteria
+
+    named = [entry.name for entry in spec.criteria]
+    named += [*(spec.grid or {}), *(spec.search.criteria if spec.search else {})]
+    found = {name: criteria.find(name) for name in named}
+    return [
+        {
+            "name": name,
+            "label": each.label,
+            "order": each.position,
+            "reference": each.is_reference,
+            "hyperparameters": [
+                {"name": one.name, "symbol": one.symbol, "whole": one.whole, "log": one.log}
+                for one in each.hyperparameters
+            ],
+        }
+        for name, each in sorted(found.items(), key=lambda item: item[1].position)
+    ]
+
+
+def recipe(spec: StudySpec) -> Recipe:
+    """How each trial of the study trains: the benchmark's recipe with the study's overrides."""
+    # StudySpec holds dicts, which no cache can take as a key
+    return _recipe(spec.benchmark.model_dump_json(), spec.protocol).override(spec.training)
+
+
+@cache
+def _recipe(benchmark: str, protocol: str) -> Recipe:
+    # torch comes with the benchmarks
+    from trainables.benchmarks import find
+
+    named = BenchmarkSpec.model_validate_json(benchmark)
+    found = find(named.name)
+    return found.recipe(protocol, TypeAdapter(found.Options).validate_python(named.options))

@@ -1,0 +1,65 @@
+"""What a study will keep on disk, known before it starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from study.file.plan import planned, recipe
+from study.file.spec import StudySpec
+
+#: values that an optimizer keeps for each parameter
+SLOTS = {"adam": 2, "sgd": 0}
+#: bytes of one metric's value of one replica in a checkpoint's records, and how many metrics a benchmark measures
+VALUE_BYTES, METRICS = 9, 30
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes: the checkpoint of a trial that runs, what one that is done leaves (records and weights), and trials."""
+
+    checkpoint: int
+    kept: int
+    trials: int
+
+    @property
+    def total(self) -> int:
+        """What all trials keep at the most, if all of them stand unfinished."""
+        return self.trials * max(self.checkpoint, self.kept)
+
+    def __str__(self) -> str:
+        running, kept, total = (_readable(size) for size in (self.checkpoint, self.kept, self.total))
+        return (
+            f"a trial's checkpoint takes {running} while it runs, a finished trial {kept}; {total} at the most in all"
+        )
+
+
+def estimate(spec: StudySpec) -> Footprint:
+    """The footprint of the study, from one replica of its network.
+
+    Loads the data, whose size may shape the network; raises what that raises.
+    """
+    from pydantic import TypeAdapter
+
+    from trainables.benchmarks import find
+    from trainables.remote_data import fetched
+    from trainables.replicas import streams
+
+    benchmark, training = find(spec.benchmark.name), recipe(spec)
+    options: Any = TypeAdapter(benchmark.Options).validate_python(fetched(benchmark.Options, spec.benchmark.options))
+    network = benchmark.backbone(benchmark.load(options), options, streams(spec.seeds[:1], "init"))
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    buffers = sum(buffer.numel() for buffer in network.buffers())
+    slots = SLOTS[training.optimizer] + (training.optimizer == "sgd" and training.momentum > 0)
+    width = {"float32": 4, "float64": 8}[training.dtype] * len(spec.seeds)
+    records = training.epochs * METRICS * VALUE_BYTES * len(spec.seeds)
+    weights = (parameters + buffers) * width
+    return Footprint(weights + slots * parameters * width + records, weights + records, planned(spec))
+
+
+def _readable(size: float) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"

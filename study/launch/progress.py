@@ -1,0 +1,175 @@
+"""What a running study shows: bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from study.file.spec import StudySpec
+
+#: the measure of a study without a search
+DEFAULT_METRIC = "mse/transfer-least-squares"
+#: seconds between two plain lines about epochs
+QUIET_SECONDS = 10.0
+#: what writing to a terminal or pipe that was closed raises; rich would end the process
+_GONE = (OSError, ValueError, SystemExit)
+
+
+class StudyProgress:
+    """Follows a study (the observer of `study.launch.sweep.run`) and prints to ``console``; a context manager.
+
+    ``best`` is by the search's objective, or by the transfer MSE under the least-squares probe; a fixed lower
+    bound among the constraints is respected. The label-free rule and a bound relative to cross-entropy are
+    settled at the study's end, so no best trial is named meanwhile. ``age`` in seconds is how long the study had
+    been under way when it was first looked at.
+    """
+
+    def __init__(self, spec: StudySpec, console: Console, age: float = 0.0) -> None:
+        self.console = console
+        self._age = age
+        search = spec.search
+        self._metric = search.objective.metric if search else DEFAULT_METRIC
+        self._sign = -1.0 if search and search.objective.direction == "maximize" else 1.0
+        self._constraint = search.constraint if search else None
+        self._ranked = not (search and search.needs_ce)
+        self._labels: dict[int, str] = {}
+        #: running trial -> share of its epochs that is done, None before the first one of this launch
+        self._shares: dict[int, float | None] = {}
+        self._planned = self._ended = 0
+        #: trials, in parts too, that earlier launches had trained: they tell nothing of the time left
+        self._before = 0.0
+        self._best: tuple[float, str] | None = None
+        self._begin = self._last_line = time.monotonic()
+        self._bars = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}")
+        )
+        self._tasks: dict[int, TaskID] = {}
+        self._total: TaskID | None = None
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            live = Live(console=self.console, get_renderable=self._display, refresh_per_second=4)
+            # a terminal may go away, before the first trial as well as after the last
+            with suppress(*_GONE):
+                live.start()
+                self._live = live
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            with suppress(*_GONE):
+                self._live.stop()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune keeps a copy of what it calls on disk, and a display belongs to this process alone."""
+        return {}
+
+    def started(self, planned: int) -> None:
+        self._planned = planned
+        self._begin = time.monotonic() - self._age
+        if self._live is not None:
+            self._total = self._bars.add_task("trials", total=planned, note="")
+        else:
+            self._print(f"{planned} trials planned")
+
+    def trial_started(self, number: int, label: str, role: str) -> None:
+        self._labels[number] = label
+        self._shares[number] = None
+        if self._live is None:
+            self._print(f"trial {number} started: {label} ({role})")
+
+    def epoch(self, number: int, epoch: int, epochs: int, means: Mapping[str, float]) -> None:
+        """``means`` are the seeds' means after ``epoch`` of ``epochs``."""
+        if self._shares[number] is None:
+            self._before += (epoch - 1) / epochs
+        self._shares[number] = epoch / epochs
+        note = _values(means, self._shown)
+        if self._live is not None:
+            if number not in self._tasks:
+                self._tasks[number] = self._bars.add_task(f"  {number}: {self._labels[number]}", total=epochs, note="")
+            self._bars.update(self._tasks[number], completed=epoch, note=note)
+        elif time.monotonic() - self._last_line >= QUIET_SECONDS:
+            self._print(f"trial {number} epoch {epoch}/{epochs} {note}".rstrip() + self._left_words())
+
+    def trial_ended(self, number: int, state: str, reason: str | None, means: Mapping[str, float]) -> None:
+        if state != "interrupted":
+            self._ended += 1
+        if self._shares.pop(number) is None:
+            self._before += 1
+        label = self._labels[number]
+        value = means.get(self._metric, math.nan)
+        if (
+            self._eligible(means)
+            and math.isfinite(value)
+            and (self._best is None or self._sign * value < self._sign * self._best[0])
+        ):
+            self._best = (value, label)
+        line = f"trial {number} {state}: {label}" + (f": {reason}" if reason else "")
+        if self._live is not None:
+            if number in self._tasks:
+                self._bars.remove_task(self._tasks.pop(number))
+            if self._total is not None:
+                self._bars.update(self._total, completed=self._ended)
+            if reason:
+                self._print(line)
+        else:
+            self._print(f"{line} {_values(means, self._shown)}".rstrip() + f" ({self._ended}/{self._planned} ended)")
+
+    def message(self, text: str) -> None:
+        """A line that is no trial's."""
+        self._print(text)
+
+    @property
+    def _shown(self) -> tuple[str, ...]:
+        return ("accuracy/coarse", self._metric)
+
+    def _eligible(self, means: Mapping[str, float]) -> bool:
+        if not self._ranked:
+            return False
+        bound = self._constraint
+        return bound is None or bound.at_least is None or means.get(bound.metric, -math.inf) >= bound.at_least
+
+    def _left(self) -> float | None:
+        """Seconds left, at the pace of this launch; None while nothing is known."""
+        done = self._ended + sum(share or 0.0 for share in self._shares.values())
+        if done <= self._before:
+            return None
+        return max(0.0, (time.monotonic() - self._begin) * (self._planned - done) / (done - self._before))
+
+    def _left_words(self) -> str:
+        left = self._left()
+        return "" if left is None else f", about {_duration(left)} left"
+
+    def _display(self) -> Table:
+        table = Table.grid()
+        table.add_row(self._bars)
+        best = f"best so far {self._metric} {self._best[0]:.5g}: {self._best[1]}" if self._best else ""
+        table.add_row(Text(f"{best}{self._left_words()}".removeprefix(", ")))
+        return table
+
+    def _print(self, line: str) -> None:
+        self._last_line = time.monotonic()
+        self.console.print(Text(line), soft_wrap=True)
+
+
+def _values(means: Mapping[str, float], names: tuple[str, ...]) -> str:
+    return " ".join(f"{name} {means[name]:.4g}" for name in dict.fromkeys(names) if name in means)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -1,0 +1,568 @@
+"""Optuna behind Tune: persistent, idempotent, reconciled on resume.
+
+Every trial of a study, baselines and grid points included, is a trial of one Optuna study in a database, and its
+number is the trial's identity everywhere. Optuna's states and the trials' checkpoints are the only truth: each
+launch starts a fresh Tune experiment, to which `StudySearcher` gives whatever is not settled.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import uuid
+import warnings
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
+from ray.tune.search import Searcher
+
+from analysis.addresses import masked, without_password
+from study.errors import UserError
+from study.file.plan import Point, fixed_points, label, trial_for
+from study.file.spec import VALIDATION_METRIC, Range, StudySpec
+from study.home import write_ahead
+from study.launch.placement import Capacity, Share, first_share, larger, shards, split
+from study.launch.samplers import sampler_for
+from study.servers.database import PatientStorage
+from trainables import criteria
+
+if TYPE_CHECKING:
+    from study.home import Home
+
+log = logging.getLogger(__name__)
+
+#: what stands for a trial's value where a study optimises nothing: measured of every benchmark, and comparable
+PLAIN_OBJECTIVES = ("accuracy/coarse", "accuracy/train")
+
+#: a trial's user attributes in Optuna
+ROLE, CRITERION, HYPERPARAMETER_VALUES, LABEL = "role", "criterion", "hyperparameters", "label"
+MEANS, STANDARD_ERRORS, REASON, TUNE_TRIAL = "means", "standard_errors", "reason", "tune_trial_id"
+#: a second attempt at a failed trial is an Optuna trial of its own, but keeps the first one's number elsewhere
+RETRY_OF = "retry_of"
+#: the study's user attributes: into how many shards its trials are split, and the share of a GPU's memory they took
+SHARDS, GPU_MEMORY = "shards", "gpu_memory"
+#: another of them: what tells the study from others of its name
+IDENTITY = "identity"
+#: the constraint that baselines of a search break, so that Optuna takes none for the best point that was found
+NOT_SEARCHED = "not a searched point"
+#: how often a trial is taken up again after its node was lost, which is no fault of its own
+NODE_LOSSES = 10
+#: fixed points that wait in Optuna at most: it reads each trial that is not finished again at every turn
+WAITING = 32
+#: why an attempt at a trial ended: an ``error`` may not come again, a ``refusal`` will, and a ``storage`` that failed
+#: is no fault of the trial's
+Cause = Literal["error", "refusal", "memory", "node", "storage"]
+
+
+def open_storage(home: Home, spec: StudySpec | None = None) -> optuna.storages.RDBStorage:
+    """Optuna's database; `UserError` where it cannot be opened."""
+    uri = home.optuna_uri(spec)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    options: dict[str, Any] = {"pool_pre_ping": True}
+    if uri.startswith("sqlite:"):
+        options["connect_args"] = {"timeout": 60}
+    with answering(uri):
+        write_ahead(uri)
+        return PatientStorage(uri, engine_kwargs=options)
+
+
+@contextmanager
+def answering(uri: str) -> Iterator[None]:
+    """Turns a failure of Optuna's database at ``uri`` into one sentence."""
+    from sqlite3 import Error as SQLiteError
+
+    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+    try:
+        yield
+    except (ArgumentError, SQLAlchemyError, SQLiteError, optuna.exceptions.StorageInternalError, ImportError) as error:
+        what = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"Optuna's database {without_password(uri)} cannot be used: {masked(what, uri)[:200]}"
+        ) from None
+
+
+def open_study(spec: StudySpec, home: Home) -> optuna.Study:
+    """The Optuna study of ``spec``, made where it does not exist, with its first fixed points enqueued."""
+    direction = spec.search.objective.direction if spec.search else "maximize"
+    storage = open_storage(home, spec)
+    with answering(home.optuna_uri(spec)):
+        study = optuna.create_study(storage=storage, study_name=spec.name, direction=direction, load_if_exists=True)
+        if spec.search:
+            study.set_metric_names([spec.search.objective.metric])
+        if not study_identity(study):
+            study.set_user_attr(IDENTITY, uuid.uuid4().hex)
+        for point in absent_points(spec, study)[:WAITING]:
+            _enqueue(study, point)
+    return study
+
+
+def _enqueue(study: optuna.Study, point: Point) -> None:
+    study.enqueue_trial(dict(point.trial.hyperparameters), user_attrs=_attributes(point))
+
+
+def study_identity(study: optuna.Study) -> str:
+    """What tells the study from others of its name, in other databases."""
+    return str(study.user_attrs.get(IDENTITY, ""))
+
+
+def load_study(spec: StudySpec, home: Home) -> optuna.Study | None:
+    """The Optuna study of ``spec`` as it stands, or None where it was never started."""
+    storage = open_storage(home, spec)
+    with answering(home.optuna_uri(spec)):
+        try:
+            return optuna.load_study(storage=storage, study_name=spec.name)
+        except KeyError:
+            return None
+
+
+def absent_points(spec: StudySpec, study: optuna.Study) -> list[Point]:
+    """The study's fixed points that Optuna does not hold."""
+    held = {_key(trial.user_attrs) for trial in study.get_trials(deepcopy=False)}
+    return [point for point in fixed_points(spec) if _key(_attributes(point)) not in held]
+
+
+def _attributes(point: Point) -> dict[str, Any]:
+    hyperparameters = dict(point.trial.hyperparameters)
+    return {
+        ROLE: point.role,
+        CRITERION: point.trial.criterion,
+        HYPERPARAMETER_VALUES: hyperparameters,
+        LABEL: label(point.trial.criterion, hyperparameters),
+    }
+
+
+def named(trial: FrozenTrial) -> str:
+    """The trial's label, as it was when the trial was made: where that is read, its criterion need not be at hand."""
+    attributes = trial.user_attrs
+    criterion, values = attributes[CRITERION], attributes.get(HYPERPARAMETER_VALUES)
+    if LABEL in attributes:
+        return str(attributes[LABEL])
+    return str(criterion) if values is None else label(criterion, values)
+
+
+def _key(attributes: Mapping[str, Any]) -> str:
+    return json.dumps([attributes.get(ROLE), attributes.get(CRITERION), attributes.get(HYPERPARAMETER_VALUES)])
+
+
+def identity(trial: FrozenTrial) -> int:
+    """The number under which the trial is known outside Optuna."""
+    return int(trial.user_attrs.get(RETRY_OF, trial.number))
+
+
+def attempts(study: optuna.Study) -> dict[int, FrozenTrial]:
+    """Every trial's last attempt, by the trial's number."""
+    return {identity(trial): trial for trial in study.get_trials(deepcopy=False)}
+
+
+def retry_failed(study: optuna.Study) -> list[int]:
+    """Enqueue another attempt at every trial that failed; their numbers."""
+    failed = {number: trial for number, trial in attempts(study).items() if trial.state == TrialState.FAIL}
+    for number, trial in failed.items():
+        kept = {name: trial.user_attrs[name] for name in (ROLE, CRITERION, HYPERPARAMETER_VALUES)}
+        kept[LABEL] = named(trial)
+        study.enqueue_trial(kept[HYPERPARAMETER_VALUES], user_attrs={**kept, RETRY_OF: number})
+    return sorted(failed)
+
+
+#: the sampler while none is drawn from: the others work whenever a trial is opened, and some would end a loop
+_AT_REST = optuna.samplers.RandomSampler(seed=0)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one Tune trial works at: a trial, or the k-th of n shards of its seeds, shard being (k, n)."""
+
+    #: number of the Optuna trial
+    optuna: int
+    #: the number that the trial has everywhere else
+    number: int
+    shard: tuple[int, int]
+    config: Mapping[str, Any]
+    share: Share
+    failures: int = 0
+    node_losses: int = 0
+
+    @property
+    def seeds(self) -> Sequence[int]:
+        seeds: Sequence[int] = self.config["trial"]["seeds"]
+        return seeds
+
+    def for_tune(self) -> dict[str, Any]:
+        """The config that the trainable is called with."""
+        return {**self.config, "cpus": self.share.cpus, "gpus": self.share.gpus}
+
+
+class StudySearcher(Searcher):
+    """Gives Tune the trials of a study, and tells Optuna how they ended.
+
+    First come the trials that Optuna holds as RUNNING from an earlier launch and those that are finished but in
+    none of Tune's snapshots (``settled`` are in both; a finished trial's checkpoint lets it return at once); then
+    the fixed points; then what Optuna proposes, as many at a time as the cluster's ``capacity()`` holds. A proposal's
+    random stream is derived from the sampler's seed and the trial's number, so that a resume repeats none.
+
+    A trial may be given in shards of its seeds; ``begin`` is called with the whole trial's config before the first of
+    them, and ``end`` before Optuna is told, with the shards' configs. What fails is given again, up to
+    ``spec.max_failures`` times, what ran out of memory with a larger share.
+    """
+
+    def __init__(
+        self,
+        spec: StudySpec,
+        study: optuna.Study,
+        capacity: Callable[[], Capacity],
+        settled: Collection[int] = (),
+        begin: Callable[[Mapping[str, Any]], None] | None = None,
+        end: Callable[[Mapping[str, Any], Sequence[Mapping[str, Any]]], None] | None = None,
+    ) -> None:
+        super().__init__()
+        self.spec, self.study, self._capacity = spec, study, capacity
+        self._begin, self._end = begin, end
+        #: set to stop: no trial is given out any more
+        self.stopping = False
+        #: why the search cannot go on, in one sentence
+        self.problem: str | None = None
+        self._live: dict[str, Piece] = {}
+        #: opened, but not given to Tune yet
+        self._pending: deque[Piece] = deque()
+        #: trial -> its shards that have finished -> each metric's values over their seeds
+        self._finished: dict[int, dict[int, tuple[Piece, Mapping[str, list[float]]]]] = {}
+        self._ce: Mapping[str, Any] | None = None
+        self._absent = deque(absent_points(spec, study))
+        if SHARDS not in study.user_attrs:
+            study.set_user_attr(SHARDS, shards(spec, capacity()))
+        self._shards = int(study.user_attrs[SHARDS])
+        self._memory: float | None = study.user_attrs.get(GPU_MEMORY)
+        unsettled = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.FAIL)
+        self._again = deque(
+            trial
+            for number, trial in sorted(attempts(study).items())
+            if trial.state in unsettled
+            and (trial.state == TrialState.RUNNING or number not in settled)
+            # a failed trial is only trained again when asked (`retry_failed`)
+            and trial.state != TrialState.FAIL
+        )
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next trial's config; None while one must be waited for; FINISHED when there is none left."""
+        if self.stopping:
+            return self.FINISHED
+        limit = self.spec.concurrency
+        if limit != "auto" and len(self._live) >= limit:
+            return None
+        if not self._pending:
+            if self._again:
+                self._open(self._again.popleft(), trial_id)
+            elif (waiting := self._waiting()) or self._enqueue():
+                self._open((waiting or self._waiting())[0], trial_id)
+            else:
+                return self._propose(trial_id)
+        return self._give(trial_id)
+
+    def _enqueue(self) -> bool:
+        """Give Optuna the next fixed points; whether there were any."""
+        points = [self._absent.popleft() for _ in range(min(WAITING, len(self._absent)))]
+        for point in points:
+            _enqueue(self.study, point)
+        return bool(points)
+
+    def _give(self, trial_id: str) -> dict[str, Any]:
+        piece = self._live[trial_id] = self._pending.popleft()
+        return piece.for_tune()
+
+    def _over(self) -> Any:
+        """There is nothing left, unless what Tune works at must be given again."""
+        return None if self._live else self.FINISHED
+
+    def _propose(self, trial_id: str) -> Any:
+        search = self.spec.search
+        if search is None:
+            return self._over()
+        asked = dict.fromkeys(search.criteria, 0)
+        for trial in attempts(self.study).values():
+            if trial.user_attrs[ROLE] == "search":
+                asked[trial.user_attrs[CRITERION]] += 1
+        criterion = min(asked, key=lambda name: asked[name])
+        if asked[criterion] >= search.trials:
+            return self._over()
+        if len(self._live) >= self._capacity().slots(self._share()):
+            return None
+        if search.needs_ce and self._reference() is None:
+            if self._live:
+                return None
+            self.problem = (
+                "the search compares with cross-entropy, whose trial failed; resume the study to try it again"
+            )
+            return self.FINISHED
+        # the attributes are in the database before the trial can be RUNNING, so that no kill leaves one without
+        self.study.enqueue_trial({}, user_attrs={ROLE: "search", CRITERION: criterion})
+        self._open(self._waiting()[0], trial_id)
+        return self._give(trial_id)
+
+    def _waiting(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+
+    def _open(self, frozen: FrozenTrial, trial_id: str) -> None:
+        """Take the trial up: draw what it does not have yet, and put its pieces among those to be given."""
+        attributes = frozen.user_attrs
+        values = attributes.get(HYPERPARAMETER_VALUES)
+        if not frozen.state.is_finished():
+            # the sampler draws relative parameters when the trial is made
+            self.study.sampler = _AT_REST if values is not None else self._sampler(frozen)
+            waiting = frozen.state == TrialState.WAITING
+            # asking takes the first that waits, which is this one
+            trial = self.study.ask() if waiting else optuna.Trial(self.study, frozen._trial_id)
+            if values is None:
+                values = self._sample(trial, attributes[CRITERION])
+            else:
+                self._register(trial, values)
+            self.study.sampler = _AT_REST
+            trial.set_user_attr(TUNE_TRIAL, trial_id)
+        assert values is not None
+        number, whole = identity(frozen), trial_for(self.spec, attributes[CRITERION], values)
+        config = {"number": number, "role": attributes[ROLE]}
+        parts = split(whole.seeds, self._shards)
+        if len(parts) > 1 and self._begin:
+            self._begin({**config, "shard": (0, 1), "trial": whole.to_dict()})
+        for position, seeds in enumerate(parts):
+            shard = (position, len(parts))
+            part = {**config, "shard": shard, "trial": replace(whole, seeds=seeds).to_dict()}
+            self._pending.append(Piece(frozen.number, number, shard, part, self._share()))
+
+    def _sampler(self, frozen: FrozenTrial) -> optuna.samplers.BaseSampler:
+        """What draws a searched trial: it learns from the searched trials of the same criterion alone."""
+        own = {name: frozen.user_attrs[name] for name in (ROLE, CRITERION)}
+        return sampler_for(self.spec, frozen.number, self._searched(own[CRITERION]), own)
+
+    def _share(self) -> Share:
+        return first_share(self.spec.resources, self._memory)
+
+    def _sample(self, trial: optuna.Trial, criterion: str) -> dict[str, float]:
+        """The searched hyperparameters, drawn, or as they were drawn before a kill; the others at their defaults."""
+        space = self._searched(criterion)
+        drawn = {name: _suggest(trial, name, distribution) for name, distribution in space.items()}
+        values = dict(trial_for(self.spec, criterion, drawn).hyperparameters)
+        trial.set_user_attr(LABEL, label(criterion, values))
+        trial.set_user_attr(HYPERPARAMETER_VALUES, values)
+        return values
+
+    def _register(self, trial: optuna.Trial, values: Mapping[str, float]) -> None:
+        """Makes a fixed point's hyperparameters known to the sampler and the dashboard, where they lie in the space."""
+        for name, value in values.items():
+            distribution = self._space.get(name)
+            if distribution is not None and distribution._contains(distribution.to_internal_repr(value)):
+                _suggest(trial, name, distribution)
+
+    def _searched(self, criterion: str) -> dict[str, BaseDistribution]:
+        """The searched range of each hyperparameter of ``criterion``."""
+        assert self.spec.search is not None
+        whole = {each.name for each in criteria.find(criterion).hyperparameters if each.whole}
+        ranges = self.spec.search.criteria[criterion].items()
+        return {name: _distribution(interval, name in whole) for name, interval in ranges}
+
+    @cached_property
+    def _space(self) -> dict[str, BaseDistribution]:
+        """By hyperparameter: the searched range, or the extent of the grid's and baselines' values."""
+        if self.spec.search:
+            spaces = [self._searched(criterion) for criterion in self.spec.search.criteria]
+            return {name: distribution for space in spaces for name, distribution in space.items()}
+        extents: dict[str, list[float]] = {}
+        for point in fixed_points(self.spec):
+            for name, value in point.trial.hyperparameters.items():
+                extents.setdefault(name, []).append(value)
+        return {
+            name: IntDistribution(int(min(values)), int(max(values)))
+            if all(isinstance(value, int) for value in values)
+            else FloatDistribution(min(values), max(values))
+            for name, values in extents.items()
+        }
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Note the GPU memory that trials take, by which the next ones are packed; Optuna is told at the end."""
+        memory = float(result.get("memory", 0.0))
+        if self.spec.resources.gpus == "auto" and memory > (self._memory or 0.0):
+            self._memory = memory
+            self.study.set_user_attr(GPU_MEMORY, memory)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Tell Optuna of a trial that ended, unless it was interrupted or failed (see `fail`)."""
+        result = result or {}
+        if error or trial_id not in self._live or result.get("out_of_memory"):
+            return
+        piece = self._live.pop(trial_id)
+        if result.get("finished"):
+            values = {key.removeprefix("values/"): value for key, value in result.items() if key.startswith("values/")}
+            done = self._finished.setdefault(piece.number, {})
+            done[piece.shard[0]] = piece, values
+            if len(done) == piece.shard[1]:
+                self._complete(piece, [done[position] for position in sorted(done)])
+        elif self.spec.search and self.spec.search.pruner and not result.get("interrupted") and result.get("epoch"):
+            self._prune(piece, result)
+
+    def is_complete(self, number: int) -> bool:
+        """Whether all shards of the trial finished in this launch."""
+        done = self._finished.get(number, {})
+        return any(len(done) == piece.shard[1] for piece, _ in done.values())
+
+    def fail(self, trial_id: str, reason: str, cause: Cause = "refusal") -> tuple[Piece, Share | None] | None:
+        """Take note of an attempt that failed: the piece, and the share with which it will be tried again.
+
+        Without such a share the trial failed for good, and Optuna is told. None for an attempt not known here. Where
+        the storage failed all others would: the search stops, and the trial stays open for the next launch.
+        """
+        piece = self._live.pop(trial_id, None)
+        if piece is None:
+            return None
+        if cause == "storage":
+            self.stopping = True
+            self.problem = f"{reason}; set that right and resume the study"
+            return piece, None
+        share = self._next_share(piece, cause)
+        if share is not None:
+            failures, losses = piece.failures + (cause == "error"), piece.node_losses + (cause == "node")
+            self._pending.appendleft(replace(piece, share=share, failures=failures, node_losses=losses))
+            return piece, share
+        self._pending = deque(each for each in self._pending if each.number != piece.number)
+        trial = self._unfinished(piece)
+        if trial is not None:
+            trial.set_user_attr(REASON, reason)
+            self.study.tell(piece.optuna, None, TrialState.FAIL)
+        return piece, None
+
+    def _next_share(self, piece: Piece, cause: Cause) -> Share | None:
+        """What a piece that failed gets at its next attempt, None where there shall be none."""
+        if cause == "memory":
+            return larger(piece.share, self._capacity())
+        again = {"error": piece.failures < self.spec.max_failures, "node": piece.node_losses < NODE_LOSSES}
+        return piece.share if again.get(cause, False) else None
+
+    def _complete(self, piece: Piece, done: Sequence[tuple[Piece, Mapping[str, list[float]]]]) -> None:
+        """All shards of a trial have finished: merge them, and tell Optuna."""
+        if len(done) > 1 and self._end:
+            whole = trial_for(self.spec, piece.config["trial"]["criterion"], piece.config["trial"]["hyperparameters"])
+            self._end({**piece.config, "shard": (0, 1), "trial": whole.to_dict()}, [each.config for each, _ in done])
+        trial = self._unfinished(piece)
+        if trial is None:
+            return
+        values = {name: [value for _, each in done for value in each[name]] for name in done[0][1]}
+        means = {name: sum(each) / len(each) for name, each in values.items()}
+        errors = {
+            name: float(np.std(each, ddof=1) / math.sqrt(len(each))) for name, each in values.items() if len(each) > 1
+        }
+        trial.set_user_attr(MEANS, _json(means))
+        trial.set_user_attr(STANDARD_ERRORS, _json(errors))
+        held = trial.constraints
+        for name, value in self._constraints(trial.user_attrs, means, errors).items():
+            if name not in held:
+                trial.set_constraint(name, value)
+        if self.spec.search and trial.user_attrs[ROLE] != "search" and NOT_SEARCHED not in held:
+            trial.set_constraint(NOT_SEARCHED, 1.0)
+        metrics = [self.spec.search.objective.metric] if self.spec.search else PLAIN_OBJECTIVES
+        # Optuna takes no NaN; a searched metric is finite (see `trainables.trainable`), accuracy/train always
+        objective = next(means[name] for name in metrics if math.isfinite(means.get(name, math.nan)))
+        self.study.tell(piece.optuna, objective, TrialState.COMPLETE)
+
+    def _prune(self, piece: Piece, result: Mapping[str, Any]) -> None:
+        trial = self._unfinished(piece)
+        if trial is None:
+            return
+        assert self.spec.search is not None
+        epoch = int(result["epoch"])
+        value = result.get(f"mean/{self.spec.search.objective.metric}", math.nan)
+        if math.isfinite(value):
+            trial.report(value, epoch)
+        trial.set_user_attr(REASON, f"stopped early after epoch {epoch}")
+        self.study.tell(piece.optuna, None, TrialState.PRUNED)
+
+    def _unfinished(self, piece: Piece) -> optuna.Trial | None:
+        """The trial, or None where it was told already, by a launch that was killed before Tune noted it."""
+        frozen = self.study.get_trials(deepcopy=False)[piece.optuna]
+        return None if frozen.state.is_finished() else optuna.Trial(self.study, frozen._trial_id)
+
+    def _constraints(
+        self, attributes: Mapping[str, Any], means: Mapping[str, float], errors: Mapping[str, float]
+    ) -> dict[str, float]:
+        """By metric, how far the mean lies below its bound: feasible at 0 or less."""
+        search = self.spec.search
+        if search is None:
+            return {}
+        if search.needs_ce and _is_reference(attributes):
+            ce_means, ce_errors = means, errors
+        elif search.needs_ce:
+            reference = self._reference()
+            # another baseline may end before CE; as it is not searched, it needs no verdict
+            if reference is None:
+                return {}
+            ce_means, ce_errors = reference[MEANS], reference[STANDARD_ERRORS]
+        if search.objective.label_free:
+            bound = ce_means[VALIDATION_METRIC] - ce_errors.get(VALIDATION_METRIC, 0.0)
+            return {VALIDATION_METRIC: bound - means[VALIDATION_METRIC]}
+        if search.constraint is None:
+            return {}
+        metric = search.constraint.metric
+        if search.constraint.within_of_ce is not None:
+            return {metric: ce_means[metric] - search.constraint.within_of_ce - means[metric]}
+        assert search.constraint.at_least is not None
+        return {metric: search.constraint.at_least - means[metric]}
+
+    def _reference(self) -> Mapping[str, Any] | None:
+        """Cross-entropy's attributes once it is COMPLETE."""
+        if self._ce is None:
+            for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+                if _is_reference(trial.user_attrs):
+                    self._ce = trial.user_attrs
+        return self._ce
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune keeps its searcher in a file that is read by nobody, and this one knows the servers' logins."""
+        return {}
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the database is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the database is the state."""
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Nothing: the database is the state."""
+
+
+def _is_reference(attributes: Mapping[str, Any]) -> bool:
+    """Whether a trial is the baseline that the search compares with."""
+    return attributes[ROLE] == "baseline" and attributes[CRITERION] == criteria.reference()
+
+
+def required_metrics(spec: StudySpec) -> tuple[str, ...]:
+    """The metrics without which a trial of the study cannot count."""
+    return tuple(spec.search.metrics) if spec.search else ()
+
+
+def _json(values: Mapping[str, float]) -> dict[str, float | None]:
+    """Numbers that JSON can hold: not finite is null."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def _distribution(interval: Range, whole: bool) -> BaseDistribution:
+    if whole:
+        step = 1 if interval.step is None else int(interval.step)
+        return IntDistribution(int(interval.low), int(interval.high), interval.log, step)
+    return FloatDistribution(interval.low, interval.high, interval.log, interval.step)
+
+
+def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> float:
+    if isinstance(distribution, IntDistribution):
+        return trial.suggest_int(
+            name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
+        )
+    assert isinstance(distribution, FloatDistribution)
+    return trial.suggest_float(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)

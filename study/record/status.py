@@ -1,0 +1,195 @@
+"""How far a study is: done, running, failed and missing, by trial and seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from analysis import schema
+from analysis.addresses import sqlite_path, without_password
+from study.errors import UserError
+from study.file import plan
+from study.home import Home
+from study.launch import sweep
+from study.record import tracking
+from study.service.doctor import check_database
+
+if TYPE_CHECKING:
+    import optuna
+    from mlflow.entities import Run
+
+    from study.file.spec import StudySpec
+
+State = Literal["done", "running", "failed", "missing"]
+
+
+@dataclass(frozen=True)
+class TrialStatus:
+    """One planned trial; ``number`` is None while a search has not proposed it.
+
+    ``seeds`` are the replicas' states by what the tracking holds: a trial that is done in Optuna, but whose runs
+    are not all there, shows it here.
+    """
+
+    number: int | None
+    role: str
+    label: str
+    state: State
+    reason: str | None
+    seeds: Mapping[int, State]
+    #: epochs that every replica has in the tracking store
+    epoch: int
+    means: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class StudyStatus:
+    """A study: whether some process runs it, where it is tracked, and its planned trials."""
+
+    name: str
+    running: bool
+    tracking_uri: str
+    epochs: int
+    trials: tuple[TrialStatus, ...]
+
+    def count(self, state: State) -> int:
+        """How many trials are in ``state``."""
+        return sum(trial.state == state for trial in self.trials)
+
+    def count_replicas(self, state: State) -> int:
+        """How many replicas, over all planned trials, are in ``state``."""
+        return sum(each == state for trial in self.trials for each in trial.seeds.values())
+
+
+def read(home: Home, name: str) -> StudyStatus:
+    """The status of the study ``name``; raises `UserError` where it is unknown or its tracking does not answer.
+
+    Trials are as Optuna holds them; where its database is not known to this machine or does not answer, as their runs
+    in MLflow stand. A trial that was interrupted, and that no process trains any more, is missing: a resume goes on
+    with it.
+    """
+    # pandas, optuna and mlflow take seconds to import
+    from study.record import lookup
+
+    spec, is_here = lookup.find_spec(home, name)
+    try:
+        epochs = plan.recipe(spec).epochs
+    except LookupError as error:
+        raise UserError(f"{error.args[0]}; say this where the benchmark of study {name!r} can be imported") from None
+    uri = home.tracking_uri(spec)
+    runs = lookup.runs(uri, name)
+    study = _optuna_study(spec, home)
+    if study is not None and not _same(study, lookup.identity(runs)):
+        # MLflow's was run elsewhere, and only shares its name
+        study = None
+        if is_here and (tracked := lookup.tracked_spec(uri, name)):
+            spec, is_here = tracked, False
+    running = sweep.is_running(home, name, spec) if is_here else lookup.is_running(runs)
+    replicas = tracking.read_runs(uri, name)
+    trials, absent = _from_optuna(spec, study) if study is not None else _from_mlflow(spec, runs)
+    rows = []
+    for trial in trials:
+        held = [replicas.get((trial.number, seed), ("", 0)) for seed in spec.seeds]
+        rows.append(
+            TrialStatus(
+                number=trial.number,
+                role=trial.role,
+                label=trial.label,
+                state="missing" if trial.state == "running" and not running else trial.state,
+                reason=trial.reason,
+                seeds={seed: _replica(status, running) for seed, (status, _) in zip(spec.seeds, held, strict=True)},
+                epoch=min(epochs if epoch is None else epoch for _, epoch in held),
+                means=trial.means,
+            )
+        )
+    nothing: dict[int, State] = dict.fromkeys(spec.seeds, "missing")
+    for point in absent:
+        label = plan.label(point.trial.criterion, point.trial.hyperparameters)
+        rows.append(TrialStatus(None, point.role, label, "missing", None, nothing, 0, {}))
+    unproposed = TrialStatus(None, "search", "not proposed yet", "missing", None, nothing, 0, {})
+    rows += [unproposed] * (plan.planned(spec) - len(rows))
+    return StudyStatus(name, running, without_password(uri), epochs, tuple(rows))
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A trial as Optuna or MLflow holds it."""
+
+    number: int
+    role: str
+    label: str
+    state: State
+    reason: str | None
+    means: Mapping[str, float]
+
+
+def _optuna_study(spec: StudySpec, home: Home) -> optuna.Study | None:
+    """The study as Optuna's database holds it, None where it cannot say."""
+    from study.launch import search
+
+    uri = home.optuna_uri(spec)
+    path = sqlite_path(uri)
+    # opening it would make an empty one
+    if path is not None and not path.is_file():
+        return None
+    try:
+        check_database(uri, "storage_uri")
+        return search.load_study(spec, home)
+    except UserError:
+        return None
+
+
+def _same(study: optuna.Study, identity: str) -> bool:
+    """Whether Optuna's study is the one whose ``identity`` MLflow holds, as far as both are known."""
+    from study.launch import search
+
+    return not identity or search.study_identity(study) in ("", identity)
+
+
+def _from_optuna(spec: StudySpec, study: optuna.Study) -> tuple[list[_Trial], list[plan.Point]]:
+    """The trials, and the fixed points that are not among them."""
+    from study.launch import search
+
+    ends: dict[str, State] = {"COMPLETE": "done", "PRUNED": "done", "FAIL": "failed", "RUNNING": "running"}
+    trials = []
+    for number, trial in search.attempts(study).items():
+        attributes = trial.user_attrs
+        means = {key: value for key, value in attributes.get(search.MEANS, {}).items() if value is not None}
+        state = ends.get(trial.state.name, "missing")
+        trials.append(
+            _Trial(number, attributes[search.ROLE], search.named(trial), state, attributes.get(search.REASON), means)
+        )
+    return trials, search.absent_points(spec, study)
+
+
+def _from_mlflow(spec: StudySpec, runs: Sequence[Run]) -> tuple[list[_Trial], list[plan.Point]]:
+    """The trials by their own runs, and the fixed points that are not among them."""
+    ends: dict[str, State] = {"FINISHED": "done", "FAILED": "failed", "RUNNING": "running"}
+    trials: dict[int, _Trial] = {}
+    settings = []
+    for run in runs:
+        tags, params = run.data.tags, run.data.params
+        if tags.get(schema.LEVEL) != "trial":
+            continue
+        number, reason = int(tags[schema.TRIAL]), tags.get(schema.REASON)
+        state = ends.get(run.info.status, "missing")
+        if run.info.status == "KILLED" and reason is not None and reason.startswith("stopped early"):
+            state = "done"
+        trials[number] = _Trial(number, tags[schema.ROLE], run.info.run_name, state, reason, run.data.metrics)
+        settings.append((tags[schema.ROLE], tags[schema.CRITERION], params))
+
+    def held(point: plan.Point) -> bool:
+        wanted = {name: str(value) for name, value in point.trial.hyperparameters.items()}
+        return any(
+            (role, criterion) == (point.role, point.trial.criterion) and wanted.items() <= params.items()
+            for role, criterion, params in settings
+        )
+
+    absent = [point for point in plan.fixed_points(spec) if not held(point)]
+    return [trials[number] for number in sorted(trials)], absent
+
+
+def _replica(status: str, running: bool) -> State:
+    states: dict[str, State] = {"FINISHED": "done", "FAILED": "failed", "RUNNING": "running" if running else "missing"}
+    return states.get(status, "missing")

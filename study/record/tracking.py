@@ -1,0 +1,681 @@
+"""MLflow: the tree of runs of a study, and trajectories that arrive once, whatever is killed in between.
+
+Runs are found by their tags, never by an id kept elsewhere, so that a restart continues the same ones. Names are
+those of `analysis.schema`.
+"""
+
+from __future__ import annotations
+
+import gc
+import getpass
+import json
+import logging
+import os
+import platform
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from analysis import schema
+from analysis.addresses import masked, sqlite_path, without_password
+from study.errors import UserError
+from study.file.plan import criteria_of, label, planned
+from study.home import write_ahead
+from study.record import moved, runs
+from study.servers.logins import without_passwords
+from trainables.trial import Trial
+
+if TYPE_CHECKING:
+    import numpy as np
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+    from torch import Tensor
+
+    from study.file.spec import StudySpec
+    from study.home import Home
+    from trainables.training import Training
+
+log = logging.getLogger(__name__)
+
+#: metrics in one request: MLflow's limit
+METRICS_PER_REQUEST = 1000
+#: seconds between two flushes: at least the first, at most the second, in between in proportion to their cost
+FLUSH_SECONDS = (10.0, 60.0)
+FLUSH_SHARE = 150.0
+#: characters of a tag, MLflow's limit
+TAG_LENGTH = 8000
+#: tags beyond `analysis.schema`
+DEVICE = "fierce.device"
+VERSIONS = "fierce.versions"
+#: what the trial ran on: host, GPU with its driver, and the share that it was given
+NODE, GPU, SHARE = "fierce.node", "fierce.gpu", "fierce.share"
+#: why an attempt before the last one ended, and what the next one was given
+RETRIED = "fierce.retried"
+
+#: a server that is away must not hold up the training: the client's own defaults retry for minutes
+CLIENT_SETTINGS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+
+
+class TrackingError(UserError):
+    """The tracking server could not be used."""
+
+
+def connect(uri: str) -> MlflowClient:
+    """A client of the server or database at ``uri``; `TrackingError` where it cannot be reached."""
+    for name, value in CLIENT_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    # MLflow takes seconds to import, and an error or --help must not wait for it
+    from mlflow import MlflowClient
+
+    # the store announces every step of its schema
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    with answering(uri):
+        write_ahead(uri)
+        with writing(uri):
+            return MlflowClient(tracking_uri=uri)
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """Where one study is tracked: what a worker needs to find and write its runs. Can be pickled."""
+
+    uri: str
+    study: str
+    experiment: str
+    #: id of the study's run
+    run: str
+    #: tags of every trial's and seed's run: source commit, versions, user
+    source: Mapping[str, str] = field(default_factory=dict)
+    #: how long the end of a trial waits for a server that does not answer, in seconds
+    patience: float = 300.0
+
+    def open_trial(self, config: Mapping[str, Any]) -> TrialTracker:
+        """The tracker of the trial, or the shard of one, of ``config`` (see `study.launch.search.Piece`)."""
+        return TrialTracker(self, config)
+
+    def open_shards(self, config: Mapping[str, Any]) -> None:
+        """Make the runs of a trial before its shards, which could not agree on who makes the trial's own."""
+        self.open_trial(config).begin()
+
+
+def open_study(spec: StudySpec, home: Home, identity: str = "", patience: float = 300.0) -> Tracking:
+    """Find or make the study's experiment and run; the run is RUNNING afterwards.
+
+    `TrackingError` where the run there is of another study of that name, as their ``identity`` tells.
+    """
+    uri = home.tracking_uri(spec)
+    client = connect(uri)
+    moved.settle(home, uri, {spec.name})
+    source = _source()
+    tags = {
+        schema.LEVEL: "study",
+        schema.STUDY: spec.name,
+        schema.IDENTITY: identity,
+        schema.PROTOCOL: spec.protocol,
+        schema.BENCHMARK: spec.benchmark.name,
+        schema.SEEDS: ",".join(map(str, spec.seeds)),
+        schema.PLANNED_TRIALS: str(planned(spec)),
+        "mlflow.note.content": _description(spec),
+        **source,
+    }
+    with answering(uri), writing(uri):
+        experiment = _experiment(client, spec.name, identity, home.artifacts(uri))
+        found = runs.found_or_restored(client, experiment, {schema.LEVEL: "study"}, identity=identity).get(
+            ("study", None)
+        )
+        if found and found.data.tags.get(schema.IDENTITY, identity) != identity:
+            raise TrackingError(
+                f"the MLflow experiment {spec.name!r} at {without_password(uri)} holds another study of that name, "
+                "with trials in another Optuna database; run this one under another --name"
+            )
+        run = found or client.create_run(experiment, tags=tags, run_name=spec.name)
+        client.log_batch(run.info.run_id, tags=_entities(tags))
+        client.update_run(run.info.run_id, status="RUNNING")
+        runs.adopt(client, run.info.run_id, runs.search(client, experiment, {schema.LEVEL: "trial"}))
+    _keep(uri, run, schema.STUDY_FILE, without_passwords(spec).to_yaml())
+    _keep(uri, run, schema.CRITERIA_FILE, _json(criteria_of(spec)))
+    return Tracking(uri, spec.name, experiment, run.info.run_id, source, patience)
+
+
+def _keep(uri: str, run: Run, name: str, text: str) -> None:
+    """Put ``text`` among the artifacts of the study's run."""
+    from analysis import artifacts
+
+    with answering(uri), tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / name
+        file.write_text(text, encoding="utf-8")
+        artifacts.write(uri, run, file)
+
+
+def declare_metrics(tracking: Tracking, declared: Sequence[Mapping[str, Any]]) -> None:
+    """Add to the store's description what the ``declared`` metrics are (see `analysis.schema.METRICS_FILE`)."""
+    from analysis import artifacts
+
+    client = connect(tracking.uri)
+    with answering(tracking.uri), writing(tracking.uri):
+        run = client.get_run(tracking.run)
+        held = artifacts.read(tracking.uri, run, schema.METRICS_FILE)
+        known = {each["name"]: each for each in (json.loads(held) if held else [])}
+        merged = known | {each["name"]: dict(each) for each in declared}
+        if merged != known:
+            _keep(tracking.uri, run, schema.METRICS_FILE, _json(list(merged.values())))
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=1)
+
+
+def holdings(tracking: Tracking) -> runs.Holdings:
+    """What of the study's trials MLflow has: whoever deletes a run, or its arrays, has it sent again."""
+    client = connect(tracking.uri)
+    with answering(tracking.uri):
+        found = runs.search(client, tracking.experiment, {schema.STUDY: tracking.study})
+        return runs.holdings(found, tracking.uri)
+
+
+def close_study(tracking: Tracking, status: str) -> None:
+    """End the study's run as ``FINISHED``, ``FAILED`` or ``KILLED``."""
+    client = connect(tracking.uri)
+    with answering(tracking.uri), writing(tracking.uri):
+        client.set_terminated(tracking.run, status)
+
+
+def close_trial(tracking: Tracking, number: int, status: str, reason: str) -> None:
+    """End the runs of a trial whose worker cannot: it died, or was told to stop."""
+    client = connect(tracking.uri)
+    with answering(tracking.uri):
+        # a replica that has finished holds everything, whatever became of the others
+        for run in runs.search(
+            client, tracking.experiment, {schema.TRIAL: str(number)}, "attributes.status != 'FINISHED'"
+        ):
+            with writing(tracking.uri):
+                client.set_tag(run.info.run_id, schema.REASON, reason[:5000])
+                client.set_terminated(run.info.run_id, status)
+
+
+def note_retry(tracking: Tracking, number: int, text: str) -> None:
+    """Write on the trial's own run why it was tried again, and with what."""
+    client = connect(tracking.uri)
+    with answering(tracking.uri):
+        for run in runs.search(client, tracking.experiment, {schema.TRIAL: str(number), schema.LEVEL: "trial"}):
+            with writing(tracking.uri):
+                client.set_tag(run.info.run_id, RETRIED, text[:TAG_LENGTH])
+
+
+def close_open_trials(tracking: Tracking, reason: str) -> None:
+    """End as ``KILLED`` every run of a trial or seed that is still RUNNING though nobody trains it any more."""
+    client = connect(tracking.uri)
+    with answering(tracking.uri):
+        for run in runs.search(client, tracking.experiment, {}, "attributes.status = 'RUNNING'"):
+            if run.data.tags.get(schema.LEVEL) in ("trial", "seed"):
+                with writing(tracking.uri):
+                    client.set_tag(run.info.run_id, schema.REASON, reason)
+                    client.set_terminated(run.info.run_id, "KILLED")
+
+
+def read_runs(uri: str, study: str) -> dict[tuple[int, int], tuple[str, int | None]]:
+    """(trial, seed) -> its run's status and, unless it is FINISHED, the last epoch that the store holds.
+
+    Empty where the study was never tracked.
+    """
+    client = connect(uri)
+    found: dict[tuple[int, int], tuple[str, int | None]] = {}
+    with answering(uri):
+        experiment = client.get_experiment_by_name(study)
+        if experiment is None:
+            return found
+        for run in runs.search(client, experiment.experiment_id, {schema.LEVEL: "seed"}):
+            epoch = None
+            if run.info.status != "FINISHED":
+                epoch = max((each.step for each in client.get_metric_history(run.info.run_id, "loss/train")), default=0)
+            tags = run.data.tags
+            found[int(tags[schema.TRIAL]), int(tags[schema.SEED])] = (run.info.status, epoch)
+    return found
+
+
+@dataclass
+class _Line:
+    """One MLflow run of a trial: a replica's, or (column None) the means over the replicas."""
+
+    run: Run
+    column: int | None
+    status: str
+    #: (metric, epoch) and params that the run held when it was reopened
+    held: set[tuple[str, int]]
+    params: set[str]
+    #: how many of the trial's records it holds
+    sent: int = 0
+    #: whether it holds the facts of `TrialTracker.describe`
+    told: bool = False
+
+    @property
+    def run_id(self) -> str:
+        return str(self.run.info.run_id)
+
+
+class TrialTracker:
+    """The runs of one trial, from the process that trains it (see `trainables.trainable.Tracker`).
+
+    The tracker of a shard writes to the runs of its seeds, and the facts to the trial's own; the means over all seeds
+    are that of the whole trial's tracker, which is opened once more when all shards have finished.
+    """
+
+    def __init__(self, tracking: Tracking, config: Mapping[str, Any]) -> None:
+        self.tracking = tracking
+        self.number, self.role = int(config["number"]), str(config["role"])
+        self.trial = Trial.from_dict(config["trial"])
+        self._position, self._count = config.get("shard", (0, 1))
+        self._allocation = {name: config[name] for name in ("cpus", "gpus") if name in config}
+        self._client: MlflowClient | None = None
+        self._lines: list[_Line] | None = None
+        self._records: list[Mapping[str, Any]] = []
+        self._facts: tuple[dict[str, str], dict[str, str]] | None = None
+        self._dataset: Any = None
+        self._next_flush = 0.0
+
+    def describe(self, training: Training) -> dict[str, Any]:
+        """Data, recipe and device, as tags and params of the runs; what `recall` takes."""
+        data = training.data
+        tags = {
+            schema.DATA_NAME: data.name,
+            schema.DATA_PROVENANCE: data.provenance,
+            schema.DATA_FINGERPRINT: data.fingerprint,
+            schema.DATA_DESCRIPTION: data.description,
+            schema.DATA_CLASSES: json.dumps(data.coarse_names, ensure_ascii=False)[:TAG_LENGTH],
+            DEVICE: _device(training.device.type),
+            NODE: platform.node(),
+            SHARE: ", ".join(f"{amount:.3g} {name}" for name, amount in self._allocation.items()),
+        }
+        if training.device.type == "cuda":
+            tags[GPU] = _gpu()
+        recipe = {f"training.{name}": str(value) for name, value in asdict(training.recipe).items()}
+        recipe.pop("training.hyperparameters")
+        facts = {"tags": tags, "recipe": recipe, "samples": len(data.inputs), "classes": data.classes}
+        self.recall(facts)
+        return facts
+
+    def recall(self, facts: Mapping[str, Any]) -> None:
+        """Take what an earlier `describe` of the trial returned: runs made anew hold it too."""
+        self._facts = (dict(facts["tags"]), dict(facts["recipe"]))
+        self._dataset = _dataset_input(facts)
+
+    def begin(self) -> None:
+        """Make the runs that are not there yet."""
+        self._insist(self._begin)
+
+    def _begin(self) -> None:
+        with answering(self.tracking.uri):
+            self._open()
+
+    def add(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Take records; the next flush that is due sends them."""
+        self._records.extend(records)
+
+    def flush(self, now: bool = False) -> None:
+        """Send what has gathered, every 10 to 60 s; a server that is away is tried again at the next one.
+
+        ``now``: whether it is due or not.
+        """
+        if not now and time.monotonic() < self._next_flush:
+            return
+        started = time.monotonic()
+        try:
+            self._send()
+        except TrackingError as error:
+            log.warning("%s; the records are kept and sent later", error)
+        took = time.monotonic() - started
+        self._next_flush = time.monotonic() + min(max(FLUSH_SECONDS[0], FLUSH_SHARE * took), FLUSH_SECONDS[1])
+
+    def complete(self, arrays: Mapping[str, np.ndarray], weights: Mapping[str, Tensor]) -> None:
+        """Send all records, each replica's ``arrays`` and the trial's ``weights``.
+
+        Raises `TrackingError` where the server does not answer within the study's patience.
+        """
+        self._insist(lambda: self._send(arrays, weights))
+
+    def finish(self) -> None:
+        """End all runs as FINISHED, the trial's last."""
+        self._insist(self._terminate)
+
+    def _insist(self, act: Callable[[], None]) -> None:
+        deadline = time.monotonic() + self.tracking.patience
+        wait = 0.5
+        while True:
+            try:
+                return act()
+            except TrackingError as error:
+                if time.monotonic() + wait > deadline:
+                    raise TrackingError(
+                        f"{error}; it was tried for {self.tracking.patience:.0f} s, and the trajectories are kept in "
+                        "the trial's checkpoint"
+                    ) from error
+                log.warning("%s; trying again in %.1f s", error, wait)
+                time.sleep(wait)
+                wait = min(2 * wait, 10.0)
+
+    def _send(
+        self, arrays: Mapping[str, np.ndarray] | None = None, weights: Mapping[str, Tensor] | None = None
+    ) -> None:
+        with answering(self.tracking.uri):
+            client, lines = self._open()
+            for line in lines:
+                # it was only ended once it held everything, though the checkpoint may have been lost since
+                if line.status == "FINISHED":
+                    continue
+                for records in _requests([] if self._is_partial(line) else self._records[line.sent :]):
+                    metrics = self._metrics(line, records)
+                    tags, params = self._take_facts(line)
+                    if metrics or tags or params:
+                        with writing(self.tracking.uri), _uncollected():
+                            client.log_batch(line.run_id, metrics, _params(params), _entities(tags))
+                    line.sent += len(records)
+                    line.told = self._facts is not None
+            if self._dataset is not None:
+                with writing(self.tracking.uri):
+                    client.log_inputs(lines[-1].run_id, datasets=[self._dataset])
+                self._dataset = None
+            if arrays or weights:
+                self._upload(client, lines, arrays or {}, weights or {})
+
+    def _is_partial(self, line: _Line) -> bool:
+        """Whether the run is of more seeds than this tracker's."""
+        return self._count > 1 and line.column is None
+
+    def _take_facts(self, line: _Line) -> tuple[dict[str, str], dict[str, str]]:
+        """Tags and params that the next request of a run carries; the recipe stands on the trial's run alone."""
+        if self._facts is None or line.told:
+            return {}, {}
+        tags, recipe = self._facts
+        params = recipe if line.column is None else self._hyperparameters()
+        return tags, {name: value for name, value in params.items() if name not in line.params}
+
+    def _hyperparameters(self) -> dict[str, str]:
+        return {name: str(value) for name, value in self.trial.hyperparameters.items()}
+
+    def _metrics(self, line: _Line, records: Sequence[Mapping[str, Any]]) -> list[Any]:
+        from mlflow.entities import Metric
+
+        return [
+            # the record's own time: a request that is repeated after a lost answer adds no second row
+            Metric(name, _value(values, line.column), record["time"], record["epoch"])
+            for record in records
+            for name, values in record["metrics"].items()
+            if (name, record["epoch"]) not in line.held
+        ]
+
+    def _open(self) -> tuple[MlflowClient, list[_Line]]:
+        """The client and the runs: one for each replica, the trial's own last; found or made on the first call."""
+        if self._client is None:
+            self._client = connect(self.tracking.uri)
+        if self._lines is None:
+            with writing(self.tracking.uri):
+                self._lines = self._find_or_make(self._client)
+        return self._client, self._lines
+
+    def _find_or_make(self, client: MlflowClient) -> list[_Line]:
+        found = runs.found_or_restored(
+            client, self.tracking.experiment, {schema.TRIAL: str(self.number)}, parent=self.tracking.run
+        )
+        # a name to read: the exact values stand in the params
+        name = label(self.trial.criterion, self.trial.hyperparameters, digits=4)
+        common = {
+            schema.STUDY: self.tracking.study,
+            schema.TRIAL: str(self.number),
+            schema.CRITERION: self.trial.criterion,
+            schema.PROTOCOL: self.trial.protocol,
+            schema.BENCHMARK: self.trial.benchmark,
+            **self.tracking.source,
+        }
+        own = {
+            schema.LEVEL: "trial",
+            schema.ROLE: self.role,
+            schema.SEEDS: ",".join(map(str, self.trial.seeds)),
+            "mlflow.parentRunId": self.tracking.run,
+        }
+        trial = self._line(client, found.get(("trial", None)), None, name, common | own)
+        lines = []
+        for column, seed in enumerate(self.trial.seeds):
+            own = {schema.LEVEL: "seed", schema.SEED: str(seed), "mlflow.parentRunId": trial.run_id}
+            lines.append(self._line(client, found.get(("seed", str(seed))), column, f"seed {seed}", common | own))
+        return [*lines, trial]
+
+    def _line(
+        self, client: MlflowClient, run: Run | None, column: int | None, name: str, tags: Mapping[str, str]
+    ) -> _Line:
+        if run is None:
+            run = client.create_run(self.tracking.experiment, tags=dict(tags), run_name=name)
+        line = _Line(run, column, run.info.status, set(), set(run.data.params))
+        runs.adopt(client, tags["mlflow.parentRunId"], [run])
+        if line.status == "FINISHED":
+            return line
+        line.held = _held(client, run)
+        # the trial's at once, for the list of runs; a seed's with its first records, to spare a request each
+        own = self._hyperparameters() if column is None else {}
+        # a run that a kill left between its creation and its params has none
+        if missing := {name: value for name, value in own.items() if name not in line.params}:
+            client.log_batch(line.run_id, params=_params(missing))
+        if line.status != "RUNNING":
+            client.update_run(line.run_id, status="RUNNING")
+        if schema.REASON in run.data.tags:
+            client.delete_tag(line.run_id, schema.REASON)
+        return line
+
+    def _upload(
+        self,
+        client: MlflowClient,
+        lines: Sequence[_Line],
+        arrays: Mapping[str, np.ndarray],
+        weights: Mapping[str, Tensor],
+    ) -> None:
+        import numpy as np
+        import torch
+
+        from analysis import artifacts
+
+        with tempfile.TemporaryDirectory() as scratch:
+            for line in lines:
+                # a run that has finished is only given what it has lost
+                if line.status == "FINISHED" and not artifacts.lacking(self.tracking.uri, [line.run]):
+                    continue
+                if line.column is None and not weights:
+                    log.warning(
+                        "trial %d has weights that were deleted with its run and are kept nowhere else", self.number
+                    )
+                elif line.column is None:
+                    file = Path(scratch) / schema.weights_file(self._position, self._count)
+                    torch.save(dict(weights), file)
+                    artifacts.write(self.tracking.uri, line.run, file)
+                elif arrays:
+                    file = Path(scratch) / schema.ARRAYS
+                    np.savez(file, **{name: values[line.column] for name, values in arrays.items()})
+                    artifacts.write(self.tracking.uri, line.run, file)
+                    with writing(self.tracking.uri):
+                        client.set_tag(line.run_id, schema.KEPT, schema.ARRAYS)
+
+    def _terminate(self) -> None:
+        with answering(self.tracking.uri):
+            client, lines = self._open()
+            for line in lines:
+                if line.status != "FINISHED" and not self._is_partial(line):
+                    with writing(self.tracking.uri):
+                        client.set_terminated(line.run_id, "FINISHED")
+                    line.status = "FINISHED"
+
+
+def _requests(records: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[Mapping[str, Any]]]:
+    """``records`` in parts of at most 1,000 metrics, whole records each; one empty part where there are none."""
+    start = size = 0
+    for position, record in enumerate(records):
+        if size + len(record["metrics"]) > METRICS_PER_REQUEST:
+            yield records[start:position]
+            start, size = position, 0
+        size += len(record["metrics"])
+    yield records[start:]
+
+
+def _value(values: Sequence[float], column: int | None) -> float:
+    return float(sum(values) / len(values)) if column is None else float(values[column])
+
+
+def _held(client: MlflowClient, run: Run) -> set[tuple[str, int]]:
+    """The (metric, epoch) pairs that a run holds."""
+    return {
+        (name, metric.step) for name in run.data.metrics for metric in client.get_metric_history(run.info.run_id, name)
+    }
+
+
+def _experiment(client: MlflowClient, name: str, identity: str, location: str | None) -> str:
+    """The id of the study's experiment, which is made, or restored where the study's own was deleted."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        location = f"{location}/{name}" if location else None
+        return str(client.create_experiment(name, artifact_location=location))
+    experiment = str(found.experiment_id)
+    if found.lifecycle_stage != "active" and not runs.restore_experiment(client, experiment, identity):
+        raise TrackingError(
+            f"the MLflow experiment {name!r} was deleted; restore it there, or run the study under another --name"
+        )
+    return experiment
+
+
+@contextmanager
+def answering(uri: str) -> Iterator[None]:
+    """Turns a failed request into one sentence."""
+    from sqlite3 import Error as SQLiteError
+
+    import requests
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from analysis.store import StoreError
+
+    try:
+        yield
+    except StoreError as error:
+        raise TrackingError(str(error)) from error
+    except (MlflowException, SQLAlchemyError, SQLiteError, requests.RequestException, OSError) as error:
+        from analysis.store import disk_fault
+
+        if fault := disk_fault(error):
+            raise TrackingError(fault) from None
+        shown = without_password(uri)
+        what = masked((str(error).strip() or type(error).__name__).splitlines()[0], uri)
+        # Tune writes what an error came of into the study's folder, and MLflow's own hold the address as it is
+        raise TrackingError(f"the tracking server {shown} did not do as asked ({what[:200]})") from None
+
+
+def writing(uri: str) -> AbstractContextManager[Any]:
+    """Held while writing to SQLite: MLflow reads and then writes in one transaction, which two cannot do at once."""
+    path = sqlite_path(uri)
+    return FileLock(f"{path}.lock", is_singleton=True) if path else nullcontext()
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Pauses the cyclic collector: MLflow makes an object a row, and each collection walks over all of torch's too."""
+    paused = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if paused:
+            gc.enable()
+
+
+def _entities(tags: Mapping[str, str]) -> list[Any]:
+    from mlflow.entities import RunTag
+
+    return [RunTag(name, value) for name, value in tags.items()]
+
+
+def _params(params: Mapping[str, str]) -> list[Any]:
+    from mlflow.entities import Param
+
+    return [Param(name, value) for name, value in params.items()]
+
+
+def _dataset_input(facts: Mapping[str, Any]) -> Any:
+    """The data set as MLflow's own record of it; the digest there holds 36 characters at most."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    tags = facts["tags"]
+    name = tags[schema.DATA_NAME]
+    profile = json.dumps({"samples": facts["samples"], "classes": facts["classes"]})
+    source = json.dumps({"name": name, "description": tags[schema.DATA_DESCRIPTION]})
+    dataset = Dataset(name, tags[schema.DATA_FINGERPRINT][:36], "code", source, profile=profile)
+    return DatasetInput(dataset, [InputTag("provenance", tags[schema.DATA_PROVENANCE])])
+
+
+def _description(spec: StudySpec) -> str:
+    search = (
+        f", {spec.search.trials} searched trials for each of {', '.join(spec.search.criteria)}" if spec.search else ""
+    )
+    return (
+        f"{spec.description}\n\nBenchmark **{spec.benchmark.name}**, protocol **{spec.protocol}**, "
+        f"{planned(spec)} trials{search}, {len(spec.seeds)} seeds each.\n\n"
+        f"`fierce status {spec.name}`, `fierce resume {spec.name}`, `fierce report {spec.name}`"
+    ).strip()
+
+
+def _gpu() -> str:
+    """The GPU and its driver, as ``nvidia-smi`` tells them."""
+    import torch
+
+    name = torch.cuda.get_device_name()
+    # torch numbers the visible ones, nvidia-smi all of them
+    uuid = f"GPU-{torch.cuda.get_device_properties(torch.cuda.current_device()).uuid}"
+    asked = ["nvidia-smi", f"--id={uuid}", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        driver = subprocess.run(asked, capture_output=True, encoding="utf-8", timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return f"{name} ({uuid})"
+    return f"{name} ({uuid}), driver {driver}"
+
+
+def _device(kind: str) -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if kind == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+
+
+def _source() -> dict[str, str]:
+    """The commit of this code where it runs from a checkout, versions, and who runs it."""
+    versions = " ".join(f"{name} {version(name)}" for name in ("torch", "ray", "optuna", "mlflow"))
+    tags = {
+        VERSIONS: f"fierce-study {version('fierce-study')} python {platform.python_version()} {versions}",
+        "mlflow.source.name": "fierce",
+        "mlflow.source.type": "LOCAL",
+    }
+    # a container may run under a user id without a name
+    with suppress(KeyError, OSError):
+        tags["mlflow.user"] = getpass.getuser()
+    folder = Path(__file__).parent
+    commit = _git(folder, "rev-parse", "HEAD")
+    if commit:
+        tags["mlflow.source.git.commit"] = commit
+        tags["mlflow.source.git.dirty"] = str(bool(_git(folder, "status", "--porcelain", "--untracked-files=no")))
+    return tags
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, encoding="utf-8", errors="replace", timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

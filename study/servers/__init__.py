@@ -1,0 +1,1 @@
+"""How clusters, databases and stores are reached: within seconds, patiently, with their logins."""

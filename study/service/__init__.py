@@ -1,0 +1,1 @@
+"""Around a study: submitted jobs, checks of machines and servers, interfaces, data that is brought along."""

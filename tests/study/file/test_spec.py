@@ -1,0 +1,294 @@
+"""The study file: what it accepts, what it keeps, and how it says where a mistake stands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from study.errors import UserError
+from study.file.document import Document
+from study.file.spec import SAMPLERS, StudySpec, ready_made
+from study.service.doctor import check_data
+
+MINIMAL: dict[str, Any] = {"benchmark": {"name": "tiny:Tiny"}, "criteria": ["ce"], "seeds": 2}
+SEARCH: dict[str, Any] = {
+    "criteria": {"fierce": {"lambda": {"low": 0.1, "high": 10, "log": True}, "e": {"low": 10, "high": 100}}},
+    "trials": 3,
+    "objective": {"metric": "mse/raw", "direction": "minimize"},
+}
+
+
+def write(folder: Path, values: Any) -> Path:
+    path = folder / "mine.yaml"
+    path.write_text(values if isinstance(values, str) else yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def refusal(folder: Path, values: Any, *overrides: str) -> str:
+    with pytest.raises(UserError) as caught:
+        StudySpec.load(write(folder, values), overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_defaults_and_short_forms(tmp_path: Path) -> None:
+    spec = StudySpec.load(
+        write(tmp_path, "benchmark: tiny:Tiny\ncriteria: [ce, {name: fierce, lambda: 1e-1}]\nseeds: 3\n")
+    )
+    assert spec.name == "mine"
+    assert spec.benchmark.name == "tiny:Tiny"
+    assert spec.seeds == (0, 1, 2)
+    assert [criterion.name for criterion in spec.criteria] == ["ce", "fierce"]
+    # 1e-1 is a number in YAML 1.2 and text in 1.1
+    assert spec.criteria[1].hyperparameters == {"lambda": 0.1}
+    assert (spec.protocol, spec.concurrency, spec.resources.cpus) == ("released", "auto", 1.0)
+
+
+def test_a_study_survives_its_file(tmp_path: Path) -> None:
+    values = {
+        **MINIMAL,
+        "search": {**SEARCH, "constraint": {"within_of_ce": 0.01}, "pruner": {"name": "asha", "grace_period": 2}},
+        "seeds": [4, 7],
+        "training": {"epochs": 5, "milestones": [3]},
+        "evaluation": {"cadence": {"odd": 2}},
+        "concurrency": 2,
+        "tracking_uri": "http://127.0.0.1:5000",
+    }
+    spec = StudySpec.load(write(tmp_path, values))
+    assert StudySpec.from_yaml(spec.to_yaml()) == spec
+    grid = StudySpec.load(write(tmp_path, {**MINIMAL, "grid": {"fierce": {"lambda": [1, 0.5], "e": 10}}}))
+    assert StudySpec.from_yaml(grid.to_yaml()) == grid
+    assert grid.grid == {"fierce": {"lambda": (1, 0.5), "e": (10,)}}
+
+
+def test_overrides_reach_any_depth(tmp_path: Path) -> None:
+    spec = StudySpec.load(
+        write(tmp_path, "benchmark: tiny:Tiny\ncriteria: [ce, fierce]\nseeds: 2\n"),
+        ["benchmark.samples=300", "training.epochs=4", "criteria.1.lambda=2.5", "seeds=[5, 6]"],
+    )
+    assert spec.benchmark.options == {"samples": 300}
+    assert spec.training == {"epochs": 4}
+    assert spec.criteria[1].hyperparameters == {"lambda": 2.5}
+    assert spec.seeds == (5, 6)
+
+
+def test_a_name_is_taken_as_text(tmp_path: Path) -> None:
+    assert StudySpec.load(write(tmp_path, MINIMAL), name="2024").name == "2024"
+
+
+def test_relative_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "scene.mat").touch()
+    (tmp_path / "simulated").touch()
+    monkeypatch.chdir(tmp_path)
+    values = {**MINIMAL, "benchmark": {"name": "hyperspectral", "data": "scene.mat"}}
+    assert StudySpec.load(write(tmp_path, values)).benchmark.options["data"] == str(tmp_path / "scene.mat")
+    # an option's default is a word of the benchmark's, whatever files there are
+    values["benchmark"]["data"] = "simulated"
+    assert StudySpec.load(write(tmp_path, values)).benchmark.options["data"] == "simulated"
+
+
+@pytest.mark.parametrize("name", ready_made())
+def test_ready_made_studies_are_valid(name: str) -> None:
+    spec = StudySpec.load(name)
+    assert spec.name == name
+    # first looks on images are small; whatever rebuilds the paper has its ten seeds
+    first_looks = ("age-quickstart", "few-shot-quickstart", "cifar10-few-shot")
+    assert spec.seeds == tuple(range(3 if name in first_looks else 10))
+    assert StudySpec.from_yaml(spec.to_yaml()) == spec
+
+
+def test_samplers_exist_in_optuna() -> None:
+    import optuna
+
+    for name in SAMPLERS.values():
+        assert issubclass(getattr(optuna.samplers, name), optuna.samplers.BaseSampler)
+
+
+def test_the_label_free_rule_completes_itself(tmp_path: Path) -> None:
+    spec = StudySpec.load(write(tmp_path, {**MINIMAL, "search": {**SEARCH, "objective": {"label_free": True}}}))
+    assert spec.search is not None
+    assert (spec.search.objective.metric, spec.search.objective.direction) == ("entropy/features", "maximize")
+    assert spec.search.needs_ce
+    assert set(spec.search.metrics) == {"entropy/features", "accuracy/validation"}
+
+
+def test_the_line_of_a_mistake_is_named(tmp_path: Path) -> None:
+    text = "benchmark: tiny:Tiny\ncriteria: [ce]\ngrid:\n  fierce:\n    lambda:\n      - 1\n      - -1\n"
+    assert refusal(tmp_path, text) == (
+        f"{tmp_path}/mine.yaml line 7, grid.fierce.lambda.1: lambda must be 0 or more, not -1"
+    )
+
+
+def test_an_override_is_named_instead_of_a_line(tmp_path: Path) -> None:
+    assert refusal(tmp_path, MINIMAL, "training.epochs=0") == (
+        "--set training.epochs, training.epochs: must be at least 1, not 0"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"seed": 3}, ("seed", "unknown key", "'seeds'")),
+        ({"resources": {"gpu": 1}}, ("resources.gpu", "'gpus'")),
+        ({"search": {**SEARCH, "trails": 3}}, ("search.trails", "'trials'")),
+        ({"search": {**SEARCH, "objective": {"metrics": "mse/raw"}}}, ("search.objective.metrics", "'metric'")),
+        ({"search": {**SEARCH, "criteria": {"ls": {"sigma": {"low": 0, "hi": 1}}}}}, ("sigma.hi", "'high'")),
+        ({"seeds": "ten"}, ("seeds", "'ten'")),
+        ({"seeds": []}, ("seeds", "no seed")),
+        ({"seeds": 0}, ("seeds", "between 1")),
+        ({"seeds": [1, 2, 1]}, ("seeds", "seed 1 is given twice")),
+        ({"seeds": [1, -2]}, ("seeds.1", "-2")),
+        ({"seeds": [1.5]}, ("seeds.0", "whole number")),
+        ({"training": {"epochs": True}}, ("training.epochs", "whole number")),
+        ({"training": {"epochs": 2.5}}, ("training.epochs", "whole number")),
+        ({"training": {"epoch": 2}}, ("training.epoch", "'epochs'")),
+        ({"training": {"optimizer": "adamw"}}, ("training.optimizer", "'adam'")),
+        ({"training": {"learning_rate": 0}}, ("training.learning_rate", "above 0")),
+        ({"training": {"milestones": [0]}}, ("training.milestones", "at least 1")),
+        ({"criteria": ["firce"]}, ("criteria.0", "'firce'", "'fierce'")),
+        ({"criteria": [{"name": "ls", "lambda": 1}]}, ("criteria.0.lambda", "ls has no hyperparameter", "sigma")),
+        ({"criteria": [{"name": "ce", "lambda": 1}]}, ("criteria.0.lambda", "it has none")),
+        ({"criteria": [{"name": "ls", "sigma": 1}]}, ("criteria.0.sigma", "below 1")),
+        ({"criteria": [{"name": "confidence-penalty", "beta": -0.1}]}, ("criteria.0.beta", "0 or more")),
+        ({"criteria": [{"name": "fierce", "e": 1}]}, ("criteria.0.e", "at least 2")),
+        ({"criteria": [{"name": "fierce", "e": 10.5}]}, ("criteria.0.e", "whole number")),
+        ({"criteria": [{"name": "fierce", "lambda": ".inf"}]}, ("criteria.0.lambda", "finite number")),
+        ({"criteria": ["ce", "ce"]}, ("criteria.1", "twice")),
+        ({"criteria": []}, ("criteria", "no criterion")),
+        ({"grid": {}}, ("grid", "empty")),
+        ({"grid": {"fierce": {}}}, ("grid.fierce", "empty")),
+        ({"grid": {"fierce": {"lambda": []}}}, ("grid.fierce.lambda", "empty")),
+        ({"grid": {"fierce": {"lambda": [1, 1.0]}}}, ("grid.fierce.lambda", "twice")),
+        ({"grid": {"ce": {}}, "search": SEARCH}, ("search", "grid")),
+        ({"grid": {"fierce": {"lambda": [1]}}, "search": SEARCH}, ("search", "grid")),
+        ({"protocol": "release"}, ("protocol", "'released'")),
+        ({"name": "../up"}, ("name", "../up")),
+        ({"concurrency": 0}, ("concurrency", "at least 1")),
+        ({"resources": {"gpus": 2}}, ("resources.gpus", "2")),
+        ({"resources": {"cpus": 0}}, ("resources.cpus", "0")),
+        ({"search": {**SEARCH, "sampler": "tpee"}}, ("search.sampler", "'tpe'")),
+        ({"search": {**SEARCH, "trials": 0}}, ("search.trials", "0")),
+        ({"search": {**SEARCH, "objective": {"metric": "mse/raw"}}}, ("search.objective.direction", "maximize")),
+        ({"search": {**SEARCH, "constraint": {}}}, ("search.constraint", "at_least")),
+        ({"search": {**SEARCH, "criteria": {"fierce": {"lambda": {"low": 2, "high": 1}}}}}, ("lambda", "below high")),
+        (
+            {"search": {**SEARCH, "criteria": {"fierce": {"lambda": {"low": 0, "high": 1, "log": True}}}}},
+            ("search.criteria.fierce.lambda.low", "above 0"),
+        ),
+        ({"search": {**SEARCH, "criteria": {"ce": {"lambda": {"low": 1, "high": 2}}}}}, ("lambda", "it has none")),
+        (
+            {"search": {**SEARCH, "constraint": {"within_of_ce": 0.1}}, "criteria": ["ls"]},
+            ("criteria", "ce is missing"),
+        ),
+        (
+            {"search": {**SEARCH, "pruner": {"name": "asha", "grace_period": 6}}},
+            ("search.pruner.grace_period", "6 epochs"),
+        ),
+        ({"benchmark": {"name": "hyperspectal"}}, ("benchmark.name", "'hyperspectral'")),
+        ({"benchmark": {"name": "nowhere.to:Be"}}, ("benchmark.name", "nowhere")),
+        ({"benchmark": {"name": "tiny:Tiny", "sample": 3}}, ("benchmark.sample", "'samples'")),
+        ({"benchmark": {"name": "tiny:Tiny", "samples": "many"}}, ("benchmark.samples", "whole number")),
+        ({"benchmark": {"name": "hyperspectral", "validation": 0.9}}, ("benchmark", "validation")),
+        ({"benchmark": {"name": "hyperspectral", "snr_db": "loud"}}, ("benchmark.snr_db", "'loud'")),
+        ({"benchmark": 3}, ("benchmark", "3")),
+    ],
+)
+def test_a_mistake_is_one_sentence_that_names_the_key(
+    tmp_path: Path, changes: dict[str, Any], words: tuple[str]
+) -> None:
+    values = {**MINIMAL, **changes}
+    if "grid" in changes or "search" in changes:
+        values = {"benchmark": MINIMAL["benchmark"], "criteria": ["ce"], **changes}
+    message = refusal(tmp_path, values)
+    assert message.startswith(f"{tmp_path}/mine.yaml")
+    for word in words:
+        assert word in message
+
+
+def test_metrics_of_a_known_benchmark_are_checked(tmp_path: Path) -> None:
+    values = {"benchmark": "hyperspectral", "criteria": ["ce"], "search": SEARCH, "seeds": 2}
+    wrong = {**SEARCH, "objective": {"metric": "mse/rwa", "direction": "minimize"}}
+    with pytest.raises(UserError, match=r"^search.objective.metric: .*'mse/rwa'; did you mean 'mse/raw'"):
+        check_data(StudySpec.load(write(tmp_path, {**values, "search": wrong})))
+    label_free = {**values, "search": {**SEARCH, "objective": {"label_free": True}}}
+    assert "needs a validation split" in refusal(tmp_path, label_free)
+    spec = StudySpec.load(write(tmp_path, label_free), ["benchmark.validation=0.2"])
+    assert spec.benchmark.options == {"validation": 0.2}
+
+
+def test_a_rule_without_fine_labels_reads_none(tmp_path: Path) -> None:
+    rule = {**SEARCH, "objective": {"label_free": True, "metric": "mse/raw"}}
+    values = {"benchmark": {"name": "hyperspectral", "validation": 0.2}, "criteria": ["ce"], "search": rule, "seeds": 2}
+    with pytest.raises(UserError, match=r"search.objective.metric: mse/raw reads fine labels"):
+        check_data(StudySpec.load(write(tmp_path, values)))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "empty file"),
+        ("- a\n- b\n", "a list"),
+        ("just words\n", "a single value"),
+        ("seeds: [1, 2\n", "line 2"),
+        ("seeds: 1\nname: a\nseeds: 2\n", "line 3, seeds: given twice"),
+        ("training: {epochs: 1, epochs: 2}\n", "training.epochs: given twice"),
+        ("1: a\n", "'1'"),
+        ("a: !!python/object/apply:os.system [echo]\n", "python/object"),
+        ("a: !!set {b}\n", "set"),
+        ("a: &x [1]\nb: *x\n", "aliases"),
+        ("a: 1\n---\nb: 2\n", "line 2"),
+        ("a: \x00\n", "control character"),
+        ("a: " + "[" * 60 + "]" * 60, "levels deep"),
+        ("a: " + "[" * 100_000, "levels deep"),
+    ],
+)
+def test_what_is_no_study_file(tmp_path: Path, text: str, words: str) -> None:
+    message = refusal(tmp_path, text)
+    assert words in message
+    assert message.startswith(f"{tmp_path}/mine.yaml")
+
+
+def test_a_file_in_another_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(b"description: \xff\xfe")
+    with pytest.raises(UserError, match="UTF-8"):
+        StudySpec.load(path)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "words"),
+    [
+        ("seeds", "key.path=value"),
+        ("=3", "key.path=value"),
+        ("training..epochs=3", "key.path=value"),
+        ("seeds.first=1", "no entry 'first'"),
+        ("criteria.7.lambda=1", "1 entries"),
+        ("name.first=a", "no entry 'first'"),
+        ("seeds=[1", "not valid YAML"),
+        ("trainning.epochs=3", "'training'"),
+    ],
+)
+def test_a_wrong_override_is_named(tmp_path: Path, assignment: str, words: str) -> None:
+    message = refusal(tmp_path, {**MINIMAL, "name": "a"}, assignment)
+    assert words in message
+    assert message.startswith(f"--set {assignment.partition('=')[0]}")
+
+
+def test_dates_and_yes_are_text_as_in_yaml_1_2() -> None:
+    assert Document("a: 2024-01-01\nb: 1e3\nc: yes\nd: null\n", "x").values == {
+        "a": "2024-01-01",
+        "b": 1000.0,
+        "c": "yes",
+        "d": None,
+    }
+
+
+def test_a_study_run_again_is_the_same(tmp_path: Path) -> None:
+    values = {**MINIMAL, "benchmark": {"name": "cifar-fs", "shots": [1, 3]}}
+    spec = StudySpec.load(write(tmp_path, values))
+    # what a second launch is compared with
+    assert StudySpec.from_yaml(spec.to_yaml()).model_dump() == spec.model_dump()

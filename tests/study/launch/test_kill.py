@@ -1,0 +1,226 @@
+"""``kill -9`` of the driver, of a trial's worker, and of both, at seeded random moments; then resume to the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from analysis import schema
+from study.file.plan import trial_for
+from study.file.spec import StudySpec
+from study.home import Home
+from trainables.training import Training
+
+TESTS = Path(__file__).resolve().parents[2]
+
+#: two baselines and two searched trials, two at a time: an epoch waits a little, so that a kill finds it at work
+SPEC = StudySpec.model_validate(
+    {
+        "name": "s",
+        "benchmark": {"name": "tiny:Tiny", "pause": 0.1},
+        "criteria": ["ce", "ls"],
+        "search": {
+            "criteria": {"fierce": {"lambda": {"low": 0.01, "high": 10, "log": True}}},
+            "trials": 2,
+            "objective": {"label_free": True},
+        },
+        "seeds": [1, 4],
+        "training": {"epochs": 10},
+        "concurrency": 2,
+        "max_failures": 2,
+    }
+)
+TRIALS, EPOCHS = 4, 10
+
+DRIVER = """
+import sys
+from study.launch import sweep
+from study.home import Home
+from study.file.spec import StudySpec
+spec = StudySpec.from_yaml(sys.stdin.read())
+print(sweep.run(spec, Home.find(sys.argv[1]), cadence=sweep.Cadence(checkpoint=0, report=0)), flush=True)
+"""
+
+
+class Launch:
+    """A driver in a process of its own, with a Ray of its own."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        hidden = ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "MLFLOW_TRACKING_URI", "OPTUNA_STORAGE")
+        environment = {name: value for name, value in os.environ.items() if name not in hidden}
+        environment["PYTHONPATH"] = os.pathsep.join([str(TESTS.parent), str(TESTS)])
+        self.log = (home.root / f"driver-{len(list(home.root.glob('driver-*')))}").open("w+", encoding="utf-8")
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", DRIVER, str(home.root)],
+            stdin=subprocess.PIPE, stdout=self.log, stderr=self.log, encoding="utf-8", env=environment,
+        )  # fmt: skip
+        assert self.process.stdin is not None
+        self.process.stdin.write(SPEC.to_yaml())
+        self.process.stdin.close()
+
+    def said(self) -> str:
+        self.log.seek(0)
+        return self.log.read()
+
+    def until(self, condition: Callable[[], bool], seconds: float = 300.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert self.process.poll() is None, self.said()
+            assert time.monotonic() < deadline, self.said()
+            time.sleep(0.01)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def workers(home: Home) -> dict[int, int]:
+    """Trial -> the process that holds its lock."""
+    holding = {}
+    for folder in Path("/proc").glob("[0-9]*/fd"):
+        # processes and their files come and go while one looks
+        try:
+            targets = [entry.readlink() for entry in folder.iterdir()]
+        except OSError:
+            continue
+        for path in targets:
+            if path.name == "lock" and path.parent.parent == home.study("s") / "trials":
+                holding[int(path.parent.name)] = int(folder.parent.name)
+    return holding
+
+
+def epochs_saved(home: Home) -> int:
+    """Epochs in all checkpoints together."""
+    total = 0
+    for path in (home.study("s") / "trials").glob("*/checkpoint.pt"):
+        total += len(torch.load(path, weights_only=True)["records"])
+    return total
+
+
+@pytest.fixture
+def launches() -> Iterator[list[Launch]]:
+    """Launches that the test makes; none of them outlives it."""
+    made: list[Launch] = []
+    yield made
+    for launch in made:
+        launch.kill()
+
+
+def test_a_study_survives_kills_of_its_driver_and_its_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launches: list[Launch]
+) -> None:
+    for name in ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE"):
+        monkeypatch.delenv(name, raising=False)
+    home, chance = Home(tmp_path), random.Random(20)
+    first, second, third = sorted(chance.sample(range(1, TRIALS * EPOCHS - 8), 3))
+
+    launches.append(launch := Launch(home))
+    # a worker: its trial is taken up again by another one
+    launch.until(lambda: epochs_saved(home) >= first and bool(workers(home)))
+    victim = chance.choice(sorted(workers(home).values()))
+    os.kill(victim, signal.SIGKILL)
+    # the driver; its Ray dies with it, a worker perhaps a moment later
+    launch.until(lambda: epochs_saved(home) >= second)
+    launch.kill()
+
+    launches.append(launch := Launch(home))
+    launch.until(lambda: epochs_saved(home) >= third and bool(workers(home)))
+    for worker in workers(home).values():
+        os.kill(worker, signal.SIGKILL)
+    launch.kill()
+
+    launches.append(launch := Launch(home))
+    assert launch.process.wait(300) == 0, launch.said()
+    assert f"Outcome(done={TRIALS}, failed=0, missing=0, interrupted=False)" in launch.said()
+    assert not workers(home)
+    check_optuna(home)
+    check_tune(home)
+    check_tracking(home)
+
+
+def check_optuna(home: Home) -> None:
+    study = optuna.load_study(study_name="s", storage=f"sqlite:///{home.root / 'optuna.db'}")
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * TRIALS
+    points = [(trial.user_attrs["criterion"], str(trial.user_attrs["hyperparameters"])) for trial in study.trials]
+    assert len(set(points)) == TRIALS
+    assert [criterion for criterion, _ in points] == ["ce", "ls", "fierce", "fierce"]
+
+
+def check_tune(home: Home) -> None:
+    (path,) = (home.study("s") / "tune").glob("experiment_state-*.json")
+    states = [json.loads(row[0]) for row in json.loads(path.read_text(encoding="utf-8"))["trial_data"]]
+    found = [(state["config"]["number"], state["status"]) for state in states]
+    assert found == [(number, "TERMINATED") for number in range(TRIALS)]
+
+
+def check_tracking(home: Home) -> None:
+    """Each run once and FINISHED, each (metric, epoch) once, every number that of an undisturbed training."""
+    torch.set_num_threads(1)
+    client = MlflowClient(home.tracking_uri())
+    experiment = client.get_experiment_by_name("s")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id], max_results=1000)
+    assert {run.info.status for run in found} == {"FINISHED"}
+    assert Counter(run.data.tags[schema.LEVEL] for run in found) == {"study": 1, "trial": TRIALS, "seed": 2 * TRIALS}
+    keyed = {(run.data.tags.get(schema.TRIAL), run.data.tags.get(schema.SEED)): run for run in found}
+    assert len(keyed) == len(found)
+    for number in range(TRIALS):
+        run = keyed[str(number), None]
+        values = {name: float(run.data.params[name]) for name in schema.HYPERPARAMETERS if name in run.data.params}
+        trial = trial_for(SPEC, run.data.tags[schema.CRITERION], values)
+        undisturbed = list(Training(trial).run())
+        for column, seed in enumerate(trial.seeds):
+            run = keyed[str(number), str(seed)]
+            rows = [
+                (name, row.step, row.value)
+                for name in run.data.metrics
+                for row in client.get_metric_history(run.info.run_id, name)
+            ]
+            wanted = [
+                (name, record.epoch, replicas[column])
+                for record in undisturbed
+                for name, replicas in record.metrics.items()
+            ]
+            np.testing.assert_equal(sorted(rows), sorted(wanted))
+            assert [each.path for each in client.list_artifacts(run.info.run_id)] == [schema.ARRAYS]
+
+
+def test_a_driver_that_lost_its_head_says_so_and_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launches: list[Launch]
+) -> None:
+    """Ray itself would end it without a word, and leave its runs RUNNING."""
+    for name in ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE"):
+        monkeypatch.delenv(name, raising=False)
+    home = Home(tmp_path)
+    launches.append(launch := Launch(home))
+    launch.until(lambda: epochs_saved(home) >= 1)
+    children = (
+        Path(f"/proc/{launch.process.pid}/task/{launch.process.pid}/children").read_text(encoding="utf-8").split()
+    )
+    (head,) = [
+        int(child) for child in children if Path(f"/proc/{child}/comm").read_text(encoding="utf-8") == "gcs_server\n"
+    ]
+    os.kill(head, signal.SIGKILL)
+    assert launch.process.wait(120) == 2, launch.said()
+    assert "was lost; bring it back and resume the study" in launch.said()
+    assert "Traceback" not in launch.said()
+    client = MlflowClient(home.tracking_uri())
+    experiment = client.get_experiment_by_name("s")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id])
+    assert found and "RUNNING" not in {run.info.status for run in found}

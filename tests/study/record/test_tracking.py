@@ -1,0 +1,345 @@
+"""Tracking against real stores: SQLite with parallel writers, and a server that goes away and comes back."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from analysis import schema
+from study.file.plan import trial_for
+from study.file.spec import StudySpec
+from study.home import Home
+from study.record import tracking
+from trainables.training import Training
+
+SPEC = StudySpec.model_validate(
+    {
+        "name": "s",
+        "description": "why",
+        "benchmark": "tiny:Tiny",
+        "criteria": ["ce", "ls", "fierce"],
+        "seeds": [3, 5],
+        "training": {"epochs": 4},
+    }
+)
+TRIAL = trial_for(SPEC, "fierce", {"lambda": 0.5})
+CONFIG: dict[str, Any] = {"number": 7, "role": "grid", "trial": TRIAL.to_dict()}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty tracking database, which takes seconds to make."""
+    home = Home(tmp_path_factory.mktemp("store"))
+    tracking.connect(home.tracking_uri()).search_experiments()
+    return home.root / "mlflow.db"
+
+
+@pytest.fixture
+def home(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with closing(sqlite3.connect(store)) as source, closing(sqlite3.connect(tmp_path / "mlflow.db")) as copy:
+        source.backup(copy)
+    return Home(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def training() -> Training:
+    """A trained trial; the tests do not change it."""
+    training = Training(TRIAL)
+    training.entries = [  # type: ignore[attr-defined]
+        {"epoch": record.epoch, "metrics": record.metrics, "time": 1_700_000_000_000 + record.epoch}
+        for record in training.run()
+    ]
+    return training
+
+
+def entries(training: Training) -> list[dict[str, Any]]:
+    return list(training.entries)  # type: ignore[attr-defined]
+
+
+def runs(client: MlflowClient) -> dict[tuple[str, str | None], Run]:
+    """(level, seed) -> run; each must be there once."""
+    experiment = client.get_experiment_by_name("s")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id], max_results=1000)
+    keyed = {(run.data.tags[schema.LEVEL], run.data.tags.get(schema.SEED)): run for run in found}
+    assert len(keyed) == len(found)
+    return keyed
+
+
+def rows(client: MlflowClient, run: Run) -> list[tuple[str, int, float]]:
+    """Every row of a run's trajectories."""
+    names = run.data.metrics
+    return [(name, row.step, row.value) for name in names for row in client.get_metric_history(run.info.run_id, name)]
+
+
+def expected(training: Training, column: int | None) -> list[tuple[str, int, float]]:
+    return [
+        (name, entry["epoch"], float(np.mean(values)) if column is None else values[column])
+        for entry in entries(training)
+        for name, values in entry["metrics"].items()
+    ]
+
+
+def check_trajectories(client: MlflowClient, training: Training) -> None:
+    """Each run holds each (metric, epoch) once, with the replica's value or the mean."""
+    found = runs(client)
+    for key, column in {("seed", "3"): 0, ("seed", "5"): 1, ("trial", None): None}.items():
+        held = rows(client, found[key])
+        assert set(Counter((name, step) for name, step, _ in held).values()) == {1}
+        wanted = {(name, step): value for name, step, value in expected(training, column)}
+        assert {(name, step): value for name, step, value in held} == pytest.approx(wanted, rel=1e-12, nan_ok=True)
+
+
+def test_the_tree_of_runs(home: Home, training: Training) -> None:
+    tracked = tracking.open_study(SPEC, home)
+    tracker = tracked.open_trial(CONFIG)
+    tracker.describe(training)
+    tracker.add(entries(training))
+    tracker.complete(training.arrays(), training.weights())
+    tracker.finish()
+    tracking.close_study(tracked, "FINISHED")
+
+    client = MlflowClient(home.tracking_uri())
+    found = runs(client)
+    assert found.keys() == {("study", None), ("trial", None), ("seed", "3"), ("seed", "5")}
+    assert {run.info.status for run in found.values()} == {"FINISHED"}
+    study, trial, seed = found["study", None], found["trial", None], found["seed", "5"]
+    assert trial.data.tags["mlflow.parentRunId"] == study.info.run_id
+    assert seed.data.tags["mlflow.parentRunId"] == trial.info.run_id
+    assert (trial.info.run_name, seed.info.run_name) == ("fierce λ=0.5 e=10", "seed 5")
+    assert study.data.tags[schema.PLANNED_TRIALS] == "3"
+    assert "why" in study.data.tags["mlflow.note.content"]
+    for run in (trial, seed):
+        assert (run.data.params["lambda"], run.data.params["e"]) == ("0.5", "10")
+        assert run.data.tags[schema.DATA_FINGERPRINT] == training.data.fingerprint
+        assert run.data.tags[schema.DATA_PROVENANCE] == "simulated"
+        assert run.data.tags[schema.TRIAL] == "7"
+        assert run.data.tags[schema.PROTOCOL] == "released"
+        assert "torch" in run.data.tags[tracking.VERSIONS]
+    assert (trial.data.tags[schema.ROLE], trial.data.tags[schema.SEEDS]) == ("grid", "3,5")
+    assert trial.data.params["training.epochs"] == "4"
+    assert [each.dataset.name for each in trial.inputs.dataset_inputs] == ["tiny"]
+    check_trajectories(client, training)
+
+    path = client.download_artifacts(seed.info.run_id, schema.ARRAYS)
+    with np.load(path) as arrays:
+        np.testing.assert_array_equal(arrays["features"], training.arrays()["features"][1])
+    weights = torch.load(client.download_artifacts(trial.info.run_id, schema.WEIGHTS), weights_only=True)
+    torch.testing.assert_close(weights, training.weights())
+    text = Path(client.download_artifacts(study.info.run_id, schema.STUDY_FILE)).read_text(encoding="utf-8")
+    assert StudySpec.from_yaml(text) == SPEC
+
+
+@pytest.mark.parametrize("before", range(5))
+def test_a_reopened_trial_adds_what_is_missing(home: Home, training: Training, before: int) -> None:
+    """Also where the killed one had sent epochs that its successor computes again, at another time."""
+    tracked = tracking.open_study(SPEC, home)
+    first = tracked.open_trial(CONFIG)
+    first.describe(training)
+    first.add(entries(training)[:before])
+    first.flush()
+    tracking.close_open_trials(tracked, "killed")
+    client = MlflowClient(home.tracking_uri())
+    assert {run.info.status for key, run in runs(client).items() if key[0] != "study"} == {"KILLED"}
+
+    assert tracking.open_study(SPEC, home).run == tracked.run
+    second = tracked.open_trial(CONFIG)
+    second.describe(training)
+    second.add([entry | {"time": entry["time"] + 999} for entry in entries(training)])
+    second.complete({}, training.weights())
+    statuses = {run.info.status for key, run in runs(client).items() if key[0] != "study"}
+    assert statuses == {"RUNNING"}
+    second.finish()
+    check_trajectories(client, training)
+    assert not any(schema.REASON in run.data.tags for run in runs(client).values())
+
+
+def test_a_finished_trial_opened_again_stays_as_it_is(home: Home, training: Training) -> None:
+    tracked = tracking.open_study(SPEC, home)
+    for _ in range(2):
+        tracker = tracked.open_trial(CONFIG)
+        tracker.add(entries(training))
+        tracker.complete({}, {})
+        tracker.finish()
+    client = MlflowClient(home.tracking_uri())
+    check_trajectories(client, training)
+    assert {run.info.status for key, run in runs(client).items() if key[0] != "study"} == {"FINISHED"}
+
+
+def test_a_run_made_twice_is_kept_once(home: Home, training: Training) -> None:
+    """A request that is repeated because its answer was lost makes a second run."""
+    tracked = tracking.open_study(SPEC, home)
+    tracked.open_trial(CONFIG).complete({}, {})
+    client = MlflowClient(home.tracking_uri())
+    first = runs(client)["seed", "3"]
+    client.create_run(tracked.experiment, tags=first.data.tags, start_time=first.info.start_time + 1)
+    tracker = tracked.open_trial(CONFIG)
+    tracker.add(entries(training))
+    tracker.complete({}, {})
+    assert runs(client)["seed", "3"].info.run_id == first.info.run_id
+    check_trajectories(client, training)
+
+
+def test_more_metrics_than_a_request_holds(home: Home) -> None:
+    metrics = {f"m/{index}": [float(index), -float(index)] for index in range(60)}
+    records = [{"epoch": epoch, "metrics": metrics, "time": epoch} for epoch in range(1, 41)]
+    tracker = tracking.open_study(SPEC, home).open_trial(CONFIG)
+    tracker.add(records)
+    tracker.complete({}, {})
+    client = MlflowClient(home.tracking_uri())
+    held = rows(client, runs(client)["seed", "5"])
+    assert sorted(held) == sorted((f"m/{index}", epoch, -float(index)) for index in range(60) for epoch in range(1, 41))
+
+
+def test_values_that_are_not_finite_are_neither_lost_nor_averaged_away(home: Home) -> None:
+    record = {"epoch": 1, "metrics": {"loss/train": [float("nan"), 1.0]}, "time": 1}
+    for _ in range(2):
+        tracker = tracking.open_study(SPEC, home).open_trial(CONFIG)
+        tracker.add([record])
+        tracker.complete({}, {})
+    client = MlflowClient(home.tracking_uri())
+    found = runs(client)
+    assert np.isnan([value for _, _, value in rows(client, found["seed", "3"])]).tolist() == [True]
+    assert np.isnan([value for _, _, value in rows(client, found["trial", None])]).tolist() == [True]
+
+
+def _write(tracked: tracking.Tracking, number: int, epochs: int) -> None:
+    tracker = tracked.open_trial(CONFIG | {"number": number})
+    for epoch in range(1, epochs + 1):
+        tracker.add([{"epoch": epoch, "metrics": {"loss/train": [1.0, 2.0]}, "time": epoch}])
+        tracker._next_flush = 0.0
+        tracker.flush()
+        assert all(line.sent == epoch for line in tracker._lines or ())
+    tracker.finish()
+
+
+def test_parallel_writers_on_sqlite(home: Home) -> None:
+    tracked = tracking.open_study(SPEC, home)
+    processes = [multiprocessing.get_context("spawn").Process(target=_write, args=(tracked, n, 8)) for n in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0]
+    client = MlflowClient(home.tracking_uri())
+    found = client.search_runs([tracked.experiment], "tags.`fierce.level` = 'seed'")
+    assert len(found) == 4
+    assert all(sorted(step for _, step, _ in rows(client, run)) == list(range(1, 9)) for run in found)
+
+
+def test_closing_a_failed_trial_gives_its_reason(home: Home) -> None:
+    tracked = tracking.open_study(SPEC, home)
+    tracked.open_trial(CONFIG).complete({}, {})
+    tracking.close_trial(tracked, 7, "FAILED", "the disk is full")
+    client = MlflowClient(home.tracking_uri())
+    for key, run in runs(client).items():
+        if key[0] != "study":
+            assert (run.info.status, run.data.tags[schema.REASON]) == ("FAILED", "the disk is full")
+
+
+def test_a_deleted_experiment_is_said(home: Home) -> None:
+    tracked = tracking.open_study(SPEC, home)
+    MlflowClient(home.tracking_uri()).delete_experiment(tracked.experiment)
+    with pytest.raises(tracking.TrackingError, match="'s' was deleted"):
+        tracking.open_study(SPEC, home)
+
+
+def test_a_server_that_does_not_answer_is_one_sentence(home: Home) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        uri = f"http://me:geheim@127.0.0.1:{closed.getsockname()[1]}"
+        spec = SPEC.model_copy(update={"tracking_uri": uri})
+        with pytest.raises(tracking.TrackingError, match=r"the tracking server http://me@127\.0\.0\.1:\d+ ") as caught:
+            tracking.open_study(spec, home)
+    assert "geheim" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@contextmanager
+def server(port: int, folder: Path) -> Iterator[None]:
+    """An MLflow server on a database in ``folder``, ready when the context is entered."""
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", f"{folder}/files"]
+    quiet = subprocess.DEVNULL
+    # its job runner would start a dozen processes more
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    process = subprocess.Popen(command, stdout=quiet, stderr=quiet, cwd=folder, env=environment, start_new_session=True)
+    try:
+        _until(lambda: _answers(port) or process.poll() is not None)
+        assert process.poll() is None
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _answers(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def _until(condition: Callable[[], bool], seconds: float = 240.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)
+
+
+def test_a_server_that_goes_away_loses_nothing(home: Home, training: Training, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    uri = f"http://127.0.0.1:{port}"
+    records = entries(training)
+    with server(port, home.root):
+        tracked = tracking.open_study(SPEC.model_copy(update={"tracking_uri": uri}), home, patience=0.0)
+        tracker = tracked.open_trial(CONFIG)
+        tracker.describe(training)
+        tracker.add(records[:2])
+        tracker.flush()
+    # away: nothing raises while training, and the end says so once its patience is over
+    tracker.add(records[2:])
+    tracker._next_flush = 0.0
+    tracker.flush()
+    with pytest.raises(tracking.TrackingError, match="the trajectories are kept"):
+        tracker.complete(training.arrays(), training.weights())
+    with server(port, home.root):
+        tracker.complete(training.arrays(), training.weights())
+        tracker.finish()
+        client = MlflowClient(uri)
+        check_trajectories(client, training)
+        found = runs(client)
+        assert {run.info.status for key, run in found.items() if key[0] != "study"} == {"FINISHED"}
+        assert [each.path for each in client.list_artifacts(found["seed", "5"].info.run_id)] == [schema.ARRAYS]
+
+
+def test_no_password_is_in_the_study_file_that_everyone_sees(home: Home) -> None:
+    storage = "s3://key:hidden@bucket/prefix"
+    spec = SPEC.model_copy(update={"storage": storage, "storage_uri": "postgresql://me:hidden@database/optuna"})
+    tracked = tracking.open_study(spec, home)
+    path = Path(MlflowClient(tracked.uri).download_artifacts(tracked.run, schema.STUDY_FILE))
+    shown = StudySpec.from_yaml(path.read_text(encoding="utf-8"))
+    assert (shown.storage, shown.storage_uri) == ("s3://key@bucket/prefix", "postgresql://me@database/optuna")
