@@ -541,7 +541,7 @@ def _against_benchmark(spec: StudySpec) -> StudySpec:
 
 
 def _check_metrics(search: SearchSpec, benchmark: str, options: Any) -> None:
-    from analysis.schema import METRICS
+    from analysis.legacy import METRICS
     from trainables.benchmarks import BENCHMARKS
 
     for metric, keys in search.metrics.items():

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from analysis import schema
+from analysis.legacy import HYPERPARAMETERS
 from study import plan, sweep, tracking
 from study.doctor import check_database
 from study.errors import UserError
@@ -169,7 +170,7 @@ def _from_mlflow(spec: StudySpec, runs: Sequence[Run]) -> tuple[list[_Trial], li
         if tags.get(schema.LEVEL) != "trial":
             continue
         number, reason = int(tags[schema.TRIAL]), tags.get(schema.REASON)
-        values = {name: float(params[name]) for name in schema.HYPERPARAMETERS if name in params}
+        values = {name: float(params[name]) for name in HYPERPARAMETERS if name in params}
         state = ends.get(run.info.status, "missing")
         if run.info.status == "KILLED" and reason is not None and reason.startswith("stopped early"):
             state = "done"
