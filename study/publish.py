@@ -149,7 +149,10 @@ def _main(study: Study) -> list[str]:
     """Names of the metrics worth showing, the search's objective first."""
     measured = set(map(str, study.final["metric"]))
     objective = ((study.settings.get("search") or {}).get("objective") or {}).get("metric")
-    wanted = [metric for metric in dict.fromkeys((str(objective), *study.page.metrics)) if metric in measured]
+    fine = [metric.name for metric in study.metrics.values() if metric.fine and metric.name in measured]
+    # the question is about fine labels, and a page for any benchmark cannot name what reads them
+    others = () if measured & set(fine) & set(study.page.metrics) else fine[:4]
+    wanted = [metric for metric in dict.fromkeys((str(objective), *study.page.metrics, *others)) if metric in measured]
     return wanted or sorted(measured)[:4]
 
 

@@ -220,13 +220,6 @@ def bare_study(uri: str, name: str, benchmark: str, values: dict[str, float]) ->
             client.set_terminated(run)
 
 
-def test_a_benchmark_of_ones_own_has_its_trajectories(known: Store, tmp_path: Path) -> None:
-    bare_study(known.uri, "own", "my.module:benchmark", {"error/mine": 2.0})
-    text = Page(report.write(known.uri, "own", tmp_path).read_text()).text
-    assert "Trajectories" in text and "Unmixing" not in text
-    assert (tmp_path / "trajectories.svg").exists()
-
-
 def test_a_study_with_nothing_done_yet_has_a_page(known: Store, tmp_path: Path) -> None:
     bare_study(known.uri, "young", "hyperspectral", {})
     text = " ".join(Page(report.write(known.uri, "young", tmp_path).read_text()).text.split())
