@@ -35,11 +35,15 @@ class Hyperparameter:
 
 @dataclass(frozen=True)
 class Criterion:
-    """A criterion: how it is called in figures and tables, and its hyperparameters in order."""
+    """A criterion: how it is called in figures and tables, and its hyperparameters in order.
+
+    ``reference``: whether it is the one that the others are compared with.
+    """
 
     name: str
     label: str
     hyperparameters: tuple[Hyperparameter, ...] = ()
+    reference: bool = False
 
 
 def read_metrics(content: bytes) -> Mapping[str, Metric]:

@@ -102,7 +102,7 @@ METRICS: Mapping[str, Metric] = {name: Metric(name, label, note) for name, (labe
 CRITERIA: Mapping[str, Criterion] = {
     each.name: each
     for each in (
-        Criterion("ce", "CE"),
+        Criterion("ce", "CE", reference=True),
         Criterion("ls", "LS", (Hyperparameter("sigma", "σ"),)),
         Criterion(
             "fierce",
@@ -112,5 +112,5 @@ CRITERIA: Mapping[str, Criterion] = {
         Criterion("confidence-penalty", "confidence penalty", (Hyperparameter("beta", "β", log=True),)),
     )
 }
-#: their hyperparameters in the order of columns, which later studies keep
+#: their hyperparameters in the order of columns, which every frame of trajectories keeps
 HYPERPARAMETERS: Sequence[str] = ("lambda", "e", "sigma", "beta")

@@ -94,7 +94,7 @@ class Study:
         """The criteria, by name, in the order of figures and tables: those declared, then others that have a trial."""
         declared = self._declared(schema.CRITERIA_FILE, declarations.read_criteria, legacy.CRITERIA)
         there = sorted({run.data.tags[schema.CRITERION] for run in self._level("trial")} - declared.keys())
-        return {**declared, **{name: Criterion(name, name) for name in there}}
+        return {**declared, **{name: legacy.CRITERIA.get(name) or Criterion(name, name) for name in there}}
 
     @cached_property
     def hyperparameters(self) -> tuple[str, ...]:
@@ -103,10 +103,18 @@ class Study:
         first = [name for name in legacy.HYPERPARAMETERS if name in declared]
         return tuple(dict.fromkeys([*first, *declared]))
 
+    @cached_property
+    def reference(self) -> str:
+        """Name of the criterion that the others are compared with; the study need not have a trial of it."""
+        criteria = [*self.criteria.values(), *legacy.CRITERIA.values()]
+        return next(each.name for each in criteria if each.reference)
+
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns of `frame`, in order."""
-        return ("study", "trial", "criterion", "protocol", *self.hyperparameters, "seed", "metric", "epoch", "value")
+        # whoever reads exported frames finds the columns that all of them had
+        read = tuple(dict.fromkeys([*legacy.HYPERPARAMETERS, *self.hyperparameters]))
+        return ("study", "trial", "criterion", "protocol", *read, "seed", "metric", "epoch", "value")
 
     def metric(self, name: str) -> Metric:
         """The metric of that name, under its name alone where it is not declared."""
@@ -227,6 +235,7 @@ class Study:
             "protocol": _category([tag.get(schema.PROTOCOL, "") for tag in tags], position),
         }
         settings = [self._settings(run) for run in runs]
+        columns |= dict.fromkeys(legacy.HYPERPARAMETERS, np.full(len(history), np.nan))
         for name in self.hyperparameters:
             columns[name] = np.array([setting[name] for setting in settings], np.float64)[position]
         columns["seed"] = np.array([int(tag[schema.SEED]) for tag in tags], np.int64)[position]

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis import schema, statistics
+from analysis import statistics
 from analysis.runs import Study
 from analysis.statistics import Difference, Estimate
 
@@ -121,7 +121,7 @@ def rule(study: Study) -> str:
     objective = settings.get("objective") or {}
     if not objective:
         return ""
-    reference = study.criterion(schema.REFERENCE).label
+    reference = study.criterion(study.reference).label
     if objective.get("label_free"):
         metric = objective.get("metric") or "entropy/features"
         return (
@@ -147,7 +147,7 @@ def _bound(study: Study, settings: Mapping[str, Any], label_free: bool) -> tuple
     metric = "accuracy/validation" if label_free else str(limit.get("metric") or "accuracy/coarse")
     if limit.get("at_least") is not None:
         return metric, float(limit["at_least"])
-    reference = study.trials.loc[study.trials["criterion"] == schema.REFERENCE, "trial"]
+    reference = study.trials.loc[study.trials["criterion"] == study.reference, "trial"]
     rows = values(study, metric).reindex(reference).dropna(how="all")
     if rows.empty:
         return metric, np.nan

@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter, NullLocator
 
-from analysis import command, output, schema, selection, statistics
+from analysis import command, output, selection, statistics
 from analysis.output import Figure, Section, Table
 from analysis.runs import Study
 from analysis.statistics import Estimate
@@ -124,8 +124,8 @@ def _figure(
     canvas, grid = plt.subplots(
         1, len(measured), figsize=(3.7 * len(measured), 3.3), squeeze=False, layout="constrained"
     )
-    reference = selection.headline(study).get(schema.REFERENCE)
-    name, colour = study.criterion(schema.REFERENCE).label, output.colour(study, schema.REFERENCE)
+    reference = selection.headline(study).get(study.reference)
+    name, colour = study.criterion(study.reference).label, output.colour(study, study.reference)
     for axes, (title, group) in zip(grid.flat, measured, strict=True):
         for metric, (shade, marker, line) in zip(group, LOOKS, strict=False):
             found = selection.summary(study, metric)

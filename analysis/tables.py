@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
-from analysis import schema, selection
+from analysis import selection
 from analysis.runs import Study
 from analysis.statistics import Difference, Estimate
 
@@ -57,7 +57,7 @@ def numbers(study: Study, shown: Mapping[str, int], metrics: Mapping[str, str]) 
 
 def against_reference(study: Study, shown: Mapping[str, int], columns: Mapping[str, str]) -> pd.DataFrame:
     """Paired difference of each trial to the reference criterion, a column per metric; empty where that was not run."""
-    reference = study.criterion(schema.REFERENCE).label
+    reference = study.criterion(study.reference).label
     table = [
         {"": f"{label} − {reference}"} | {columns[metric]: str(value) for metric, value in found.items()}
         for label, found in _differences(study, shown, columns).items()
@@ -72,14 +72,14 @@ def difference_numbers(study: Study, shown: Mapping[str, int], metrics: Iterable
         for label, found in _differences(study, shown, metrics).items()
         for metric, value in found.items()
     ]
-    difference = f"difference to {study.criterion(schema.REFERENCE).label}"
+    difference = f"difference to {study.criterion(study.reference).label}"
     columns = ["trial", "label", "metric", difference, "low", "high", "p", "n", "planned", "level"]
     return pd.DataFrame(table, columns=columns)
 
 
 def _differences(study: Study, shown: Mapping[str, int], metrics: Iterable[str]) -> dict[str, dict[str, Difference]]:
     """label -> metric -> paired difference of that trial to the reference criterion; empty where that was not run."""
-    reference = selection.headline(study).get(schema.REFERENCE)
+    reference = selection.headline(study).get(study.reference)
     if reference is None:
         return {}
     found: dict[str, dict[str, Difference]] = {}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from analysis import command, output, schema, statistics, tables
+from analysis import command, output, statistics, tables
 from analysis.output import Section, Table
 from analysis.runs import Study
 
@@ -30,7 +30,7 @@ def section(study: Study, out: Path) -> Section:
     differences = tables.against_reference(study, shown, columns)
     if len(differences):
         caption = (
-            f"Paired differences to {study.criterion(schema.REFERENCE).label} on the same seeds: mean, "
+            f"Paired differences to {study.criterion(study.reference).label} on the same seeds: mean, "
             f"{statistics.LEVEL:.0%} interval and p of the paired "
             "t-test, each comparison for itself (no correction for their number)."
         )

@@ -12,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
-from analysis import declarations, legacy, output, report, runs, schema, selection
+from analysis import declarations, legacy, output, report, runs, schema, selection, tables
 from analysis.runs import Study
 from study.record import publish
 from tests.analysis.known_study import Store
@@ -100,10 +100,19 @@ def test_columns_are_the_declared_hyperparameters(study: Study) -> None:
     # what stood in every table before stands first
     assert study.hyperparameters == ("lambda", "e", "gamma", "steps")
     frame = runs.load(study.tracking_uri, study.name)
-    assert frame.columns[4:8].tolist() == list(study.hyperparameters)
+    assert frame.columns[4:10].tolist() == ["lambda", "e", "sigma", "beta", "gamma", "steps"]
+    assert frame[["sigma", "beta"]].isna().all(axis=None)
     assert frame.loc[frame["trial"] == 1, ["gamma", "steps"]].drop_duplicates().values.tolist() == [[2.5, 4.0]]
     assert frame.loc[frame["trial"] == 3, list(study.hyperparameters)].isna().all(axis=None)
     assert study.trials.loc[2, ["gamma", "steps"]].tolist() == [1.5, 4.0]
+
+
+def test_differences_are_to_the_declared_reference(study: Study, tmp_path: Path) -> None:
+    assert study.reference == "ce"
+    own = write(tmp_path, criteria=[CRITERIA[0], {**CRITERIA[1], "reference": True}])
+    shown = tables.rows(own, every=True)
+    table = tables.against_reference(own, shown, {"error/mine": "my error"})
+    assert table[""].tolist() == ["CE − Focal", "Focal γ=1.5 n=4 − Focal", "FIERCE λ=0.5 e=20 − Focal"]
 
 
 def test_order_is_the_declared_one(study: Study) -> None:
@@ -121,9 +130,9 @@ def test_colours_are_told_apart_and_known_criteria_keep_theirs(study: Study, kno
 
 
 def test_the_report_needs_nothing_but_the_store(study: Study, tmp_path: Path) -> None:
-    page = report.write(study.tracking_uri, study.name, tmp_path).read_text()
+    page = report.write(study.tracking_uri, study.name, tmp_path).read_text(encoding="utf-8")
     assert "Focal: the best of 2 points is Focal γ=2.5 n=4 (trial 1)" in page
-    table = (tmp_path / "metrics.md").read_text().splitlines()
+    table = (tmp_path / "metrics.md").read_text(encoding="utf-8").splitlines()
     # undeclared: under its name
     assert table[0] == "|  | hits | my error (m) | extra |"
     assert [row.split(" | ")[0] for row in table[2:6]] == [
@@ -133,7 +142,7 @@ def test_the_report_needs_nothing_but_the_store(study: Study, tmp_path: Path) ->
         "| FIERCE λ=0.5 e=20",
     ]
     assert (tmp_path / "search-mylab.losses-Focal.csv").is_file()
-    assert r"Focal $\gamma$=2.5" in (tmp_path / "metrics.tex").read_text()
+    assert r"Focal $\gamma$=2.5" in (tmp_path / "metrics.tex").read_text(encoding="utf-8")
 
 
 def test_the_description_names_what_reads_fine_labels(study: Study) -> None:

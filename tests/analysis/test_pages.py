@@ -48,26 +48,28 @@ def test_any_other_benchmark_has_the_default_page() -> None:
 
 
 def test_the_benchmark_tag_of_a_store_is_never_imported(known: Store, importable: Path, tmp_path: Path) -> None:
-    (importable / "planted.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\nPAGES = []\n")
+    (importable / "planted.py").write_text(
+        f"open({str(tmp_path / 'ran')!r}, 'w').close()\nPAGES = []\n", encoding="utf-8"
+    )
     bare_study(known.uri, "planted", "planted:Birds", {"error/mine": 2.0})
     report.write(known.uri, "planted", tmp_path / "report")
     assert not (tmp_path / "ran").exists()
 
 
 def test_an_entry_point_gives_a_benchmark_its_page(known: Store, importable: Path, tmp_path: Path) -> None:
-    (importable / "birds_page.py").write_text(PAGE.format("the lab"))
+    (importable / "birds_page.py").write_text(PAGE.format("the lab"), encoding="utf-8")
     installed = importable / "birds-1.0.dist-info"
     installed.mkdir()
-    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: birds\nVersion: 1.0\n")
-    (installed / "entry_points.txt").write_text("[fierce.pages]\nmylab.data:Birds = birds_page\n")
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: birds\nVersion: 1.0\n", encoding="utf-8")
+    (installed / "entry_points.txt").write_text("[fierce.pages]\nmylab.data:Birds = birds_page\n", encoding="utf-8")
     bare_study(known.uri, "birds", "mylab.data:Birds", {"error/mine": 2.0})
-    text = report.write(known.uri, "birds", tmp_path / "report").read_text()
+    text = report.write(known.uri, "birds", tmp_path / "report").read_text(encoding="utf-8")
     assert "Birds of the lab" in text and "as told by birds" in text and "Trajectories" not in text
 
 
 def test_a_page_that_is_named_comes_first(known: Store, importable: Path, tmp_path: Path) -> None:
-    (importable / "named_page.py").write_text(PAGE.format("somewhere"))
-    text = report.write(known.uri, known.name, tmp_path, "named_page").read_text()
+    (importable / "named_page.py").write_text(PAGE.format("somewhere"), encoding="utf-8")
+    text = report.write(known.uri, known.name, tmp_path, "named_page").read_text(encoding="utf-8")
     assert "Birds of somewhere" in text and "Unmixing" not in text
 
 
@@ -90,7 +92,7 @@ def test_a_module_that_is_no_page_is_one_sentence(
     importable: Path, monkeypatch: pytest.MonkeyPatch, content: str, sentence: str
 ) -> None:
     name = f"wrong_page_{abs(hash(content))}"
-    (importable / f"{name}.py").write_text(content)
+    (importable / f"{name}.py").write_text(content, encoding="utf-8")
     with pytest.raises(PageError, match=sentence) as caught:
         pages.find("hyperspectral", name)
     assert "\n" not in str(caught.value)
@@ -99,14 +101,15 @@ def test_a_module_that_is_no_page_is_one_sentence(
 def test_the_papers_setting_is_the_pages(known: Store, importable: Path) -> None:
     (importable / "other_setting.py").write_text(
         "from analysis.pages import Page\n"
-        "PAGES = [Page(sections=[], settings={'fierce': {'lambda': 4.0, 'e': 100.0}})]\n"
+        "PAGES = [Page(sections=[], settings={'fierce': {'lambda': 4.0, 'e': 100.0}})]\n",
+        encoding="utf-8",
     )
     study = Study.open(known.uri, known.name, "other_setting")
     assert selection.headline(study)["fierce"].label == "FIERCE λ=4 e=100"
 
 
 def test_the_command_takes_a_page(tmp_path: Path, importable: Path) -> None:
-    (importable / "command_page.py").write_text(PAGE.format("the command"))
+    (importable / "command_page.py").write_text(PAGE.format("the command"), encoding="utf-8")
     write_store(tmp_path)
     runner = CliRunner()
     command = ["report", "known", "--home", str(tmp_path), "--out", str(tmp_path / "out")]
@@ -115,4 +118,4 @@ def test_the_command_takes_a_page(tmp_path: Path, importable: Path) -> None:
     assert not (tmp_path / "out" / "report.html").exists()
     done = runner.invoke(app, [*command, "--page", "command_page"])
     assert done.exit_code == 0, done.output
-    assert "Birds of the command" in (tmp_path / "out" / "report.html").read_text()
+    assert "Birds of the command" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
