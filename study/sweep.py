@@ -26,14 +26,14 @@ from typing import Any, Protocol
 from study import cluster, moved, plan, tracking
 from study.doctor import without_login
 from study.errors import UserError
-from study.home import Home
+from study.home import SPEC, Home
 from study.spec import StudySpec
 from trainables.storage import Folder, Held
 from trainables.trial import Trial
 
 log = logging.getLogger(__name__)
 
-SPEC, LOCK, HOLDER, TUNE = "study.yaml", "lock", "driver.json", "tune"
+LOCK, HOLDER, TUNE = "lock", "driver.json", "tune"
 #: exit code of a process that lost its cluster: nothing can be raised where Ray hangs
 LOST = 2
 #: states in Optuna of trials that a launch leaves as they ended
@@ -119,9 +119,7 @@ def run(
         spec = spec.model_copy(update={"storage": home.storage(spec).address})
     with _storing(folder), _held(folder, spec.name):
         _keep_spec(spec, folder, home)
-        home.study(spec.name).mkdir(parents=True, exist_ok=True)
-        (home.study(spec.name) / SPEC).write_text(spec.to_yaml())
-        moved.record(home, spec.name)
+        moved.keep(spec.to_yaml(), home, spec.name)
         with cluster.connect(spec.resources, address):
             cluster.require_shared(folder, home.tracking_uri(spec))
             return _launch(spec, home, observer or Silent(), retry_failed, cadence or Cadence())
@@ -575,11 +573,15 @@ def _held(folder: Folder, name: str) -> Iterator[None]:
 CHANGEABLE = {"description", "resources", "concurrency", "max_failures", "storage"}
 
 
-def _keep_spec(spec: StudySpec, folder: Folder, home: Home) -> None:
-    """Keep the resolved study file; one that was run under the same name must be the same in all that matters."""
+def _keep_spec(spec: StudySpec, folder: Folder, home: Home | None = None) -> None:
+    """Keep the resolved study file; one that was run under the same name must be the same in all that matters.
+
+    Paths that moved with the ``home`` are the same.
+    """
     kept = folder.read(SPEC)
     if kept is not None:
-        before, now = moved.rebase(StudySpec.from_yaml(kept.decode()), home).model_dump(), spec.model_dump()
+        earlier = StudySpec.from_yaml(kept.decode())
+        before, now = (moved.rebase(earlier, home) if home else earlier).model_dump(), spec.model_dump()
         # a login may change, and is not for others to read
         for values in (before, now):
             for key in ("tracking_uri", "storage_uri"):
