@@ -27,7 +27,7 @@ from analysis.addresses import absolute, masked, without_login
 from study.errors import UserError
 from study.file import plan
 from study.file.spec import StudySpec
-from study.home import Home
+from study.home import SPEC, Home
 from study.launch import cluster
 from study.launch.observer import Guarded
 from study.record import moved, tracking
@@ -38,7 +38,7 @@ from trainables.trial import Trial
 
 log = logging.getLogger(__name__)
 
-SPEC, LOCK, HOLDER, TUNE = "study.yaml", "lock", "driver.json", "tune"
+LOCK, HOLDER, TUNE = "lock", "driver.json", "tune"
 #: exit code of a process that lost its cluster: nothing can be raised where Ray hangs
 LOST = 2
 #: states in Optuna of trials that a launch leaves as they ended
@@ -128,7 +128,6 @@ def run(
         with _storing(folder):
             _keep_spec(spec, folder, home)
         _keep_at_home(spec, home)
-        moved.record(home, spec.name)
         with cluster.connect(spec.resources, address):
             cluster.require_shared(folder, home.tracking_uri(spec))
             return _launch(spec, home, Guarded(observer or Silent()), retry_failed, cadence or Cadence())
@@ -628,11 +627,15 @@ def _held(folder: Folder, name: str) -> Iterator[None]:
 CHANGEABLE = {"description", "resources", "concurrency", "max_failures", "storage"}
 
 
-def _keep_spec(spec: StudySpec, folder: Folder, home: Home) -> None:
-    """Keep the resolved study file; one that was run under the same name must be the same in all that matters."""
+def _keep_spec(spec: StudySpec, folder: Folder, home: Home | None = None) -> None:
+    """Keep the resolved study file; one that was run under the same name must be the same in all that matters.
+
+    Paths that moved with the ``home`` are the same.
+    """
     kept = folder.read(SPEC)
     if kept is not None:
-        before, now = moved.rebase(_read_spec(kept, folder / SPEC), home).model_dump(), spec.model_dump()
+        earlier = _read_spec(kept, folder / SPEC)
+        before, now = (moved.rebase(earlier, home) if home else earlier).model_dump(), spec.model_dump()
         # a login may change, and is not for others to read
         for values in (before, now):
             for key in ("tracking_uri", "storage_uri"):
@@ -651,7 +654,7 @@ def _keep_at_home(spec: StudySpec, home: Home) -> None:
     here = home.study(spec.name)
     try:
         here.mkdir(parents=True, exist_ok=True)
-        (here / SPEC).write_text(logins.without_passwords(spec).to_yaml(), encoding="utf-8")
+        moved.keep(logins.without_passwords(spec).to_yaml(), home, spec.name)
         logins.keep(spec, here)
     except OSError as error:
         raise UserError(f"the study home's folder {here} cannot be written to ({error.strerror})") from None
