@@ -142,7 +142,9 @@ class Examination:
         losses = record.metrics["loss/train"]
         for seed, loss in zip(self.seeds, losses, strict=True):
             if not math.isfinite(loss):
-                raise ConformanceError(f"the criterion {name} gives a loss of {loss:g} for the first batch, seed {seed}")
+                raise ConformanceError(
+                    f"the criterion {name} gives a loss of {loss:g} for the first batch, seed {seed}"
+                )
         for parameter, value in criterion.named_parameters():
             if value.requires_grad and value.grad is None:
                 raise ConformanceError(f"the criterion {name}: parameter {parameter} has no part in the loss")
@@ -299,4 +301,6 @@ def _label(trial: Trial) -> str:
     except LookupError:
         known = ()
     values = trial.hyperparameters
-    return " ".join([trial.criterion, *(f"{each.symbol}={values[each.name]:g}" for each in known if each.name in values)])
+    return " ".join(
+        [trial.criterion, *(f"{each.symbol}={values[each.name]:g}" for each in known if each.name in values)]
+    )
