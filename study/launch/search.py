@@ -7,17 +7,12 @@ launch starts a fresh Tune experiment, to which `StudySearcher` gives whatever i
 
 from __future__ import annotations
 
-import json
-import logging
 import math
-import uuid
-import warnings
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import optuna
@@ -25,154 +20,39 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
-from analysis.addresses import masked, without_password
-from study.errors import UserError
-from study.file.plan import Point, fixed_points, label, trial_for
+from study.file.plan import fixed_points, label, trial_for
 from study.file.spec import VALIDATION_METRIC, Range, StudySpec
-from study.home import write_ahead
 from study.launch.placement import Capacity, Share, first_share, larger, shards, split
 from study.launch.samplers import sampler_for
-from study.servers.database import PatientStorage
+from study.record.trials import (
+    CRITERION,
+    GPU_MEMORY,
+    HYPERPARAMETER_VALUES,
+    LABEL,
+    MEANS,
+    REASON,
+    ROLE,
+    SHARDS,
+    STANDARD_ERRORS,
+    TUNE_TRIAL,
+    WAITING,
+    absent_points,
+    attempts,
+    enqueue,
+    identity,
+)
 from trainables import criteria
-
-if TYPE_CHECKING:
-    from study.home import Home
-
-log = logging.getLogger(__name__)
 
 #: what stands for a trial's value where a study optimises nothing: measured of every benchmark, and comparable
 PLAIN_OBJECTIVES = ("accuracy/coarse", "accuracy/train")
 
-#: a trial's user attributes in Optuna
-ROLE, CRITERION, HYPERPARAMETER_VALUES, LABEL = "role", "criterion", "hyperparameters", "label"
-MEANS, STANDARD_ERRORS, REASON, TUNE_TRIAL = "means", "standard_errors", "reason", "tune_trial_id"
-#: a second attempt at a failed trial is an Optuna trial of its own, but keeps the first one's number elsewhere
-RETRY_OF = "retry_of"
-#: the study's user attributes: into how many shards its trials are split, and the share of a GPU's memory they took
-SHARDS, GPU_MEMORY = "shards", "gpu_memory"
-#: another of them: what tells the study from others of its name
-IDENTITY = "identity"
 #: the constraint that baselines of a search break, so that Optuna takes none for the best point that was found
 NOT_SEARCHED = "not a searched point"
 #: how often a trial is taken up again after its node was lost, which is no fault of its own
 NODE_LOSSES = 10
-#: fixed points that wait in Optuna at most: it reads each trial that is not finished again at every turn
-WAITING = 32
 #: why an attempt at a trial ended: an ``error`` may not come again, a ``refusal`` will, and a ``storage`` that failed
 #: is no fault of the trial's
 Cause = Literal["error", "refusal", "memory", "node", "storage"]
-
-
-def open_storage(home: Home, spec: StudySpec | None = None) -> optuna.storages.RDBStorage:
-    """Optuna's database; `UserError` where it cannot be opened."""
-    uri = home.optuna_uri(spec)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    options: dict[str, Any] = {"pool_pre_ping": True}
-    if uri.startswith("sqlite:"):
-        options["connect_args"] = {"timeout": 60}
-    with answering(uri):
-        write_ahead(uri)
-        return PatientStorage(uri, engine_kwargs=options)
-
-
-@contextmanager
-def answering(uri: str) -> Iterator[None]:
-    """Turns a failure of Optuna's database at ``uri`` into one sentence."""
-    from sqlite3 import Error as SQLiteError
-
-    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-
-    try:
-        yield
-    except (ArgumentError, SQLAlchemyError, SQLiteError, optuna.exceptions.StorageInternalError, ImportError) as error:
-        what = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(
-            f"Optuna's database {without_password(uri)} cannot be used: {masked(what, uri)[:200]}"
-        ) from None
-
-
-def open_study(spec: StudySpec, home: Home) -> optuna.Study:
-    """The Optuna study of ``spec``, made where it does not exist, with its first fixed points enqueued."""
-    direction = spec.search.objective.direction if spec.search else "maximize"
-    storage = open_storage(home, spec)
-    with answering(home.optuna_uri(spec)):
-        study = optuna.create_study(storage=storage, study_name=spec.name, direction=direction, load_if_exists=True)
-        if spec.search:
-            study.set_metric_names([spec.search.objective.metric])
-        if not study_identity(study):
-            study.set_user_attr(IDENTITY, uuid.uuid4().hex)
-        for point in absent_points(spec, study)[:WAITING]:
-            _enqueue(study, point)
-    return study
-
-
-def _enqueue(study: optuna.Study, point: Point) -> None:
-    study.enqueue_trial(dict(point.trial.hyperparameters), user_attrs=_attributes(point))
-
-
-def study_identity(study: optuna.Study) -> str:
-    """What tells the study from others of its name, in other databases."""
-    return str(study.user_attrs.get(IDENTITY, ""))
-
-
-def load_study(spec: StudySpec, home: Home) -> optuna.Study | None:
-    """The Optuna study of ``spec`` as it stands, or None where it was never started."""
-    storage = open_storage(home, spec)
-    with answering(home.optuna_uri(spec)):
-        try:
-            return optuna.load_study(storage=storage, study_name=spec.name)
-        except KeyError:
-            return None
-
-
-def absent_points(spec: StudySpec, study: optuna.Study) -> list[Point]:
-    """The study's fixed points that Optuna does not hold."""
-    held = {_key(trial.user_attrs) for trial in study.get_trials(deepcopy=False)}
-    return [point for point in fixed_points(spec) if _key(_attributes(point)) not in held]
-
-
-def _attributes(point: Point) -> dict[str, Any]:
-    hyperparameters = dict(point.trial.hyperparameters)
-    return {
-        ROLE: point.role,
-        CRITERION: point.trial.criterion,
-        HYPERPARAMETER_VALUES: hyperparameters,
-        LABEL: label(point.trial.criterion, hyperparameters),
-    }
-
-
-def named(trial: FrozenTrial) -> str:
-    """The trial's label, as it was when the trial was made: where that is read, its criterion need not be at hand."""
-    attributes = trial.user_attrs
-    criterion, values = attributes[CRITERION], attributes.get(HYPERPARAMETER_VALUES)
-    if LABEL in attributes:
-        return str(attributes[LABEL])
-    return str(criterion) if values is None else label(criterion, values)
-
-
-def _key(attributes: Mapping[str, Any]) -> str:
-    return json.dumps([attributes.get(ROLE), attributes.get(CRITERION), attributes.get(HYPERPARAMETER_VALUES)])
-
-
-def identity(trial: FrozenTrial) -> int:
-    """The number under which the trial is known outside Optuna."""
-    return int(trial.user_attrs.get(RETRY_OF, trial.number))
-
-
-def attempts(study: optuna.Study) -> dict[int, FrozenTrial]:
-    """Every trial's last attempt, by the trial's number."""
-    return {identity(trial): trial for trial in study.get_trials(deepcopy=False)}
-
-
-def retry_failed(study: optuna.Study) -> list[int]:
-    """Enqueue another attempt at every trial that failed; their numbers."""
-    failed = {number: trial for number, trial in attempts(study).items() if trial.state == TrialState.FAIL}
-    for number, trial in failed.items():
-        kept = {name: trial.user_attrs[name] for name in (ROLE, CRITERION, HYPERPARAMETER_VALUES)}
-        kept[LABEL] = named(trial)
-        study.enqueue_trial(kept[HYPERPARAMETER_VALUES], user_attrs={**kept, RETRY_OF: number})
-    return sorted(failed)
 
 
 #: the sampler while none is drawn from: the others work whenever a trial is opened, and some would end a loop
@@ -273,7 +153,7 @@ class StudySearcher(Searcher):
         """Give Optuna the next fixed points; whether there were any."""
         points = [self._absent.popleft() for _ in range(min(WAITING, len(self._absent)))]
         for point in points:
-            _enqueue(self.study, point)
+            enqueue(self.study, point)
         return bool(points)
 
     def _give(self, trial_id: str) -> dict[str, Any]:

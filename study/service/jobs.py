@@ -79,7 +79,7 @@ def prepare(source: str, overrides: Sequence[str], name: str | None, folder: Pat
     Data that is named by a relative path has to be a file in ``folder`` that is not ignored; an absolute path that does
     not exist here, and an address such as ``s3://…``, are the cluster's to find. Raises `UserError` or `DataError`.
     """
-    from study.service.doctor import check_data
+    from study.launch.preflight import check_data
     from trainables.benchmarks import find
 
     folder = folder.expanduser().resolve()

@@ -225,7 +225,7 @@ def test_no_tracking_server(closed_port: int) -> None:
 
 
 def test_a_silent_tracking_server(listening: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("study.service.doctor.TIMEOUT", 0.5)
+    monkeypatch.setattr("study.servers.checks.TIMEOUT", 0.5)
     uri = f"http://127.0.0.1:{listening}"
     refused(["run", study_file({**VALID, "tracking_uri": uri})], uri, "timed out")
 

@@ -11,7 +11,7 @@ import yaml
 from study.errors import UserError
 from study.file.document import Document
 from study.file.spec import SAMPLERS, StudySpec, ready_made
-from study.service.doctor import check_data
+from study.launch.preflight import check_data
 
 MINIMAL: dict[str, Any] = {"benchmark": {"name": "tiny:Tiny"}, "criteria": ["ce"], "seeds": 2}
 SEARCH: dict[str, Any] = {

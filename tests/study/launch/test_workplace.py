@@ -11,8 +11,9 @@ from mlflow import MlflowClient
 
 from study.file.spec import Resources, StudySpec
 from study.home import Home
-from study.launch import search, sweep
+from study.launch import sweep
 from study.launch.cluster import connect
+from study.record import files, trials
 
 OWN = """
 from dataclasses import dataclass
@@ -82,8 +83,8 @@ def check(study: StudySpec, home: Home, tracking: Path, optuna: Path) -> None:
     assert experiment is not None
     assert {run.info.status for run in client.search_runs([experiment.experiment_id])} == {"FINISHED"}
     kept = study.model_copy(update={"storage_uri": f"sqlite:///{optuna}"})
-    found = search.load_study(kept, home)
-    assert found is not None and len(search.attempts(found)) == 1
+    found = trials.load_study(kept, home)
+    assert found is not None and len(trials.attempts(found)) == 1
 
 
 def test_relative_addresses_in_the_environment(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +104,7 @@ def test_relative_addresses_in_the_file_are_resumed_from_another_directory(
     check(spec("file", **named), home, here / "file.db", here / "file-optuna.db")
     (here / "elsewhere").mkdir()
     monkeypatch.chdir("elsewhere")
-    assert sweep.run(sweep.load_spec(home, "file"), home) == sweep.Outcome(1, 0, 0, False)
+    assert sweep.run(files.load_spec(home, "file"), home) == sweep.Outcome(1, 0, 0, False)
     assert list((here / "elsewhere").iterdir()) == []
 
 

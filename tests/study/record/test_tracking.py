@@ -27,7 +27,8 @@ from analysis import schema
 from study.file.plan import trial_for
 from study.file.spec import StudySpec
 from study.home import Home
-from study.record import tracking
+from study.record import facts, tracking
+from study.servers.mlflow import TrackingError, connect
 from trainables.training import Training
 
 SPEC = StudySpec.model_validate(
@@ -48,7 +49,7 @@ CONFIG: dict[str, Any] = {"number": 7, "role": "grid", "trial": TRIAL.to_dict()}
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty tracking database, which takes seconds to make."""
     home = Home(tmp_path_factory.mktemp("store"))
-    tracking.connect(home.tracking_uri()).search_experiments()
+    connect(home.tracking_uri()).search_experiments()
     return home.root / "mlflow.db"
 
 
@@ -134,7 +135,7 @@ def test_the_tree_of_runs(home: Home, training: Training) -> None:
         assert run.data.tags[schema.DATA_PROVENANCE] == "simulated"
         assert run.data.tags[schema.TRIAL] == "7"
         assert run.data.tags[schema.PROTOCOL] == "released"
-        assert "torch" in run.data.tags[tracking.VERSIONS]
+        assert "torch" in run.data.tags[facts.VERSIONS]
     assert (trial.data.tags[schema.ROLE], trial.data.tags[schema.SEEDS]) == ("grid", "3,5")
     assert trial.data.params["training.epochs"] == "4"
     assert [each.dataset.name for each in trial.inputs.dataset_inputs] == ["tiny"]
@@ -259,7 +260,7 @@ def test_closing_a_failed_trial_gives_its_reason(home: Home) -> None:
 def test_a_deleted_experiment_is_said(home: Home) -> None:
     tracked = tracking.open_study(SPEC, home)
     MlflowClient(home.tracking_uri()).delete_experiment(tracked.experiment)
-    with pytest.raises(tracking.TrackingError, match="'s' was deleted"):
+    with pytest.raises(TrackingError, match="'s' was deleted"):
         tracking.open_study(SPEC, home)
 
 
@@ -268,7 +269,7 @@ def test_a_server_that_does_not_answer_is_one_sentence(home: Home) -> None:
         closed.bind(("127.0.0.1", 0))
         uri = f"http://me:geheim@127.0.0.1:{closed.getsockname()[1]}"
         spec = SPEC.model_copy(update={"tracking_uri": uri})
-        with pytest.raises(tracking.TrackingError, match=r"the tracking server http://me@127\.0\.0\.1:\d+ ") as caught:
+        with pytest.raises(TrackingError, match=r"the tracking server http://me@127\.0\.0\.1:\d+ ") as caught:
             tracking.open_study(spec, home)
     assert "geheim" not in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -324,7 +325,7 @@ def test_a_server_that_goes_away_loses_nothing(home: Home, training: Training, m
     tracker.add(records[2:])
     tracker._next_flush = 0.0
     tracker.flush()
-    with pytest.raises(tracking.TrackingError, match="the trajectories are kept"):
+    with pytest.raises(TrackingError, match="the trajectories are kept"):
         tracker.complete(training.arrays(), training.weights())
     with server(port, home.root):
         tracker.complete(training.arrays(), training.weights())

@@ -17,10 +17,10 @@ from study.file.spec import Resources, StudySpec
 from study.home import Home
 from study.launch import sweep
 from study.launch.cluster import connect
-from study.record import status
+from study.launch.preflight import preflight
+from study.record import files, status
 from study.servers import logins
 from study.service import jobs
-from study.service.doctor import preflight
 
 SECRET = "hush-7f3a"
 
@@ -77,7 +77,7 @@ def test_a_planted_password_is_in_no_file(
         assert stat.S_IMODE(kept.stat().st_mode) == 0o600
         assert json.loads(kept.read_text(encoding="utf-8")) == named
     # what is kept is enough to go on
-    again = sweep.load_spec(home, "s")
+    again = files.load_spec(home, "s")
     assert sweep.run(again, home) == sweep.Outcome(2, 0, 0, False)
     assert SECRET not in status.read(home, "s").tracking_uri
 
