@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -14,9 +13,10 @@ from study.file import plan
 from study.file.spec import StudySpec
 from study.launch.placement import split
 from study.record import tracking, trials
+from trainables.assignment import Assignment, Shard
 from trainables.storage import Folder
 from trainables.trainable import place, read_checkpoint, recall
-from trainables.trial import Trial
+from trainables.training import Record
 
 
 def send_again(
@@ -28,41 +28,38 @@ def send_again(
         return
     whole = plan.trial_for(spec, attributes[trials.CRITERION], attributes[trials.HYPERPARAMETER_VALUES])
     parts = split(whole.seeds, int(study.user_attrs.get(trials.SHARDS, 1)))
-    config = {"number": number, "role": attributes[trials.ROLE]}
+    given = Assignment(number, attributes[trials.ROLE], whole)
     for position, seeds in enumerate(parts):
-        part, shard = replace(whole, seeds=seeds), (position, len(parts))
-        checkpoint = read_checkpoint(place(folder, number, shard), part)
+        part = replace(given, trial=replace(whole, seeds=seeds), shard=Shard(position, len(parts)))
+        checkpoint = read_checkpoint(place(folder, number, part.shard), part.trial)
         # without one it ended before it had anything to tell
         if checkpoint is None:
             continue
-        tracked.open_shards({**config, "shard": (0, 1), "trial": whole.to_dict()})
-        tracker = tracked.open_trial({**config, "shard": shard, "trial": part.to_dict()})
+        tracked.open_shards(given)
+        tracker = tracked.open_trial(part)
         recall(tracker, checkpoint)
-        tracker.add(checkpoint["records"])
+        tracker.add(checkpoint.records)
         tracker.flush(now=True)
     status = "FAILED" if trial.state.name == "FAIL" else "KILLED"
     tracking.close_trial(tracked, number, status, attributes.get(trials.REASON, ""))
 
 
-def end_shards(
-    folder: Folder, tracked: tracking.Tracking, whole: Mapping[str, Any], shards: Sequence[Mapping[str, Any]]
-) -> None:
+def end_shards(folder: Folder, tracked: tracking.Tracking, whole: Assignment, shards: Sequence[Assignment]) -> None:
     """Give the trial's own run the means over all shards, from their checkpoints, and end it."""
     parts = []
-    for config in shards:
-        checkpoint = read_checkpoint(place(folder, config["number"], config["shard"]), Trial.from_dict(config["trial"]))
+    for shard in shards:
+        checkpoint = read_checkpoint(place(folder, shard.number, shard.shard), shard.trial)
         if checkpoint is None:
-            raise UserError(f"a checkpoint of trial {config['number']} in {folder} is gone; resume the study")
-        parts.append(checkpoint["records"])
+            raise UserError(f"a checkpoint of trial {shard.number} in {folder} is gone; resume the study")
+        parts.append(checkpoint.records)
     tracker = tracked.open_trial(whole)
     tracker.add([_merged(records) for records in zip(*parts, strict=True)])
     tracker.complete({}, {})
     tracker.finish()
 
 
-def _merged(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _merged(records: Sequence[Record]) -> Record:
     """One epoch's records of all shards as one of the whole trial."""
-    metrics = {
-        name: [value for record in records for value in record["metrics"][name]] for name in records[0]["metrics"]
-    }
-    return {"epoch": records[0]["epoch"], "metrics": metrics, "time": max(record["time"] for record in records)}
+    first = records[0]
+    metrics = {name: [value for record in records for value in record.metrics[name]] for name in first.metrics}
+    return Record(first.epoch, metrics, max(record.time for record in records))

@@ -18,9 +18,10 @@ from study.file import plan
 from study.launch.observer import Observer
 from study.launch.search import Cause, StudySearcher
 from study.record import tracking
+from trainables.assignment import Assignment, Result
 from trainables.benchmarks import DataError
 from trainables.storage import Folder
-from trainables.trainable import DECLARED, STOP, PredecessorError, StorageError, TrialError
+from trainables.trainable import STOP, PredecessorError, StorageError, TrialError
 
 log = logging.getLogger(__name__)
 
@@ -38,45 +39,45 @@ class Follower(Callback):
         #: failed in this launch: number -> reason
         self.failures: dict[int, str] = {}
         self._started: set[int] = set()
-        #: number -> shard -> its last result
-        self._results: dict[int, dict[int, dict[str, Any]]] = {}
+        #: number -> shard -> its last result and how many seeds that is of
+        self._results: dict[int, dict[int, tuple[Result, int]]] = {}
 
     def __reduce__(self) -> tuple[type[Callback], tuple[()]]:
         # Tune keeps its callbacks in a file, and ours know the servers' logins; nothing reads them from there
         return Callback, ()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        number, described = trial.config["number"], trial.config["trial"]
-        if number not in self._started and number not in self.failures:
-            self._started.add(number)
-            label = plan.label(described["criterion"], described["hyperparameters"])
-            self._observer.trial_started(number, label, trial.config["role"])
+        given = Assignment.from_config(trial.config)
+        if given.number not in self._started and given.number not in self.failures:
+            self._started.add(given.number)
+            label = plan.label(given.trial.criterion, given.trial.hyperparameters)
+            self._observer.trial_started(given.number, label, given.role)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        self._declare(result.get(DECLARED, []))
-        if "epoch" in result:
-            number, (position, count) = result["number"], trial.config["shard"]
-            shards = self._results.setdefault(number, {})
-            shards[position] = result
+        told = Result.from_tune(result)
+        self._declare(told.declared)
+        if told.epoch:
+            given = Assignment.from_config(trial.config)
+            shards = self._results.setdefault(given.number, {})
+            shards[given.shard.position] = told, len(given.trial.seeds)
             # a shard may report on after its trial has ended with another one
-            if len(shards) == count and number in self._started:
-                slowest = min(shards.values(), key=lambda each: each["epoch"])
-                self._observer.epoch(number, slowest["epoch"], result["epochs"], self._trial_means(number))
+            if len(shards) == given.shard.count and given.number in self._started:
+                slowest = min(shard.epoch for shard, _ in shards.values())
+                self._observer.epoch(given.number, slowest, told.epochs, self._trial_means(given.number))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        result = trial.last_result or {}
-        number = trial.config["number"]
-        if result.get("out_of_memory"):
+        told, number = Result.from_tune(trial.last_result), Assignment.from_config(trial.config).number
+        if told.out_of_memory:
             self._failed(trial, "out of memory", "memory")
-        elif result.get("finished"):
+        elif told.finished:
             if self._searcher.is_complete(number):
                 self._end(number, "done")
-        elif result.get("interrupted") or self._searcher.stopping:
+        elif told.interrupted or self._searcher.stopping:
             self._end(number, "interrupted")
         else:
-            reason = f"stopped early after epoch {result.get('epoch', 0)}"
+            reason = f"stopped early after epoch {told.epoch}"
             self._close(number, "KILLED", reason)
             self._end(number, "stopped early", reason)
 
@@ -94,7 +95,7 @@ class Follower(Callback):
                 self._folder.write(STOP, b"")
             self._end(piece.number, "interrupted")
         elif share is not None:
-            seeds = "" if piece.shard[1] == 1 else f" (seeds {', '.join(map(str, piece.seeds))})"
+            seeds = "" if piece.shard.count == 1 else f" (seeds {', '.join(map(str, piece.seeds))})"
             given = f" with {share} in place of {piece.share}" if share != piece.share else ""
             text = f"{reason}; tried again{given}"
             self._observer.message(f"trial {piece.number}{seeds}: {text}")
@@ -112,12 +113,12 @@ class Follower(Callback):
 
     def _trial_means(self, number: int) -> dict[str, float]:
         """Means over the seeds of all shards, each at the last epoch that it has reported."""
-        shards = [(len(_seeds(each)), _means(each)) for each in self._results.get(number, {}).values()]
+        shards = [(seeds, told.means) for told, seeds in self._results.get(number, {}).values()]
         names = set.intersection(*(set(means) for _, means in shards)) if shards else set()
         total = sum(seeds for seeds, _ in shards)
         return {name: sum(seeds * means[name] for seeds, means in shards) / total for name in sorted(names)}
 
-    def _declare(self, metrics: Sequence[Mapping[str, Any]]) -> None:
+    def _declare(self, metrics: Sequence[Mapping[str, str | bool]]) -> None:
         """Keep with the study what its metrics are, the first time that a trial tells of them."""
         fresh = [each for each in metrics if each["name"] not in self._declared]
         if not fresh:
@@ -139,16 +140,6 @@ class Follower(Callback):
             tracking.close_trial(self._tracked, number, status, reason)
         except tracking.TrackingError as error:
             log.warning("%s; tried again at the end of the study", error)
-
-
-def _seeds(result: Mapping[str, Any]) -> Sequence[int]:
-    seeds: Sequence[int] = result["config"]["trial"]["seeds"]
-    return seeds
-
-
-def _means(result: Mapping[str, Any]) -> dict[str, float]:
-    flat = {name: value for name, value in result.items() if name.startswith("mean/")}
-    return {name.removeprefix("mean/"): value for name, value in flat.items()}
 
 
 def reason_of(trial: Any) -> tuple[str, Cause]:

@@ -22,7 +22,7 @@ from ray.tune.search import Searcher
 
 from study.file.plan import fixed_points, label, trial_for
 from study.file.spec import VALIDATION_METRIC, Range, StudySpec
-from study.launch.placement import Capacity, Share, first_share, larger, shards, split
+from study.launch.placement import Capacity, first_share, larger, shards, split
 from study.launch.samplers import sampler_for
 from study.record.trials import (
     CRITERION,
@@ -42,6 +42,7 @@ from study.record.trials import (
     identity,
 )
 from trainables import criteria
+from trainables.assignment import WHOLE, Assignment, Result, Shard, Share
 
 #: what stands for a trial's value where a study optimises nothing: measured of every benchmark, and comparable
 PLAIN_OBJECTIVES = ("accuracy/coarse", "accuracy/train")
@@ -61,26 +62,31 @@ _AT_REST = optuna.samplers.RandomSampler(seed=0)
 
 @dataclass(frozen=True)
 class Piece:
-    """What one Tune trial works at: a trial, or the k-th of n shards of its seeds, shard being (k, n)."""
+    """What one Tune trial works at, and how its earlier attempts ended."""
 
     #: number of the Optuna trial
     optuna: int
-    #: the number that the trial has everywhere else
-    number: int
-    shard: tuple[int, int]
-    config: Mapping[str, Any]
+    assignment: Assignment
     share: Share
     failures: int = 0
     node_losses: int = 0
 
     @property
+    def number(self) -> int:
+        """The number that the trial has everywhere else."""
+        return self.assignment.number
+
+    @property
+    def shard(self) -> Shard:
+        return self.assignment.shard
+
+    @property
     def seeds(self) -> Sequence[int]:
-        seeds: Sequence[int] = self.config["trial"]["seeds"]
-        return seeds
+        return self.assignment.trial.seeds
 
     def for_tune(self) -> dict[str, Any]:
         """The config that the trainable is called with."""
-        return {**self.config, "cpus": self.share.cpus, "gpus": self.share.gpus}
+        return replace(self.assignment, share=self.share).to_config()
 
 
 class StudySearcher(Searcher):
@@ -91,8 +97,8 @@ class StudySearcher(Searcher):
     the fixed points; then what Optuna proposes, as many at a time as the cluster's ``capacity()`` holds. A proposal's
     random stream is derived from the sampler's seed and the trial's number, so that a resume repeats none.
 
-    A trial may be given in shards of its seeds; ``begin`` is called with the whole trial's config before the first of
-    them, and ``end`` before Optuna is told, with the shards' configs. What fails is given again, up to
+    A trial may be given in shards of its seeds; ``begin`` is called with the whole trial before the first of them, and
+    ``end`` before Optuna is told, with the whole trial and the shards. What fails is given again, up to
     ``spec.max_failures`` times, what ran out of memory with a larger share.
     """
 
@@ -102,8 +108,8 @@ class StudySearcher(Searcher):
         study: optuna.Study,
         capacity: Callable[[], Capacity],
         settled: Collection[int] = (),
-        begin: Callable[[Mapping[str, Any]], None] | None = None,
-        end: Callable[[Mapping[str, Any], Sequence[Mapping[str, Any]]], None] | None = None,
+        begin: Callable[[Assignment], None] | None = None,
+        end: Callable[[Assignment, Sequence[Assignment]], None] | None = None,
     ) -> None:
         super().__init__()
         self.spec, self.study, self._capacity = spec, study, capacity
@@ -209,15 +215,13 @@ class StudySearcher(Searcher):
             self.study.sampler = _AT_REST
             trial.set_user_attr(TUNE_TRIAL, trial_id)
         assert values is not None
-        number, whole = identity(frozen), trial_for(self.spec, attributes[CRITERION], values)
-        config = {"number": number, "role": attributes[ROLE]}
-        parts = split(whole.seeds, self._shards)
+        whole = Assignment(identity(frozen), attributes[ROLE], trial_for(self.spec, attributes[CRITERION], values))
+        parts = split(whole.trial.seeds, self._shards)
         if len(parts) > 1 and self._begin:
-            self._begin({**config, "shard": (0, 1), "trial": whole.to_dict()})
+            self._begin(whole)
         for position, seeds in enumerate(parts):
-            shard = (position, len(parts))
-            part = {**config, "shard": shard, "trial": replace(whole, seeds=seeds).to_dict()}
-            self._pending.append(Piece(frozen.number, number, shard, part, self._share()))
+            part = replace(whole, trial=replace(whole.trial, seeds=seeds), shard=Shard(position, len(parts)))
+            self._pending.append(Piece(frozen.number, part, self._share()))
 
     def _sampler(self, frozen: FrozenTrial) -> optuna.samplers.BaseSampler:
         """What draws a searched trial: it learns from the searched trials of the same criterion alone."""
@@ -269,30 +273,29 @@ class StudySearcher(Searcher):
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Note the GPU memory that trials take, by which the next ones are packed; Optuna is told at the end."""
-        memory = float(result.get("memory", 0.0))
+        memory = Result.from_tune(result).memory
         if self.spec.resources.gpus == "auto" and memory > (self._memory or 0.0):
             self._memory = memory
             self.study.set_user_attr(GPU_MEMORY, memory)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tell Optuna of a trial that ended, unless it was interrupted or failed (see `fail`)."""
-        result = result or {}
-        if error or trial_id not in self._live or result.get("out_of_memory"):
+        told = Result.from_tune(result)
+        if error or trial_id not in self._live or told.out_of_memory:
             return
         piece = self._live.pop(trial_id)
-        if result.get("finished"):
-            values = {key.removeprefix("values/"): value for key, value in result.items() if key.startswith("values/")}
+        if told.finished:
             done = self._finished.setdefault(piece.number, {})
-            done[piece.shard[0]] = piece, values
-            if len(done) == piece.shard[1]:
+            done[piece.shard.position] = piece, told.values
+            if len(done) == piece.shard.count:
                 self._complete(piece, [done[position] for position in sorted(done)])
-        elif self.spec.search and self.spec.search.pruner and not result.get("interrupted") and result.get("epoch"):
-            self._prune(piece, result)
+        elif self.spec.search and self.spec.search.pruner and not told.interrupted and told.epoch:
+            self._prune(piece, told)
 
     def is_complete(self, number: int) -> bool:
         """Whether all shards of the trial finished in this launch."""
         done = self._finished.get(number, {})
-        return any(len(done) == piece.shard[1] for piece, _ in done.values())
+        return any(len(done) == piece.shard.count for piece, _ in done.values())
 
     def fail(self, trial_id: str, reason: str, cause: Cause = "refusal") -> tuple[Piece, Share | None] | None:
         """Take note of an attempt that failed: the piece, and the share with which it will be tried again.
@@ -329,8 +332,9 @@ class StudySearcher(Searcher):
     def _complete(self, piece: Piece, done: Sequence[tuple[Piece, Mapping[str, list[float]]]]) -> None:
         """All shards of a trial have finished: merge them, and tell Optuna."""
         if len(done) > 1 and self._end:
-            whole = trial_for(self.spec, piece.config["trial"]["criterion"], piece.config["trial"]["hyperparameters"])
-            self._end({**piece.config, "shard": (0, 1), "trial": whole.to_dict()}, [each.config for each, _ in done])
+            trained = replace(piece.assignment.trial, seeds=self.spec.seeds)
+            whole = replace(piece.assignment, trial=trained, shard=WHOLE)
+            self._end(whole, [each.assignment for each, _ in done])
         trial = self._unfinished(piece)
         if trial is None:
             return
@@ -352,16 +356,15 @@ class StudySearcher(Searcher):
         objective = next(means[name] for name in metrics if math.isfinite(means.get(name, math.nan)))
         self.study.tell(piece.optuna, objective, TrialState.COMPLETE)
 
-    def _prune(self, piece: Piece, result: Mapping[str, Any]) -> None:
+    def _prune(self, piece: Piece, result: Result) -> None:
         trial = self._unfinished(piece)
         if trial is None:
             return
         assert self.spec.search is not None
-        epoch = int(result["epoch"])
-        value = result.get(f"mean/{self.spec.search.objective.metric}", math.nan)
+        value = result.means.get(self.spec.search.objective.metric, math.nan)
         if math.isfinite(value):
-            trial.report(value, epoch)
-        trial.set_user_attr(REASON, f"stopped early after epoch {epoch}")
+            trial.report(value, result.epoch)
+        trial.set_user_attr(REASON, f"stopped early after epoch {result.epoch}")
         self.study.tell(piece.optuna, None, TrialState.PRUNED)
 
     def _unfinished(self, piece: Piece) -> optuna.Trial | None:

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +30,7 @@ from study.launch.observer import Guarded, Observer, Silent
 from study.record import moved, tracking
 from study.record.files import held, keep_at_home, keep_spec, storing
 from study.servers import logins
+from trainables.assignment import Assignment
 from trainables.storage import Folder
 
 if TYPE_CHECKING:
@@ -231,11 +232,13 @@ def _abandon(wind_up: Callable[[], object], head: str) -> None:
         os._exit(LOST)
 
 
-def _resources(config: Mapping[str, Any]) -> Any:
+def _resources(config: dict[str, Any]) -> Any:
     """What Tune gives the trial of ``config``."""
     from ray.tune import PlacementGroupFactory
 
-    bundle = {"CPU": config["cpus"], "GPU": config["gpus"]}
+    share = Assignment.from_config(config).share
+    assert share is not None
+    bundle = {"CPU": share.cpus, "GPU": share.gpus}
     return PlacementGroupFactory([{kind: amount for kind, amount in bundle.items() if amount}])
 
 
@@ -283,8 +286,9 @@ def _scheduler(spec: StudySpec) -> Any:
 
 
 def _folder_name(trial: Any) -> str:
-    position, count = trial.config["shard"]
-    return f"{trial.config['number']:05d}" + (f"-{position + 1}-of-{count}" if count > 1 else "") + f"-{trial.trial_id}"
+    given = Assignment.from_config(trial.config)
+    part = f"-{given.shard.position + 1}-of-{given.shard.count}" if given.shard.count > 1 else ""
+    return f"{given.number:05d}{part}-{trial.trial_id}"
 
 
 @contextmanager

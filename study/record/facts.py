@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from analysis import schema
 
 if TYPE_CHECKING:
+    from trainables.assignment import Share
     from trainables.training import Training
 
 #: characters of a tag, MLflow's limit
@@ -27,8 +28,8 @@ VERSIONS = "fierce.versions"
 NODE, GPU, SHARE = "fierce.node", "fierce.gpu", "fierce.share"
 
 
-def describe(training: Training, allocation: Mapping[str, float]) -> dict[str, Any]:
-    """Data, recipe and device of a trial, with its ``allocation`` of CPUs and GPUs, in text and numbers.
+def describe(training: Training, share: Share | None) -> dict[str, Any]:
+    """Data, recipe and device of a trial, with its ``share`` of the cluster, in text and numbers.
 
     The keys are tags and recipe (params), by name, and the data's samples and classes.
     """
@@ -41,7 +42,7 @@ def describe(training: Training, allocation: Mapping[str, float]) -> dict[str, A
         schema.DATA_CLASSES: json.dumps(data.coarse_names, ensure_ascii=False)[:TAG_LENGTH],
         DEVICE: _device(training.device.type),
         NODE: platform.node(),
-        SHARE: ", ".join(f"{amount:.3g} {name}" for name, amount in allocation.items()),
+        SHARE: "" if share is None else f"{share.cpus:.3g} cpus, {share.gpus:.3g} gpus",
     }
     if training.device.type == "cuda":
         tags[GPU] = _gpu()

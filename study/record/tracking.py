@@ -24,7 +24,6 @@ from study.record import facts, moved, runs
 from study.record.facts import TAG_LENGTH
 from study.servers.logins import without_passwords
 from study.servers.mlflow import TrackingError, answering, connect, writing
-from trainables.trial import Trial
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,7 +33,8 @@ if TYPE_CHECKING:
 
     from study.file.spec import StudySpec
     from study.home import Home
-    from trainables.training import Training
+    from trainables.assignment import Assignment
+    from trainables.training import Record, Training
 
 log = logging.getLogger(__name__)
 
@@ -61,13 +61,13 @@ class Tracking:
     #: how long the end of a trial waits for a server that does not answer, in seconds
     patience: float = 300.0
 
-    def open_trial(self, config: Mapping[str, Any]) -> TrialTracker:
-        """The tracker of the trial, or the shard of one, of ``config`` (see `train_trial`)."""
-        return TrialTracker(self, config)
+    def open_trial(self, assignment: Assignment) -> TrialTracker:
+        """The tracker of a trial or of a shard of one."""
+        return TrialTracker(self, assignment)
 
-    def open_shards(self, config: Mapping[str, Any]) -> None:
+    def open_shards(self, whole: Assignment) -> None:
         """Make the runs of a trial before its shards, which could not agree on who makes the trial's own."""
-        self.open_trial(config).begin()
+        self.open_trial(whole).begin()
 
 
 def open_study(spec: StudySpec, home: Home, identity: str = "", patience: float = 300.0) -> Tracking:
@@ -119,7 +119,7 @@ def _keep(uri: str, run: Run, name: str, text: str) -> None:
         artifacts.write(uri, run, file)
 
 
-def declare_metrics(tracking: Tracking, declared: Sequence[Mapping[str, Any]]) -> None:
+def declare_metrics(tracking: Tracking, declared: Sequence[Mapping[str, str | bool]]) -> None:
     """Add to the store's description what the ``declared`` metrics are (see `analysis.schema.METRICS_FILE`)."""
     from analysis import artifacts
 
@@ -232,22 +232,20 @@ class TrialTracker:
     are that of the whole trial's tracker, which is opened once more when all shards have finished.
     """
 
-    def __init__(self, tracking: Tracking, config: Mapping[str, Any]) -> None:
+    def __init__(self, tracking: Tracking, assignment: Assignment) -> None:
         self.tracking = tracking
-        self.number, self.role = int(config["number"]), str(config["role"])
-        self.trial = Trial.from_dict(config["trial"])
-        self._position, self._count = config.get("shard", (0, 1))
-        self._allocation = {name: config[name] for name in ("cpus", "gpus") if name in config}
+        self.number, self.role, self.trial = assignment.number, assignment.role, assignment.trial
+        self._shard, self._share = assignment.shard, assignment.share
         self._client: MlflowClient | None = None
         self._lines: list[_Line] | None = None
-        self._records: list[Mapping[str, Any]] = []
+        self._records: list[Record] = []
         self._facts: tuple[dict[str, str], dict[str, str]] | None = None
         self._dataset: Any = None
         self._next_flush = 0.0
 
     def describe(self, training: Training) -> dict[str, Any]:
         """Data, recipe and device, as tags and params of the runs; what `recall` takes."""
-        known = facts.describe(training, self._allocation)
+        known = facts.describe(training, self._share)
         self.recall(known)
         return known
 
@@ -264,7 +262,7 @@ class TrialTracker:
         with answering(self.tracking.uri):
             self._open()
 
-    def add(self, records: Sequence[Mapping[str, Any]]) -> None:
+    def add(self, records: Sequence[Record]) -> None:
         """Take records; the next flush that is due sends them."""
         self._records.extend(records)
 
@@ -336,7 +334,7 @@ class TrialTracker:
 
     def _is_partial(self, line: _Line) -> bool:
         """Whether the run is of more seeds than this tracker's."""
-        return self._count > 1 and line.column is None
+        return self._shard.count > 1 and line.column is None
 
     def _take_facts(self, line: _Line) -> tuple[dict[str, str], dict[str, str]]:
         """Tags and params that the next request of a run carries; the recipe stands on the trial's run alone."""
@@ -349,15 +347,15 @@ class TrialTracker:
     def _hyperparameters(self) -> dict[str, str]:
         return {name: str(value) for name, value in self.trial.hyperparameters.items()}
 
-    def _metrics(self, line: _Line, records: Sequence[Mapping[str, Any]]) -> list[Any]:
+    def _metrics(self, line: _Line, records: Sequence[Record]) -> list[Any]:
         from mlflow.entities import Metric
 
         return [
             # the record's own time: a request that is repeated after a lost answer adds no second row
-            Metric(name, _value(values, line.column), record["time"], record["epoch"])
+            Metric(name, _value(values, line.column), record.time, record.epoch)
             for record in records
-            for name, values in record["metrics"].items()
-            if (name, record["epoch"]) not in line.held
+            for name, values in record.metrics.items()
+            if (name, record.epoch) not in line.held
         ]
 
     def _open(self) -> tuple[MlflowClient, list[_Line]]:
@@ -439,7 +437,7 @@ class TrialTracker:
                         "trial %d has weights that were deleted with its run and are kept nowhere else", self.number
                     )
                 elif line.column is None:
-                    file = Path(scratch) / schema.weights_file(self._position, self._count)
+                    file = Path(scratch) / schema.weights_file(*self._shard)
                     torch.save(dict(weights), file)
                     artifacts.write(self.tracking.uri, line.run, file)
                 elif arrays:
@@ -459,14 +457,14 @@ class TrialTracker:
                     line.status = "FINISHED"
 
 
-def _requests(records: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[Mapping[str, Any]]]:
+def _requests(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
     """``records`` in parts of at most 1,000 metrics, whole records each; one empty part where there are none."""
     start = size = 0
     for position, record in enumerate(records):
-        if size + len(record["metrics"]) > METRICS_PER_REQUEST:
+        if size + len(record.metrics) > METRICS_PER_REQUEST:
             yield records[start:position]
             start, size = position, 0
-        size += len(record["metrics"])
+        size += len(record.metrics)
     yield records[start:]
 
 

@@ -16,6 +16,7 @@ from analysis import schema
 from study.file import plan
 from study.file.spec import StudySpec
 from study.launch import snapshots
+from trainables.assignment import WHOLE
 from trainables.storage import Folder
 from trainables.trainable import CHECKPOINT, place
 from trainables.training import Training
@@ -63,7 +64,7 @@ def _check_files(spec: StudySpec, folder: Folder, trials: Mapping[int, Trial], f
     assert found == [(number, "ERROR" if number in failed else "TERMINATED") for number in sorted(trials)]
     assert (folder / "trials").names() == sorted(map(str, trials))
     for number in trials:
-        here = place(folder, number, (0, 1))
+        here = place(folder, number, WHOLE)
         assert set(here.names()) <= {CHECKPOINT, "lock"}
         with here.reading(CHECKPOINT) as file:
             checkpoint = torch.load(file, weights_only=True)

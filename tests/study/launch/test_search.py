@@ -371,9 +371,9 @@ def test_a_trial_in_shards_is_one_trial_told_once_with_all_its_seeds(home: Home)
         study,
         trials.open_study(study, home),
         capacity(8),
-        begin=lambda config: heard.append(("begin", config["number"], config["trial"]["seeds"])),
+        begin=lambda whole: heard.append(("begin", whole.number, whole.trial.seeds)),
         end=lambda whole, parts: heard.append(
-            ("end", whole["number"], whole["trial"]["seeds"], [each["trial"]["seeds"] for each in parts])
+            ("end", whole.number, whole.trial.seeds, [each.trial.seeds for each in parts])
         ),
     )
     given = {name: one.suggest(name) for name in "abcdef"}
@@ -382,7 +382,7 @@ def test_a_trial_in_shards_is_one_trial_told_once_with_all_its_seeds(home: Home)
         (number, (part, 3)) for number in (0, 1) for part in range(3)
     ]
     assert [config["trial"]["seeds"] for config in given.values()][:3] == [[3, 1], [4], [1_000, 5]]
-    seeds = [3, 1, 4, 1_000, 5]
+    seeds = (3, 1, 4, 1_000, 5)
     assert heard == [("begin", 0, seeds), ("begin", 1, seeds)]
     # in whatever order they end
     for name in "cbd":
@@ -391,7 +391,7 @@ def test_a_trial_in_shards_is_one_trial_told_once_with_all_its_seeds(home: Home)
     assert not one.is_complete(0)
     one.on_trial_complete("a", finished(given["a"]))
     assert one.is_complete(0)
-    assert heard[2:] == [("end", 0, seeds, [[3, 1], [4], [1_000, 5]])]
+    assert heard[2:] == [("end", 0, seeds, [(3, 1), (4,), (1_000, 5)])]
     trial = one.study.trials[0]
     assert (trial.state, trial.value) == (TrialState.COMPLETE, pytest.approx(sum(seeds) / 5000))
     values = np.array(seeds) / 1000
