@@ -53,7 +53,7 @@ class Home:
 
     def optuna_uri(self, spec: StudySpec | None = None) -> str:
         """Optuna's database: the study file's, else ``OPTUNA_STORAGE``, else the home's SQLite."""
-        named = _named(spec.storage_uri if spec else None, "OPTUNA_STORAGE")
+        named = _named(spec.optuna_uri if spec else None, "OPTUNA_STORAGE")
         return named or f"sqlite:///{self.root / 'optuna.db'}"
 
     def study(self, name: str) -> Path:

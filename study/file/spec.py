@@ -65,6 +65,9 @@ SAMPLERS: Mapping[str, str] = MappingProxyType(
 #: metric of the label-free rule and of the constraint's coarse accuracy on data that no seed trains on
 VALIDATION_METRIC = "accuracy/validation"
 
+#: the key of Optuna's database, and what it was called before 0.2
+OPTUNA_URI, OLD_OPTUNA_URI = "optuna_uri", "storage_uri"
+
 #: a study with more seeds or grid points than this is taken for a slip of the pen
 MOST_SEEDS = 1_000
 MOST_POINTS = 100_000
@@ -326,7 +329,7 @@ class StudySpec(_Model):
     #: MLflow server or store; the study home's own where there is none
     tracking_uri: Text | None = None
     #: Optuna's database (SQLAlchemy URL); the study home's own where there is none
-    storage_uri: Text | None = None
+    optuna_uri: Text | None = None
 
     @classmethod
     def load(cls, source: str | Path, overrides: Sequence[str] = (), name: str | None = None) -> StudySpec:
@@ -358,6 +361,18 @@ class StudySpec(_Model):
         # what is left out is None when it is read again, save the benchmark's options and the training settings
         kept = {key: value if key in ("benchmark", "training") else _given(value) for key, value in values.items()}
         return dialect.dump({key: value for key, value in kept.items() if value is not None})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _old_names(cls, values: Any) -> Any:
+        """Files of before 0.2 say ``storage_uri`` for ``optuna_uri``."""
+        if not isinstance(values, dict) or OLD_OPTUNA_URI not in values:
+            return values
+        if OPTUNA_URI in values:
+            raise _problem(
+                (OLD_OPTUNA_URI,), f"is the old name of {OPTUNA_URI}, which is given too; leave this one out"
+            )
+        return {OPTUNA_URI if key == OLD_OPTUNA_URI else key: value for key, value in values.items()}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -602,6 +617,8 @@ def _located(document: Document) -> Iterator[None]:
         # a slip in a key's name also makes the right name missing: say the slip
         details = min(error.errors(), key=lambda each: each["type"] == "missing")
         keys: Keys = (*details["loc"], *details.get("ctx", {}).get("keys", ()))
+        if keys == (OPTUNA_URI,) and OLD_OPTUNA_URI in document.values:
+            keys = (OLD_OPTUNA_URI,)
         no_text = document.no_text(keys) if details["type"] == "string_type" else None
         raise UserError(f"{document.where(keys)}: {no_text or _sentence(details, keys)}") from None
     except PydanticCustomError as error:

@@ -81,7 +81,7 @@ def keep_spec(spec: StudySpec, folder: Folder, home: Home) -> None:
         before, now = moved.rebase(_read_spec(kept, folder / SPEC), home).model_dump(), spec.model_dump()
         # a login may change, and is not for others to read
         for values in (before, now):
-            for key in ("tracking_uri", "storage_uri"):
+            for key in ("tracking_uri", "optuna_uri"):
                 values[key] = values[key] and without_login(values[key])
         for key in before:
             if key not in CHANGEABLE and before[key] != now[key]:

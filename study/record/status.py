@@ -133,7 +133,7 @@ def _optuna_study(spec: StudySpec, home: Home) -> optuna.Study | None:
     if path is not None and not path.is_file():
         return None
     try:
-        check_database(uri, "storage_uri")
+        check_database(uri, "optuna_uri")
         return trials.load_study(spec, home)
     except UserError:
         return None

@@ -21,7 +21,7 @@ _CONNECT_TIMEOUT = {"psycopg2": "connect_timeout", "psycopg": "connect_timeout",
 def check_servers(tracking_uri: str, optuna_uri: str, storage: Folder | None = None) -> None:
     """Refuse to start a study whose results could not be kept."""
     check_tracking(tracking_uri)
-    check_database(optuna_uri, "storage_uri")
+    check_database(optuna_uri, "optuna_uri")
     if storage is not None and not storage.on_disk:
         object_store(storage.address)
 
@@ -142,6 +142,6 @@ def _check_file(uri: str, shown: str, field: str) -> str:
     if path is None:
         raise UserError(f"{field}: {shown} is in memory, which no trial sees; name a file, sqlite:///studies.db say")
     folder = path.resolve().parent
-    if not folder.is_dir() and field == "storage_uri":
+    if not folder.is_dir() and field == "optuna_uri":
         raise UserError(f"{field}: {shown}: the folder {folder} does not exist; make it or correct the address")
     return shown

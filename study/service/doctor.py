@@ -43,7 +43,7 @@ def examine(home: Path, tracking_uri: str, optuna_uri: str, address: str | None 
         _try("home", lambda: check_home(home)),
         _try("disk", lambda: check_disk(home)),
         _try("tracking", lambda: check_tracking(tracking_uri)),
-        _try("optuna", lambda: check_database(optuna_uri, "storage_uri")),
+        _try("optuna", lambda: check_database(optuna_uri, "optuna_uri")),
     ]
 
 

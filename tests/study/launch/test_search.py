@@ -343,7 +343,7 @@ def test_a_database_that_cannot_be_opened_is_named_without_its_password(home: Ho
     from study.errors import UserError
 
     with pytest.raises(UserError, match=r"^Optuna's database .* cannot be used: ") as caught:
-        trials.open_study(spec(storage_uri="mysql://user:geheim@127.0.0.1:1/x"), home)
+        trials.open_study(spec(optuna_uri="mysql://user:geheim@127.0.0.1:1/x"), home)
     assert "geheim" not in str(caught.value)
 
 

@@ -481,7 +481,7 @@ def test_a_study_in_an_object_store_is_resumed_from_another_machine(home: Home, 
         max_failures=0,
         storage=f"s3://{BUCKET}/prefix",
         tracking_uri=home.tracking_uri(),
-        storage_uri=home.optuna_uri(),
+        optuna_uri=home.optuna_uri(),
     )
     assert sweep.run(study, first, cadence=sweep.Cadence(checkpoint=0)).failed == 1
     kept = Folder(f"s3://{BUCKET}/prefix/s")

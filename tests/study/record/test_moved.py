@@ -245,14 +245,14 @@ def test_paths_move_with_the_home(tmp_path: Path) -> None:
         "like": f"{old}-2/x.csv",
         "number": 3,
     }
-    before = spec(benchmark=options, storage=f"{old}/more", storage_uri=f"sqlite:///{old}/mine.db")
+    before = spec(benchmark=options, storage=f"{old}/more", optuna_uri=f"sqlite:///{old}/mine.db")
     home = Home(new)
     assert moved.rebase(before, home) == before
     home.study("s").mkdir(parents=True)
     moved.record(Home(old), "s")
     (home.study("s") / moved.RECORD).write_text(f"{old}\n", encoding="utf-8")
     now = moved.rebase(before, home)
-    assert (now.storage, now.storage_uri) == (f"{new}/more", f"sqlite:///{new}/mine.db")
+    assert (now.storage, now.optuna_uri) == (f"{new}/more", f"sqlite:///{new}/mine.db")
     assert now.benchmark.options == {
         "data": f"{new}/studies/data/0123/x.csv",
         "beside": f"{new.parent}/beside.csv",

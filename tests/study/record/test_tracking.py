@@ -339,8 +339,8 @@ def test_a_server_that_goes_away_loses_nothing(home: Home, training: Training, m
 
 def test_no_password_is_in_the_study_file_that_everyone_sees(home: Home) -> None:
     storage = "s3://key:hidden@bucket/prefix"
-    spec = SPEC.model_copy(update={"storage": storage, "storage_uri": "postgresql://me:hidden@database/optuna"})
+    spec = SPEC.model_copy(update={"storage": storage, "optuna_uri": "postgresql://me:hidden@database/optuna"})
     tracked = tracking.open_study(spec, home)
     path = Path(MlflowClient(tracked.uri).download_artifacts(tracked.run, schema.STUDY_FILE))
     shown = StudySpec.from_yaml(path.read_text(encoding="utf-8"))
-    assert (shown.storage, shown.storage_uri) == ("s3://key@bucket/prefix", "postgresql://me@database/optuna")
+    assert (shown.storage, shown.optuna_uri) == ("s3://key@bucket/prefix", "postgresql://me@database/optuna")

@@ -222,7 +222,7 @@ def test_a_tracking_server_on_rays_port(ports: dict[str, int]) -> None:
 @pytest.mark.parametrize("server", ["silent", "web", "dripping"])
 def test_a_database_that_is_none(server: str, request: pytest.FixtureRequest) -> None:
     uri = f"postgresql+psycopg://me:hush@127.0.0.1:{request.getfixturevalue(server)}/optuna"
-    refused(lambda: checks.check_database(uri, "storage_uri"), "storage_uri", "me@127.0.0.1")
+    refused(lambda: checks.check_database(uri, "optuna_uri"), "optuna_uri", "me@127.0.0.1")
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_a_database_that_is_none(server: str, request: pytest.FixtureRequest) ->
     ],
 )
 def test_a_database_address_that_cannot_be_meant(uri: str, word: str) -> None:
-    refused(lambda: checks.check_database(uri, "storage_uri"), "storage_uri", word)
+    refused(lambda: checks.check_database(uri, "optuna_uri"), "optuna_uri", word)
 
 
 @pytest.mark.parametrize("uri", ["./mlruns", "file:mlruns"])
