@@ -38,6 +38,7 @@ def imported(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{name.name}" for name in node.names)
 
 
+@cache
 def arrows() -> dict[str, set[str]]:
     """Module -> the modules of the three packages that it imports."""
     graph: dict[str, set[str]] = {}
