@@ -21,7 +21,8 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
 from study.file.plan import fixed_points, label, trial_for
-from study.file.spec import VALIDATION_METRIC, Range, StudySpec
+from study.file.search import VALIDATION_METRIC, Range
+from study.file.spec import StudySpec
 from study.launch.placement import Capacity, first_share, larger, shards, split
 from study.launch.samplers import sampler_for
 from study.record.trials import (
@@ -55,6 +56,9 @@ NODE_LOSSES = 10
 #: is no fault of the trial's
 Cause = Literal["error", "refusal", "memory", "node", "storage"]
 
+
+#: by metric: the mean over a trial's seeds, and its standard error
+_Moments = tuple[Mapping[str, float], Mapping[str, float]]
 
 #: the sampler while none is drawn from: the others work whenever a trial is opened, and some would end a loop
 _AT_REST = optuna.samplers.RandomSampler(seed=0)
@@ -123,7 +127,8 @@ class StudySearcher(Searcher):
         self._pending: deque[Piece] = deque()
         #: trial -> its shards that have finished -> each metric's values over their seeds
         self._finished: dict[int, dict[int, tuple[Piece, Mapping[str, list[float]]]]] = {}
-        self._ce: Mapping[str, Any] | None = None
+        #: means and standard errors of the baseline that a search compares with, once it is COMPLETE
+        self._ce: _Moments | None = None
         self._absent = deque(absent_points(spec, study))
         if SHARDS not in study.user_attrs:
             study.set_user_attr(SHARDS, shards(spec, capacity()))
@@ -346,7 +351,7 @@ class StudySearcher(Searcher):
         trial.set_user_attr(MEANS, _json(means))
         trial.set_user_attr(STANDARD_ERRORS, _json(errors))
         held = trial.constraints
-        for name, value in self._constraints(trial.user_attrs, means, errors).items():
+        for name, value in self._constraints(trial, (means, errors)).items():
             if name not in held:
                 trial.set_constraint(name, value)
         if self.spec.search and trial.user_attrs[ROLE] != "search" and NOT_SEARCHED not in held:
@@ -372,21 +377,17 @@ class StudySearcher(Searcher):
         frozen = self.study.get_trials(deepcopy=False)[piece.optuna]
         return None if frozen.state.is_finished() else optuna.Trial(self.study, frozen._trial_id)
 
-    def _constraints(
-        self, attributes: Mapping[str, Any], means: Mapping[str, float], errors: Mapping[str, float]
-    ) -> dict[str, float]:
+    def _constraints(self, trial: optuna.Trial, moments: _Moments) -> dict[str, float]:
         """By metric, how far the mean lies below its bound: feasible at 0 or less."""
-        search = self.spec.search
+        search, means = self.spec.search, moments[0]
         if search is None:
             return {}
-        if search.needs_ce and _is_reference(attributes):
-            ce_means, ce_errors = means, errors
-        elif search.needs_ce:
-            reference = self._reference()
+        if search.needs_ce:
+            reference = moments if _is_reference(trial) else self._reference()
             # another baseline may end before CE; as it is not searched, it needs no verdict
             if reference is None:
                 return {}
-            ce_means, ce_errors = reference[MEANS], reference[STANDARD_ERRORS]
+            ce_means, ce_errors = reference
         if search.objective.label_free:
             bound = ce_means[VALIDATION_METRIC] - ce_errors.get(VALIDATION_METRIC, 0.0)
             return {VALIDATION_METRIC: bound - means[VALIDATION_METRIC]}
@@ -398,12 +399,12 @@ class StudySearcher(Searcher):
         assert search.constraint.at_least is not None
         return {metric: search.constraint.at_least - means[metric]}
 
-    def _reference(self) -> Mapping[str, Any] | None:
-        """Cross-entropy's attributes once it is COMPLETE."""
+    def _reference(self) -> _Moments | None:
+        """Cross-entropy's means and standard errors once it is COMPLETE."""
         if self._ce is None:
             for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-                if _is_reference(trial.user_attrs):
-                    self._ce = trial.user_attrs
+                if _is_reference(trial):
+                    self._ce = trial.user_attrs[MEANS], trial.user_attrs[STANDARD_ERRORS]
         return self._ce
 
     def __getstate__(self) -> dict[str, Any]:
@@ -420,9 +421,10 @@ class StudySearcher(Searcher):
         """Nothing: the database is the state."""
 
 
-def _is_reference(attributes: Mapping[str, Any]) -> bool:
+def _is_reference(trial: FrozenTrial | optuna.Trial) -> bool:
     """Whether a trial is the baseline that the search compares with."""
-    return attributes[ROLE] == "baseline" and attributes[CRITERION] == criteria.reference()
+    attributes = trial.user_attrs
+    return bool(attributes[ROLE] == "baseline" and attributes[CRITERION] == criteria.reference())
 
 
 def required_metrics(spec: StudySpec) -> tuple[str, ...]:

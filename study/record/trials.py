@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -94,7 +93,7 @@ def named(trial: FrozenTrial) -> str:
     return str(criterion) if values is None else label(criterion, values)
 
 
-def _key(attributes: Mapping[str, Any]) -> str:
+def _key(attributes: dict[str, Any]) -> str:
     return json.dumps([attributes.get(ROLE), attributes.get(CRITERION), attributes.get(HYPERPARAMETER_VALUES)])
 
 

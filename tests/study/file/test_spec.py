@@ -10,7 +10,8 @@ import yaml
 
 from study.errors import UserError
 from study.file.document import Document
-from study.file.spec import SAMPLERS, StudySpec, ready_made
+from study.file.search import SAMPLERS
+from study.file.spec import StudySpec, ready_made
 from study.launch.preflight import check_data
 
 MINIMAL: dict[str, Any] = {"benchmark": {"name": "tiny:Tiny"}, "criteria": ["ce"], "seeds": 2}
