@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
 import sys
 from collections.abc import Callable
@@ -14,8 +15,8 @@ from analysis.runs import StoreError, Study
 from analysis.terminal import plain
 
 
-def run(section: Callable[[Study, Path], Section], description: str | None) -> None:
-    """Write one section's figures and tables and print where they are."""
+def run(section: Callable[..., Section], description: str | None) -> None:
+    """Write one section's figures and tables, as the study's page has it, and print where they are."""
     plain()
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--study", required=True, help="name of the study")
@@ -23,7 +24,8 @@ def run(section: Callable[[Study, Path], Section], description: str | None) -> N
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     arguments = parser.parse_args()
     try:
-        made = section(Study.open(arguments.tracking_uri, arguments.study), arguments.out)
+        study = Study.open(arguments.tracking_uri, arguments.study)
+        made = _as_on_page(study, section)(study, arguments.out)
     except StoreError as error:
         sys.exit(f"error: {error}")
     for item in made.items:
@@ -39,6 +41,23 @@ def add_tracking_uri(parser: argparse.ArgumentParser) -> None:
     """The option ``--tracking-uri``, whose help shows no password."""
     shown = without_password(default_uri()).replace("%", "%%")
     parser.add_argument("--tracking-uri", default=default_uri(), help=f"MLflow store or server ({shown})")
+
+
+def _as_on_page(study: Study, section: Callable[..., Section]) -> Callable[[Study, Path], Section]:
+    """``section`` with what the study's page gives to it; as it is where the page has no such section.
+
+    Raises `StoreError` where it cannot be made without the page.
+    """
+    code = section.__code__
+    for made in study.page.sections:
+        function = getattr(made, "func", made).__code__
+        # run as a script, a module is there twice
+        if (function.co_filename, function.co_name) == (code.co_filename, code.co_name):
+            return made
+    needed = [each.name for each in inspect.signature(section).parameters.values() if each.default is each.empty][2:]
+    if needed:
+        raise StoreError(f"the page of {study.benchmark} has no such section, and it needs {' and '.join(needed)}")
+    return section
 
 
 def default_uri() -> str:

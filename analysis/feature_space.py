@@ -5,6 +5,7 @@ python -m analysis.feature_space --study NAME [--tracking-uri URI] --out DIR
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,18 +19,15 @@ from sklearn.metrics import silhouette_score
 from analysis import command, output, selection, statistics
 from analysis.output import Figure, Section, Table
 from analysis.runs import Study
-from analysis.schema import METRICS
 
 #: points of one panel at most
 POINTS = 1500
-#: measured over all held-out samples, where the benchmark does: what figure A4 is read for on CIFAR-10
-GEOMETRY = ("geometry/between-within", "geometry/cat-dog")
 #: coarse class -> colour
 CLASSES = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#BBBBBB", "#222222", "#994F00", "#40B0A6")
 
 
-def section(study: Study, out: Path) -> Section:
-    """Figure ``feature-space`` from one seed, and table ``separation`` over all seeds."""
+def section(study: Study, out: Path, distances: Sequence[str] = ()) -> Section:
+    """Figure ``feature-space`` from one seed, and table ``separation`` over all seeds, with metrics ``distances``."""
     title = "Feature space: figure A4"
     chosen = selection.headline(study)
     found = {criterion: _kept(study, choice.trial) for criterion, choice in chosen.items()}
@@ -50,7 +48,7 @@ def section(study: Study, out: Path) -> Section:
             colours = [(*to_rgb(CLASSES[number % len(CLASSES)]), float(alpha)) for alpha in opacity[rows]]
             axes.scatter(*places[rows].T, s=7, c=colours, linewidths=0, rasterized=True)
             axes.scatter([], [], s=25, color=CLASSES[number % len(CLASSES)], label=study.class_name(int(number)))
-        axes.set_title(chosen[criterion].label, color=output.COLOURS.get(criterion, output.OTHER))
+        axes.set_title(chosen[criterion].label, color=output.colour(study, criterion))
         axes.set(xticks=[], yticks=[])
         axes.grid(visible=False)
     output.legend_below(canvas, grid.flat[0])
@@ -63,7 +61,7 @@ def section(study: Study, out: Path) -> Section:
         "meaning."
     )
     items: list[str | Figure | Table] = [output.save_figure(study, canvas, out, "feature-space", caption)]
-    geometry = {metric: means for metric in GEOMETRY if (means := selection.summary(study, metric))}
+    geometry = {metric: means for metric in distances if (means := selection.summary(study, metric))}
     rows = [
         {
             "trial": chosen[criterion].label,
@@ -71,7 +69,10 @@ def section(study: Study, out: Path) -> Section:
                 statistics.estimate(values, selection.planned(study, chosen[criterion].trial))
             ),
         }
-        | {METRICS[metric][0]: str(means.get(chosen[criterion].trial, "–")) for metric, means in geometry.items()}
+        | {
+            study.metric(metric).label: str(means.get(chosen[criterion].trial, "–"))
+            for metric, means in geometry.items()
+        }
         for criterion, values in separation(study).items()
     ]
     if rows:
@@ -81,7 +82,7 @@ def section(study: Study, out: Path) -> Section:
             "number to what the paper reads off the figure."
         )
         if geometry:
-            caption += f" Beside it: {'; '.join(f'{METRICS[metric][0]}: {METRICS[metric][1]}' for metric in geometry)}."
+            caption += f" Beside it: {'; '.join(f'{each.label}: {each.note}' for each in map(study.metric, geometry))}."
         items.append(output.save_table(study, pd.DataFrame(rows), out, "separation", caption))
     return Section(title, tuple(items))
 

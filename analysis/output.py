@@ -16,18 +16,17 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
+from analysis import legacy
 from analysis.runs import Study
 from analysis.selection import planned
 
 Row = TypeVar("Row")
 
-#: criterion -> colour (after the paper: CE red, FIERCE green, LS blue; shades that colour-blind readers tell apart)
-COLOURS: Mapping[str, str] = {"ce": "#CC3311", "ls": "#0077BB", "fierce": "#009988", "confidence-penalty": "#EE7733"}
-#: criterion -> line style, so that a grey print can be read
-STYLES: Mapping[str, str] = {"ce": "--", "ls": "-.", "fierce": "-", "confidence-penalty": ":"}
-#: criterion -> marker
-MARKERS: Mapping[str, str] = {"ce": "s", "ls": "^", "fierce": "o", "confidence-penalty": "D"}
-OTHER = "#555555"
+#: criterion -> colour (after the paper: CE red, FIERCE green, LS blue), by its place; colours, styles and markers are
+#: told apart by colour-blind readers and in a grey print
+COLOURS = ("#CC3311", "#0077BB", "#009988", "#EE7733", "#EE3377", "#33BBEE", "#332288", "#999933", "#882255")
+STYLES = ("--", "-.", "-", ":")
+MARKERS = ("s", "^", "o", "D", "v", "P", "X")
 #: replicas that a sentence names at most
 LISTED = 10
 
@@ -48,13 +47,15 @@ STYLE: dict[Any, Any] = {
 }
 plt.rcParams.update(STYLE)
 
+#: small Greek letters whose name LaTeX knows, from α on; ο is an o
+_GREEK = (
+    *("alpha", "beta", "gamma", "delta", "varepsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu"),
+    *("xi", "", "pi", "rho", "varsigma", "sigma", "tau", "upsilon", "varphi", "chi", "psi", "omega"),
+)
 #: characters that pdfLaTeX has no glyph for
 _LATEX = str.maketrans(
     {
         "±": r"$\pm$",
-        "λ": r"$\lambda$",
-        "σ": r"$\sigma$",
-        "β": r"$\beta$",
         "−": "$-$",
         "–": "--",
         "×": r"$\times$",
@@ -63,6 +64,8 @@ _LATEX = str.maketrans(
         "<": "$<$",
         ">": "$>$",
     }
+    | {chr(ord("α") + place): rf"$\{name}$" for place, name in enumerate(_GREEK) if name}
+    | {"ο": "o"}
 )
 
 
@@ -172,9 +175,24 @@ def seeds_note(study: Study, chosen: Mapping[str, int], level: float) -> str:
     return "; ".join(parts + short) + "."
 
 
-def look(criterion: str) -> dict[str, str]:
+def look(study: Study, criterion: str) -> dict[str, str]:
     """Colour and line style of a criterion, for `Axes.plot`."""
-    return {"color": COLOURS.get(criterion, OTHER), "linestyle": STYLES.get(criterion, "-")}
+    return {"color": colour(study, criterion), "linestyle": STYLES[_place(study, criterion) % len(STYLES)]}
+
+
+def colour(study: Study, criterion: str) -> str:
+    """Colour of a criterion; the same in every study for those that all stores know."""
+    return COLOURS[_place(study, criterion) % len(COLOURS)]
+
+
+def marker(study: Study, criterion: str) -> str:
+    """Marker of a criterion, for `Axes.plot`."""
+    return MARKERS[_place(study, criterion) % len(MARKERS)]
+
+
+def _place(study: Study, criterion: str) -> int:
+    """Those that all stores know first, wherever the study declares them, then the study's own in order."""
+    return [*legacy.CRITERIA, *(name for name in study.criteria if name not in legacy.CRITERIA)].index(criterion)
 
 
 def legend_below(canvas: Canvas, axes: Axes, rows: int = 1) -> None:

@@ -5,14 +5,14 @@ python -m analysis.reliability --study NAME [--tracking-uri URI] --out DIR
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from analysis import command, output, reference, selection, statistics, unmixing_table
+from analysis import command, output, selection, statistics, tables
 from analysis.output import Figure, Section, Table
 from analysis.runs import Study
 
@@ -23,15 +23,13 @@ COLUMNS: Mapping[str, str] = {
     "calibration/ece": "ECE",
     "calibration/mce": "MCE",
 }
-#: printed rows of table A1, by source
-PRINTED = (("notebook", reference.NOTEBOOK_OUTPUT),)
 
 
 def section(
     study: Study,
     out: Path,
     columns: Mapping[str, str] = COLUMNS,
-    printed: Sequence[tuple[str, Mapping[str, Mapping[str, str]]]] = PRINTED,
+    printed: tables.Printed = (),
 ) -> Section:
     """Figure ``reliability`` and table ``output-metrics``: ``columns`` (metric -> heading), beside ``printed`` rows."""
     items: list[str | Figure | Table] = []
@@ -40,9 +38,9 @@ def section(
         items.append(_figure(study, found, out))
     else:
         items.append(output.lost_note(study) or "No reliability curve was kept with the replicas.")
-    shown = unmixing_table.rows(study)
+    shown = tables.rows(study)
     printed = output.printed(study, printed)
-    table = unmixing_table.beside(study, shown, columns, printed)
+    table = tables.beside(study, shown, columns, printed)
     if len(table.columns) > 1:
         beside = ", beside the released notebook's (table A1; one run on the authors' data)" if printed else ""
         caption = (
@@ -52,7 +50,7 @@ def section(
         )
         if "stability/released" in columns:
             caption += " The released code's stability counts the last class alone."
-        data = unmixing_table.numbers(study, shown, columns)
+        data = tables.numbers(study, shown, columns)
         items.append(output.save_table(study, table, out, "output-metrics", caption, data))
     return Section("Reliability and the output distribution: figure A3, table A1", tuple(items))
 
@@ -82,7 +80,7 @@ def _figure(study: Study, found: Mapping[str, np.ndarray], out: Path) -> Figure:
         layout="constrained",
     )
     for (diagram, shares), (criterion, stack) in zip(grid.T, found.items(), strict=True):
-        colour = output.COLOURS.get(criterion, output.OTHER)
+        colour = output.colour(study, criterion)
         count = stack[..., 2]
         # a bin that is empty under some seeds is drawn from the others, without an interval
         lines = statistics.band(pd.DataFrame(stack[..., 1].T), selection.planned(study, chosen[criterion].trial))

@@ -1,6 +1,6 @@
 """The report of a study: one self-contained page with its figures, its tables and a verdict on the paper's claims.
 
-python -m analysis.report --study NAME [--tracking-uri URI] --out DIR
+python -m analysis.report --study NAME [--tracking-uri URI] --out DIR [--page MODULE]
 """
 
 from __future__ import annotations
@@ -9,97 +9,17 @@ import argparse
 import base64
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from analysis import (
-    age_claims,
-    age_features,
-    age_table,
-    claims,
-    command,
-    early_stopping,
-    entropy_estimate,
-    feature_space,
-    few_shot_table,
-    image_claims,
-    metrics_table,
-    output,
-    reliability,
-    selection,
-    sensitivity,
-    statistics,
-    trajectories,
-    unmixing_table,
-)
+from analysis import claims, command, output, selection, statistics
 from analysis.output import Figure, Section, Table
 from analysis.runs import StoreError, Study
 
 TEMPLATES = Path(__file__).parent / "templates"
-
-SectionFunction = Callable[[Study, Path], Section]
-
-#: sections of the benchmarks of table 2
-FEW_SHOT: Sequence[SectionFunction] = (
-    few_shot_table.section,
-    partial(
-        trajectories.section,
-        panels=("accuracy/1-shot", "accuracy/1-shot-normalized", "accuracy/1-shot-validation", "entropy/features"),
-        errors=(),
-    ),
-    partial(
-        sensitivity.section,
-        panels=(
-            ("accuracy, as they are", ("accuracy/1-shot", "accuracy/5-shot")),
-            ("accuracy, normalized", ("accuracy/1-shot-normalized", "accuracy/5-shot-normalized")),
-            ("feature entropy (bits)", ("entropy/features",)),
-        ),
-    ),
-    image_claims.section,
-)
-#: sections of the benchmarks of figure 1
-AGE: Sequence[SectionFunction] = (
-    early_stopping.section,
-    age_table.section,
-    partial(
-        sensitivity.section,
-        panels=(
-            ("age MSE (years²)", ("mse/transport", "mse/transport-heldout")),
-            ("share", ("interpolation/beta", "accuracy/coarse")),
-            ("feature entropy (bits)", ("entropy/features",)),
-        ),
-    ),
-    age_features.section,
-    partial(reliability.section, columns=age_table.OUTPUT, printed=()),
-    age_claims.section,
-)
-#: benchmark -> the sections of its report, in order; any other benchmark gets `DEFAULT`
-SECTIONS: Mapping[str, Sequence[SectionFunction]] = {
-    "hyperspectral": (
-        unmixing_table.section,
-        trajectories.section,
-        sensitivity.section,
-        reliability.section,
-        feature_space.section,
-        entropy_estimate.section,
-        claims.section,
-    ),
-    "age": AGE,
-    "cifar-fs": FEW_SHOT,
-    "cub": FEW_SHOT,
-    "cifar10-few-shot": FEW_SHOT,
-    "cifar10": (
-        feature_space.section,
-        partial(trajectories.section, panels=("accuracy/coarse", "entropy/features", *feature_space.GEOMETRY)),
-        partial(sensitivity.section, panels=(("coarse accuracy", ("accuracy/coarse",)),)),
-        image_claims.section,
-    ),
-}
-DEFAULT: Sequence[SectionFunction] = (metrics_table.section, partial(trajectories.section, panels=(), errors=()))
 
 #: what a reader must know of data that is not real
 WARNINGS: Mapping[str, str] = {
@@ -110,19 +30,21 @@ WARNINGS: Mapping[str, str] = {
 }
 
 
-def write(tracking_uri: str, study: str, out: Path) -> Path:
+def write(tracking_uri: str, study: str, out: Path, page_module: str = "") -> Path:
     """Write ``out``/report.html and, beside it, every figure (SVG, PNG) and table (CSV, Markdown, LaTeX).
 
-    The page needs no network and no other file. Raises `analysis.runs.StudyNotFound`, or `StoreError` where the
-    store or the study's file in it cannot be read.
+    The page needs no network and no other file. Its sections are those of ``page_module``, ``package.module``, where
+    one is named, else those of the benchmark's page. Raises `analysis.runs.StudyNotFound`, `analysis.pages.PageError`
+    where ``page_module`` is no page, or `StoreError` where the store or the study's file in it cannot be read.
     """
-    found = Study.open(tracking_uri, study)
-    benchmark = next(iter(found.trials["benchmark"]), str(found.tags.get("fierce.benchmark", "")))
+    found = Study.open(tracking_uri, study, page_module)
+    # a page that is none is said before anything is written
+    made = found.page.sections
     sections = [overview(found, out)]
     if len(found.final):
         if search := search_result(found, out):
             sections.append(search)
-        sections += [make(found, out) for make in SECTIONS.get(benchmark, DEFAULT)]
+        sections += [make(found, out) for make in made]
     # known once all that is drawn was read
     if lost := output.lost_note(found):
         sections[0] = Section(sections[0].title, (lost, *sections[0].items))
@@ -131,7 +53,7 @@ def write(tracking_uri: str, study: str, out: Path) -> Path:
     origin = output.provenance(found)
     page = environment.get_template("report.html.j2").render(
         study=found,
-        benchmark=benchmark,
+        benchmark=found.benchmark,
         warning=WARNINGS.get(origin, ""),
         provenance=origin,
         data=output.data_note(found),
@@ -190,13 +112,14 @@ def search_result(study: Study, out: Path) -> Section | None:
         return None
     items: list[str | Figure | Table] = [f"Searched for: {selection.rule(study)}."]
     for criterion, (best, points) in found.items():
+        name = study.criterion(criterion).label
         if best is None:
-            items.append(f"{claims.NAMES[criterion]}: no searched point is done with all its seeds and feasible.")
+            items.append(f"{name}: no searched point is done with all its seeds and feasible.")
         else:
             objective = points.loc[points["trial"] == best.trial, "objective"].iloc[0]
             items.append(
-                f"{claims.NAMES[criterion]}: the best of {len(points)} points is {best.label} (trial {best.trial}) at "
-                f"{objective}. It was chosen on the samples that it is scored on, so its value is somewhat optimistic."
+                f"{name}: the best of {len(points)} points is {best.label} (trial {best.trial}) at {objective}. It was "
+                "chosen on the samples that it is scored on, so its value is somewhat optimistic."
             )
         shown = pd.DataFrame(
             {
@@ -214,8 +137,13 @@ def search_result(study: Study, out: Path) -> Section | None:
         caption = (
             f"Searched points, means at the last epoch with {statistics.LEVEL:.0%} Student-t intervals over seeds."
         )
-        items.append(output.save_table(study, shown, out, f"search-{criterion}", caption))
+        items.append(output.save_table(study, shown, out, f"search-{_stem(criterion)}", caption))
     return Section("Search", tuple(items))
+
+
+def _stem(criterion: str) -> str:
+    """The criterion's name as part of a file's name: one of anyone's is ``package.module:name``."""
+    return re.sub(r"[^\w.-]", "-", criterion)
 
 
 def _progress(table: pd.DataFrame) -> list[tuple[str, tuple[int, ...], tuple[int, ...]]]:
@@ -248,9 +176,10 @@ def main() -> None:
     parser.add_argument("--study", required=True, help="name of the study")
     command.add_tracking_uri(parser)
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    parser.add_argument("--page", default="", help="package.module of another page than the benchmark's own")
     arguments = parser.parse_args()
     try:
-        print(write(arguments.tracking_uri, arguments.study, arguments.out))
+        print(write(arguments.tracking_uri, arguments.study, arguments.out, arguments.page))
     except StoreError as error:
         sys.exit(f"error: {error}")
 

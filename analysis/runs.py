@@ -1,27 +1,32 @@
-"""A study as it stands in MLflow: one tidy frame of trajectories, one row per trial, the study file, the arrays."""
+"""A study as it stands in MLflow: one tidy frame of trajectories, one row per trial, the study file, the arrays.
+
+Which criteria, hyperparameters and metrics there are, and how they are called, the study itself declares.
+"""
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 import yaml
 from mlflow.entities import Experiment, Run
 
-from analysis import artifacts, dialect, schema, store
+from analysis import artifacts, declarations, dialect, legacy, pages, schema, store
 from analysis.addresses import without_login, without_logins
+from analysis.declarations import Criterion, Metric
+from analysis.pages import Page
 from analysis.store import StoreError, StudyNotFound
 
-__all__ = ["COLUMNS", "DuplicateRows", "StoreError", "Study", "StudyNotFound", "label", "load", "trials"]
+__all__ = ["DuplicateRows", "StoreError", "Study", "StudyNotFound", "load", "trials"]
 
-#: columns of the tidy frame, in order
-COLUMNS = ("study", "trial", "criterion", "protocol", *schema.HYPERPARAMETERS, "seed", "metric", "epoch", "value")
+Declared = TypeVar("Declared")
+
 #: MLflow's run status -> how a trial or replica stands
 STATES: Mapping[str, str] = {
     "FINISHED": "done",
@@ -37,11 +42,11 @@ class DuplicateRows(StoreError):
 
 
 def load(tracking_uri: str, study: str) -> pd.DataFrame:
-    """Every trajectory of every replica, tidy: the columns of `COLUMNS`, one row per value.
+    """Every trajectory of every replica, tidy: the columns of `Study.columns`, one row per value.
 
-    ``study``, ``criterion``, ``protocol`` and ``metric`` are categorical; λ, e, σ and β are NaN where the criterion
-    does not read them; ``epoch`` counts from 1. Deleted runs are left out. Raises `StudyNotFound`, `DuplicateRows`,
-    or `StoreError` where the store cannot be read.
+    ``study``, ``criterion``, ``protocol`` and ``metric`` are categorical; a hyperparameter is NaN where the criterion
+    does not read it; ``epoch`` counts from 1. Deleted runs are left out. Raises `StudyNotFound`, `DuplicateRows`, or
+    `StoreError` where the store cannot be read.
     """
     return Study.open(tracking_uri, study).frame
 
@@ -53,17 +58,82 @@ def trials(tracking_uri: str, study: str) -> pd.DataFrame:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """One study's runs, read once; values, study file and arrays are read when first asked for."""
+    """One study's runs, read once; values, study file, declarations and arrays are read when first asked for.
+
+    ``page_module`` names a page to report it by, in place of its benchmark's own; see `analysis.pages.find`.
+    """
 
     name: str
     tracking_uri: str
     experiment: Experiment
     runs: Sequence[Run]
+    page_module: str = ""
 
     @classmethod
-    def open(cls, tracking_uri: str, name: str) -> Study:
+    def open(cls, tracking_uri: str, name: str, page_module: str = "") -> Study:
         """Find the study ``name``; raises `StudyNotFound` or `StoreError`."""
-        return cls(name, tracking_uri, *store.find(tracking_uri, name))
+        return cls(name, tracking_uri, *store.find(tracking_uri, name), page_module)
+
+    @property
+    def benchmark(self) -> str:
+        """The benchmark's name in the study file."""
+        return next(iter(self.trials["benchmark"]), str(self.tags.get(schema.BENCHMARK, "")))
+
+    @cached_property
+    def page(self) -> Page:
+        """The page that it is reported by. Raises `analysis.pages.PageError`."""
+        return pages.find(self.benchmark, self.page_module)
+
+    @cached_property
+    def metrics(self) -> Mapping[str, Metric]:
+        """The metrics that the study declares, by name, in order; see `metric` for one that it does not."""
+        return self._declared(schema.METRICS_FILE, declarations.read_metrics, legacy.METRICS)
+
+    @cached_property
+    def criteria(self) -> Mapping[str, Criterion]:
+        """The criteria, by name, in the order of figures and tables: those declared, then others that have a trial."""
+        declared = self._declared(schema.CRITERIA_FILE, declarations.read_criteria, legacy.CRITERIA)
+        there = sorted({run.data.tags[schema.CRITERION] for run in self._level("trial")} - declared.keys())
+        return {**declared, **{name: legacy.CRITERIA.get(name) or Criterion(name, name) for name in there}}
+
+    @cached_property
+    def hyperparameters(self) -> tuple[str, ...]:
+        """Names of the criteria's hyperparameters, in the order of columns."""
+        declared = [each.name for criterion in self.criteria.values() for each in criterion.hyperparameters]
+        first = [name for name in legacy.HYPERPARAMETERS if name in declared]
+        return tuple(dict.fromkeys([*first, *declared]))
+
+    @cached_property
+    def reference(self) -> str:
+        """Name of the criterion that the others are compared with; the study need not have a trial of it."""
+        criteria = [*self.criteria.values(), *legacy.CRITERIA.values()]
+        return next(each.name for each in criteria if each.reference)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of `frame`, in order."""
+        # whoever reads exported frames finds the columns that all of them had
+        read = tuple(dict.fromkeys([*legacy.HYPERPARAMETERS, *self.hyperparameters]))
+        return ("study", "trial", "criterion", "protocol", *read, "seed", "metric", "epoch", "value")
+
+    def metric(self, name: str) -> Metric:
+        """The metric of that name, under its name alone where it is not declared."""
+        return self.metrics.get(name) or Metric(name, name)
+
+    def criterion(self, name: str) -> Criterion:
+        """The criterion of that name, under its name alone where the study has none of it."""
+        return self.criteria.get(name) or legacy.CRITERIA.get(name) or Criterion(name, name)
+
+    def rank(self, criterion: str) -> int:
+        """Place of a criterion in figures and tables, from 0."""
+        return list(self.criteria).index(criterion)
+
+    def label(self, criterion: str, hyperparameters: Mapping[str, float]) -> str:
+        """How a trial is called in figures and tables: ``FIERCE λ=1 e=100``."""
+        found = self.criterion(criterion)
+        values = {each.symbol: hyperparameters.get(each.name, np.nan) for each in found.hyperparameters}
+        read = [f"{symbol}={value:.3g}" for symbol, value in values.items() if not np.isnan(value)]
+        return " ".join([found.label, *read])
 
     @cached_property
     def replicas(self) -> pd.DataFrame:
@@ -93,7 +163,7 @@ class Study:
     def trials(self) -> pd.DataFrame:
         """One row per trial, in order of its number.
 
-        Columns: trial, label, criterion, protocol, benchmark, lambda, e, sigma, beta (NaN where not read), role,
+        Columns: trial, label, criterion, protocol, benchmark, those of `hyperparameters` (NaN where not read), role,
         state, planned (tuple of seeds), found (tuple of the seeds whose run is done), data_name, provenance,
         fingerprint, description, classes (names), epochs (planned; NaN where unknown), reason.
         """
@@ -103,12 +173,12 @@ class Study:
             tags = run.data.tags
             number = int(tags[schema.TRIAL])
             replicas = found.get(number, self.replicas.iloc[:0])
-            hyperparameters = _hyperparameters(run)
+            hyperparameters = self._settings(run)
             reasons = [tags.get(schema.REASON, ""), *replicas["reason"]]
             rows.append(
                 {
                     "trial": number,
-                    "label": label(tags[schema.CRITERION], hyperparameters),
+                    "label": self.label(tags[schema.CRITERION], hyperparameters),
                     "criterion": tags[schema.CRITERION],
                     "protocol": tags.get(schema.PROTOCOL, ""),
                     "benchmark": tags.get(schema.BENCHMARK, ""),
@@ -126,7 +196,7 @@ class Study:
                     "reason": "; ".join(dict.fromkeys(reason for reason in reasons if reason)),
                 }
             )
-        columns = ["trial", "label", "criterion", "protocol", "benchmark", *schema.HYPERPARAMETERS, "role", "state"]
+        columns = ["trial", "label", "criterion", "protocol", "benchmark", *self.hyperparameters, "role", "state"]
         columns += [
             "planned",
             "found",
@@ -164,12 +234,13 @@ class Study:
             "criterion": _category([tag[schema.CRITERION] for tag in tags], position),
             "protocol": _category([tag.get(schema.PROTOCOL, "") for tag in tags], position),
         }
-        settings = [_hyperparameters(run) for run in runs]
-        for name in schema.HYPERPARAMETERS:
+        settings = [self._settings(run) for run in runs]
+        columns |= dict.fromkeys(legacy.HYPERPARAMETERS, np.full(len(history), np.nan))
+        for name in self.hyperparameters:
             columns[name] = np.array([setting[name] for setting in settings], np.float64)[position]
         columns["seed"] = np.array([int(tag[schema.SEED]) for tag in tags], np.int64)[position]
         columns |= {name: history[name].array for name in ("metric", "epoch", "value")}
-        frame = pd.DataFrame(columns, columns=list(COLUMNS))
+        frame = pd.DataFrame(columns, columns=list(self.columns))
         frame = frame.sort_values(["trial", "seed", "metric", "epoch"], ignore_index=True, kind="stable")
         twice = frame.duplicated(["trial", "seed", "metric", "epoch"])
         if twice.any():
@@ -289,20 +360,27 @@ class Study:
     def _unreadable(self) -> set[tuple[int, int]]:
         return set()
 
+    def _declared(
+        self, file: str, read: Callable[[bytes], Mapping[str, Declared]], old: Mapping[str, Declared]
+    ) -> Mapping[str, Declared]:
+        """What the study's run declares in ``file``; ``old`` where it was begun before studies did."""
+        for run in self._level("study"):
+            content = artifacts.read(self.tracking_uri, run, file)
+            if content is not None:
+                try:
+                    return read(content)
+                except ValueError as error:
+                    raise StoreError(
+                        f"{file} of study {self.name!r} in {without_login(self.tracking_uri)} cannot be read "
+                        f"({error}): run or resume the study, which writes it again"
+                    ) from error
+        return old
+
+    def _settings(self, run: Run) -> dict[str, float]:
+        return {name: float(run.data.params.get(name, "nan")) for name in self.hyperparameters}
+
     def _level(self, level: str) -> list[Run]:
         return [run for run in self.runs if run.data.tags.get(schema.LEVEL) == level]
-
-
-def label(criterion: str, hyperparameters: Mapping[str, float]) -> str:
-    """How a trial is called in figures and tables: ``FIERCE λ=1 e=100``."""
-    names = {"ce": "CE", "ls": "LS", "fierce": "FIERCE", "confidence-penalty": "confidence penalty"}
-    symbols = {"lambda": "λ", "e": "e", "sigma": "σ", "beta": "β"}
-    values = [f"{symbols[key]}={value:.3g}" for key, value in hyperparameters.items() if not np.isnan(value)]
-    return " ".join([names.get(criterion, criterion), *values])
-
-
-def _hyperparameters(run: Run) -> dict[str, float]:
-    return {name: float(run.data.params.get(name, "nan")) for name in schema.HYPERPARAMETERS}
 
 
 def _seeds(text: str) -> tuple[int, ...]:

@@ -15,19 +15,6 @@ from analysis import statistics
 from analysis.runs import Study
 from analysis.statistics import Difference, Estimate
 
-#: the paper's own settings by benchmark (Table 1, figure 1, §5.3; σ of age is the released code's); it gives none for
-#: CIFAR-10, so CIFAR-FS's stand in, and none for the confidence penalty
-PAPER: Mapping[str, Mapping[str, Mapping[str, float]]] = {
-    "hyperspectral": {"ls": {"sigma": 0.4}, "fierce": {"lambda": 1.0, "e": 100.0}},
-    "age": {"ls": {"sigma": 0.1}, "fierce": {"lambda": 0.3, "e": 100.0}},
-    "cifar-fs": {"ls": {"sigma": 0.1}, "fierce": {"lambda": 1.5, "e": 100.0}},
-    "cub": {"ls": {"sigma": 0.1}, "fierce": {"lambda": 2.0, "e": 100.0}},
-    "cifar10-few-shot": {"ls": {"sigma": 0.1}, "fierce": {"lambda": 1.5, "e": 100.0}},
-    "cifar10": {"ls": {"sigma": 0.1}, "fierce": {"lambda": 1.5, "e": 100.0}},
-}
-#: order of the criteria in figures and tables
-ORDER = ("ce", "ls", "fierce", "confidence-penalty")
-
 
 @dataclass(frozen=True)
 class Choice:
@@ -78,9 +65,9 @@ def headline(study: Study) -> Mapping[str, Choice]:
     table = study.trials[study.trials["trial"].isin(set(study.final["trial"]))]
     searched = {criterion: choice for criterion, (choice, _) in search(study).items() if choice is not None}
     chosen = {}
-    for criterion in sorted(set(table["criterion"]), key=lambda name: (*ORDER, name).index(name)):
+    for criterion in sorted(set(table["criterion"]), key=study.rank):
         rows = table[table["criterion"] == criterion]
-        setting = PAPER.get(rows["benchmark"].iloc[0], {}).get(criterion, {})
+        setting = study.page.settings.get(criterion, {})
         distance = _distance(rows, setting)
         nearest = rows.loc[distance.idxmin()]
         if len(rows) == 1:
@@ -99,8 +86,8 @@ def headline(study: Study) -> Mapping[str, Choice]:
 def search(study: Study) -> dict[str, tuple[Choice | None, pd.DataFrame]]:
     """The searched criteria, each with its best feasible point (None without one) and all its points.
 
-    Points: trial, label, lambda, e, sigma, beta, objective (Estimate or None), limit (the constrained metric's
-    Estimate or None), feasible. A point that lacks a planned seed is never the best.
+    Points: the columns of `Study.trials`, objective (Estimate or None), limit (the constrained metric's Estimate or
+    None), feasible. A point that lacks a planned seed is never the best.
     """
     settings = study.settings.get("search") or {}
     objective = settings.get("objective") or {}
@@ -134,10 +121,11 @@ def rule(study: Study) -> str:
     objective = settings.get("objective") or {}
     if not objective:
         return ""
+    reference = study.criterion(study.reference).label
     if objective.get("label_free"):
         metric = objective.get("metric") or "entropy/features"
         return (
-            f"largest {metric} whose accuracy/validation stays within one standard error of CE's "
+            f"largest {metric} whose accuracy/validation stays within one standard error of {reference}'s "
             "(no fine label is used)"
         )
     words = "lowest" if objective.get("direction") == "minimize" else "highest"
@@ -148,7 +136,7 @@ def rule(study: Study) -> str:
     metric = limit.get("metric") or "accuracy/coarse"
     if limit.get("at_least") is not None:
         return f"{text} with {metric} at least {limit['at_least']:g}"
-    return f"{text} with {metric} at most {limit['within_of_ce']:g} below CE's"
+    return f"{text} with {metric} at most {limit['within_of_ce']:g} below {reference}'s"
 
 
 def _bound(study: Study, settings: Mapping[str, Any], label_free: bool) -> tuple[str, float]:
@@ -159,7 +147,7 @@ def _bound(study: Study, settings: Mapping[str, Any], label_free: bool) -> tuple
     metric = "accuracy/validation" if label_free else str(limit.get("metric") or "accuracy/coarse")
     if limit.get("at_least") is not None:
         return metric, float(limit["at_least"])
-    reference = study.trials.loc[study.trials["criterion"] == "ce", "trial"]
+    reference = study.trials.loc[study.trials["criterion"] == study.reference, "trial"]
     rows = values(study, metric).reindex(reference).dropna(how="all")
     if rows.empty:
         return metric, np.nan

@@ -1,4 +1,4 @@
-"""Raw and transfer MSE against λ (figure A1) and against the number of anchors e (figure A2), with intervals.
+"""A criterion's metrics against each of its hyperparameters, with intervals: the form of figures A1 and A2.
 
 python -m analysis.sensitivity --study NAME [--tracking-uri URI] --out DIR
 """
@@ -18,24 +18,27 @@ from matplotlib.ticker import NullFormatter, NullLocator
 from analysis import command, output, selection, statistics
 from analysis.output import Figure, Section, Table
 from analysis.runs import Study
-from analysis.schema import METRICS
 from analysis.statistics import Estimate
-from analysis.unmixing_table import PROBES
 
-#: panels of the hyperspectral benchmark, each with its metrics
-PANELS: Sequence[tuple[str, Sequence[str]]] = (
-    ("raw MSE", ("mse/raw",)),
-    ("transfer MSE", ("mse/transfer", "mse/transfer-standardized", "mse/transfer-least-squares")),
-    ("coarse accuracy", ("accuracy/coarse",)),
-)
 #: metrics of one panel are told apart by colour, marker and line
 LOOKS = (("#0077BB", "o", "-"), ("#AA3377", "s", "--"), ("#555555", "^", ":"))
-SYMBOLS: Mapping[str, str] = {"lambda": "λ", "e": "number of anchors e"}
+#: panels, each a title and its metrics
+Panels = Sequence[tuple[str, Sequence[str]]]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A figure against the hyperparameter ``name``: its ``label`` at the axis, and the figure that it is ``after``."""
+
+    name: str
+    label: str
+    stem: str
+    after: str
 
 
 @dataclass(frozen=True)
 class Axis:
-    """FIERCE trials along one hyperparameter: ``trials`` in its order; ``fixed`` says what the other one is."""
+    """Trials along one hyperparameter: ``trials`` in its order; ``fixed`` says what the others are."""
 
     name: str
     trials: pd.DataFrame
@@ -43,76 +46,98 @@ class Axis:
     is_line: bool
 
 
-def section(study: Study, out: Path, panels: Sequence[tuple[str, Sequence[str]]] = PANELS) -> Section:
-    """Figures ``sensitivity-lambda`` and ``sensitivity-anchors`` where at least three values were run, and a table."""
-    items: list[str | Figure | Table] = []
-    for name, stem, form in (("lambda", "sensitivity-lambda", "A1"), ("e", "sensitivity-anchors", "A2")):
-        axis = along(study, name)
-        if axis is None:
-            items.append(f"Sensitivity to {SYMBOLS[name]}: fewer than three values were run.")
-        else:
-            items.append(_figure(study, axis, panels, out, stem, form))
-    metrics = [metric for _, group in panels for metric in group]
-    table = points(study, metrics)
-    if len(table) > 1:
-        caption = f"Every FIERCE trial at the last epoch, {statistics.LEVEL:.0%} Student-t intervals over seeds."
-        items.append(output.save_table(study, table, out, "sensitivity", caption))
-    return Section("Sensitivity to λ and to the number of anchors", tuple(items))
+def section(
+    study: Study,
+    out: Path,
+    criterion: str,
+    sweeps: Sequence[Sweep],
+    panels: Panels,
+    title: str = "Sensitivity",
+    labels: Mapping[str, str] | None = None,
+) -> Section:
+    """A figure per sweep of which at least three values were run, and table ``sensitivity`` of ``criterion``'s trials.
 
-
-def along(study: Study, name: str) -> Axis | None:
-    """FIERCE trials along ``name`` ("lambda" or "e"); None with fewer than three values.
-
-    Those that share the other hyperparameter's most frequent value, as a line; else, for a search, all of them.
+    ``labels`` are those of metrics within a panel, where they are not the study's own.
     """
-    other = "e" if name == "lambda" else "lambda"
-    rows = study.trials[(study.trials["criterion"] == "fierce") & study.trials["trial"].isin(set(study.final["trial"]))]
-    sizes = rows.groupby(other)[name].nunique()
-    if len(sizes) and sizes.max() >= 3:
-        value = sizes.idxmax()
-        shared = rows[rows[other] == value].drop_duplicates(name).sort_values(name)
-        return Axis(name, shared, f"{SYMBOLS[other].split()[-1]} = {value:g}", is_line=True)
+    items: list[str | Figure | Table] = []
+    for sweep in sweeps:
+        axis = along(study, criterion, sweep.name)
+        if axis is None:
+            items.append(f"Sensitivity to {sweep.label}: fewer than three values were run.")
+        else:
+            items.append(_figure(study, criterion, axis, sweep, panels, labels or {}, out))
+    metrics = [metric for _, group in panels for metric in group]
+    table = points(study, criterion, metrics)
+    if len(table) > 1:
+        caption = (
+            f"Every {study.criterion(criterion).label} trial at the last epoch, {statistics.LEVEL:.0%} Student-t "
+            "intervals over seeds."
+        )
+        items.append(output.save_table(study, table, out, "sensitivity", caption))
+    return Section(title, tuple(items))
+
+
+def along(study: Study, criterion: str, name: str) -> Axis | None:
+    """Trials of ``criterion`` along its hyperparameter ``name``; None with fewer than three values.
+
+    Those that share the most frequent values of its other hyperparameters, as a line; else, for a search, all of them.
+    """
+    symbols = {each.name: each.symbol for each in study.criterion(criterion).hyperparameters}
+    others = [other for other in symbols if other != name]
+    done = study.trials["trial"].isin(set(study.final["trial"]))
+    rows = study.trials[(study.trials["criterion"] == criterion) & done]
+    if rows.empty or name not in symbols:
+        return None
+    groups = list(rows.groupby(others, sort=True)) if others else [((), rows)]
+    sizes = [group[name].nunique() for _, group in groups]
+    if sizes and max(sizes) >= 3:
+        values, group = groups[sizes.index(max(sizes))]
+        fixed = ", ".join(f"{symbols[other]} = {value:g}" for other, value in zip(others, values, strict=True))
+        return Axis(name, group.drop_duplicates(name).sort_values(name), fixed, is_line=True)
     if rows[name].nunique() >= 3:
-        return Axis(name, rows.sort_values(name), f"all points, {SYMBOLS[other].split()[-1]} varies", is_line=False)
+        varying = f"all points, {', '.join(symbols[other] for other in others)} varies"
+        return Axis(name, rows.sort_values(name), varying, is_line=False)
     return None
 
 
-def points(study: Study, metrics: Sequence[str]) -> pd.DataFrame:
-    """A row per FIERCE trial in order of λ and e, a column per metric: mean and interval in words."""
-    rows = study.trials[study.trials["criterion"] == "fierce"].sort_values(["lambda", "e"])
-    table = pd.DataFrame(
-        {"trial": rows["trial"], "λ": rows["lambda"].map("{:.3g}".format), "e": rows["e"].map("{:.0f}".format)}
-    )
+def points(study: Study, criterion: str, metrics: Sequence[str]) -> pd.DataFrame:
+    """A row per trial of ``criterion`` in order of its hyperparameters, a column per metric: mean and interval."""
+    hyperparameters = study.criterion(criterion).hyperparameters
+    rows = study.trials[study.trials["criterion"] == criterion]
+    read = [each for each in hyperparameters if each.name in rows]
+    rows = rows.sort_values([each.name for each in read]) if read else rows
+    table = pd.DataFrame({"trial": rows["trial"]})
+    for each in read:
+        table[each.symbol] = rows[each.name].map("{:.0f}".format if each.whole else "{:.3g}".format)
     for metric in metrics:
         found = selection.summary(study, metric)
         if found:
-            table[METRICS.get(metric, (metric,))[0]] = [str(found.get(trial, "–")) for trial in rows["trial"]]
+            table[study.metric(metric).label] = [str(found.get(trial, "–")) for trial in rows["trial"]]
     return table
 
 
 def _figure(
-    study: Study, axis: Axis, panels: Sequence[tuple[str, Sequence[str]]], out: Path, stem: str, form: str
+    study: Study, criterion: str, axis: Axis, sweep: Sweep, panels: Panels, names: Mapping[str, str], out: Path
 ) -> Figure:
     measured = [(title, [m for m in group if selection.summary(study, m)]) for title, group in panels]
     measured = [(title, group) for title, group in measured if group]
     canvas, grid = plt.subplots(
         1, len(measured), figsize=(3.7 * len(measured), 3.3), squeeze=False, layout="constrained"
     )
-    reference = selection.headline(study).get("ce")
+    reference = selection.headline(study).get(study.reference)
+    name, colour = study.criterion(study.reference).label, output.colour(study, study.reference)
     for axes, (title, group) in zip(grid.flat, measured, strict=True):
-        for metric, (colour, marker, line) in zip(group, LOOKS, strict=False):
+        for metric, (shade, marker, line) in zip(group, LOOKS, strict=False):
             found = selection.summary(study, metric)
-            label = PROBES.get(metric, METRICS.get(metric, (metric,))[0]) if len(group) > 1 else None
+            label = names.get(metric, study.metric(metric).label) if len(group) > 1 else None
             style = line if axis.is_line else "none"
-            _errorbars(axes, axis, found, color=colour, marker=marker, linestyle=style, label=label)
+            _errorbars(axes, axis, found, color=shade, marker=marker, linestyle=style, label=label)
             if reference and reference.trial in found:
                 mean = found[reference.trial].mean
-                axes.axhline(mean, color=output.COLOURS["ce"], linestyle=line, linewidth=1)
-                axes.annotate(
-                    "CE", (1, mean), xycoords=("axes fraction", "data"), fontsize=8, color=output.COLOURS["ce"]
-                )
+                axes.axhline(mean, color=colour, linestyle=line, linewidth=1)
+                axes.annotate(name, (1, mean), xycoords=("axes fraction", "data"), fontsize=8, color=colour)
         _scale(axes, axis)
-        axes.set_xlabel(f"{SYMBOLS[axis.name]} ({axis.fixed})")
+        axes.set_xlabel(f"{sweep.label} ({axis.fixed})" if axis.fixed else sweep.label)
         axes.set_ylabel(title)
         if "MSE" in title:
             axes.set_yscale("log")
@@ -124,10 +149,11 @@ def _figure(
             axes.legend(fontsize=8)
     labels = dict(zip(axis.trials["label"], axis.trials["trial"], strict=True))
     caption = (
-        f"FIERCE against {SYMBOLS[axis.name]} at the last epoch, after figure {form}; red lines are CE's means, in the "
-        f"line style of their metric. {output.seeds_note(study, labels, statistics.LEVEL)}"
+        f"{study.criterion(criterion).label} against {sweep.label} at the last epoch, after figure {sweep.after}; red "
+        f"lines are {name}'s means, in the line style of their metric. "
+        f"{output.seeds_note(study, labels, statistics.LEVEL)}"
     )
-    return output.save_figure(study, canvas, out, stem, caption)
+    return output.save_figure(study, canvas, out, sweep.stem, caption)
 
 
 def _errorbars(axes: Axes, axis: Axis, found: Mapping[int, Estimate], **style: Any) -> None:
@@ -139,7 +165,7 @@ def _errorbars(axes: Axes, axis: Axis, found: Mapping[int, Estimate], **style: A
 
 
 def _scale(axes: Axes, axis: Axis) -> None:
-    """Logarithmic, with room for λ = 0, and ticks at the values that were run."""
+    """Logarithmic, with room for 0, and ticks at the values that were run."""
     values = axis.trials[axis.name]
     smallest = values[values > 0].min()
     if (values == 0).any():

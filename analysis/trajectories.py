@@ -14,15 +14,9 @@ import pandas as pd
 from analysis import command, output, selection, statistics
 from analysis.output import Section
 from analysis.runs import Study
-from analysis.schema import METRICS
-
-#: panels of the hyperspectral benchmark
-PANELS = ("entropy/features", "mse/raw", "mse/transfer-least-squares", "accuracy/coarse")
-#: errors whose turn is looked for
-ERRORS = ("mse/raw", "mse/transfer-least-squares")
 
 
-def section(study: Study, out: Path, panels: Sequence[str] = PANELS, errors: Sequence[str] = ERRORS) -> Section:
+def section(study: Study, out: Path, panels: Sequence[str] = (), errors: Sequence[str] = ()) -> Section:
     """Figure ``trajectories`` and table ``turn`` for the trial that speaks for each criterion.
 
     ``panels`` are metrics, drawn where they were measured at two epochs or more; ``errors`` are those whose last
@@ -45,12 +39,12 @@ def section(study: Study, out: Path, panels: Sequence[str] = PANELS, errors: Seq
         for criterion, values in curves.items():
             trial = chosen[criterion].trial
             line = statistics.band(values, selection.planned(study, trial))
-            style = output.look(criterion)
+            style = output.look(study, criterion)
             axes.plot(line.index, line["mean"], label=chosen[criterion].label, **style)
             axes.fill_between(line.index, line["low"], line["high"], color=style["color"], alpha=0.2, linewidth=0)
         axes.locator_params(axis="x", integer=True)
         axes.set_xlabel("epoch")
-        axes.set_ylabel(METRICS.get(metric, (metric,))[0])
+        axes.set_ylabel(study.metric(metric).label)
     output.legend_below(canvas, grid.flat[0])
     labels = {choice.label: choice.trial for choice in chosen.values()}
     caption = f"Trajectories by criterion, after figure 1. {output.seeds_note(study, labels, statistics.LEVEL)}"
@@ -96,7 +90,7 @@ def _turn(study: Study, errors: Sequence[str]) -> pd.DataFrame:
             mean_best = values.mean(axis=1).idxmin()
             row = {
                 "trial": chosen[criterion].label,
-                "error": METRICS.get(metric, (metric,))[0],
+                "error": study.metric(metric).label,
                 "last epoch": str(statistics.estimate(values.iloc[-1], wanted)),
                 "best epoch": str(statistics.estimate(values.min(), wanted)),
                 "last less best": str(statistics.estimate(values.iloc[-1] - values.min(), wanted)),

@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 #: exit codes: 1 where trials failed or a check did, 2 for what the user can correct, 130 after Ctrl-C
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130
 
-#: columns of an exported frame, in order
-COLUMNS = ("study", "trial", "criterion", "lambda", "e", "sigma", "beta", "seed", "metric", "epoch", "value")
-
 #: errors of the parts that don't know `UserError`, by module; each message is one sentence
 _SENTENCES: Mapping[str, str] = {
     "trainables.benchmarks": "DataError",
@@ -205,6 +202,10 @@ def report(
     name: NameArgument,
     home: HomeOption = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder to write to; else the study's own.")] = None,
+    page: Annotated[
+        str,
+        typer.Option("--page", help="Sections from your package.module, not the benchmark's page.", metavar="MODULE"),
+    ] = "",
 ) -> None:
     """Write the study's figures, tables and one self-contained page."""
     at = _home(home)
@@ -214,9 +215,9 @@ def report(
 
     folder = out or at.study(name) / "report"
     _require_folder(folder, "--out")
-    page = write(uri, name, folder)
-    _describe(uri, name, page)
-    typer.echo(f"report: {page}")
+    written = write(uri, name, folder, page)
+    _describe(uri, name, written)
+    typer.echo(f"report: {written}")
 
 
 @app.command(epilog="Example: fierce export jasper --out jasper.parquet")
@@ -236,7 +237,8 @@ def export(
     uri = at.tracking_uri(_known(at, name))
     from analysis.runs import load
 
-    frame = load(uri, name)[list(COLUMNS)]
+    # one protocol holds for a whole study
+    frame = load(uri, name).drop(columns="protocol")
     # written aside, so that a table that stands there is whole at any moment
     aside = out.with_name(f".{out.name}.part")
     if out.suffix == ".csv":

@@ -20,6 +20,8 @@ HOME_VARIABLE = "FIERCE_HOME"
 DEFAULT_HOME = "fierce-home"
 #: MLflow's database in a home
 DATABASE = "mlflow.db"
+#: a study's file, in its folder in a home and in the study's storage
+SPEC = "study.yaml"
 #: environment variable: where studies keep checkpoints where their file does not say
 STORAGE_VARIABLE = "FIERCE_STORAGE"
 
@@ -28,7 +30,7 @@ STORAGE_VARIABLE = "FIERCE_STORAGE"
 class Home:
     """A study home.
 
-    ``studies/<name>/`` holds ``study.yaml`` (as resolved), ``home`` (where the home was then) and the report. Below the
+    ``studies/<name>/`` holds ``study.yaml`` (as resolved, with where the home was then) and the report. Below the
     study's storage, which is the same folder where no other is named, stand ``study.yaml``, ``lock`` (held by the
     running driver), ``stop`` (present while the study winds up), ``trials/<number>/`` (lock and checkpoint) and
     ``tune/`` (Ray Tune's own folder). ``mlflow.db`` with ``artifacts/``, and ``optuna.db``, serve the studies that name

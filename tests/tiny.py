@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from trainables.backbones import ReplicatedMLP
 from trainables.benchmarks import Data, DataError, DataPath, Split
-from trainables.evaluators import Evaluator, Snapshot
+from trainables.evaluators import Evaluator, Snapshot, classification, entropy
 from trainables.trial import Recipe
 
 PARTS = {"train": 120, "validation": 40, "heldout": 40}
@@ -86,8 +86,8 @@ class Tiny:
             return {"features": snapshot.outputs("heldout").features}
 
         return (
-            Evaluator("accuracy", accuracy),
-            Evaluator("spread", spread, every=2, arrays=arrays),
+            Evaluator("accuracy", accuracy, metrics=classification.ACCURACY),
+            Evaluator("spread", spread, every=2, arrays=arrays, metrics=(entropy.FEATURES,)),
             Evaluator("odd", odd, every=0),
         )
 

@@ -27,7 +27,7 @@ from study.file.spec import StudySpec
 from study.home import Home
 from study.launch import cluster, snapshots
 from study.launch.observer import Guarded, Observer, Silent
-from study.record import moved, tracking
+from study.record import tracking
 from study.record.files import held, keep_at_home, keep_spec, storing
 from study.servers import logins
 from trainables.assignment import Assignment
@@ -93,7 +93,6 @@ def run(
         with storing(folder):
             keep_spec(spec, folder, home)
         keep_at_home(spec, home)
-        moved.record(home, spec.name)
         with cluster.connect(spec.resources, address):
             cluster.require_shared(folder, home.tracking_uri(spec))
             return _launch(spec, home, Guarded(observer or Silent()), retry_failed, cadence or Cadence())

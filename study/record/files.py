@@ -14,13 +14,13 @@ from typing import Any
 from analysis.addresses import without_login
 from study.errors import UserError
 from study.file.spec import StudySpec
-from study.home import Home
+from study.home import SPEC, Home
 from study.record import moved
 from study.servers import logins
 from study.servers.reach import object_store
 from trainables.storage import Folder, Held
 
-SPEC, LOCK, HOLDER = "study.yaml", "lock", "driver.json"
+LOCK, HOLDER = "lock", "driver.json"
 #: keys of a study file that may change between launches
 CHANGEABLE = {"description", "resources", "concurrency", "max_failures", "storage"}
 
@@ -74,11 +74,15 @@ def held(folder: Folder, name: str) -> Iterator[None]:
             lock.close()
 
 
-def keep_spec(spec: StudySpec, folder: Folder, home: Home) -> None:
-    """Keep the resolved study file; one that was run under the same name must be the same in all that matters."""
+def keep_spec(spec: StudySpec, folder: Folder, home: Home | None = None) -> None:
+    """Keep the resolved study file; one that was run under the same name must be the same in all that matters.
+
+    Paths that moved with the ``home`` are the same.
+    """
     kept = folder.read(SPEC)
     if kept is not None:
-        before, now = moved.rebase(_read_spec(kept, folder / SPEC), home).model_dump(), spec.model_dump()
+        earlier = _read_spec(kept, folder / SPEC)
+        before, now = (moved.rebase(earlier, home) if home else earlier).model_dump(), spec.model_dump()
         # a login may change, and is not for others to read
         for values in (before, now):
             for key in ("tracking_uri", "optuna_uri"):
@@ -97,7 +101,7 @@ def keep_at_home(spec: StudySpec, home: Home) -> None:
     here = home.study(spec.name)
     try:
         here.mkdir(parents=True, exist_ok=True)
-        (here / SPEC).write_text(logins.without_passwords(spec).to_yaml(), encoding="utf-8")
+        moved.keep(logins.without_passwords(spec).to_yaml(), home, spec.name)
         logins.keep(spec, here)
     except OSError as error:
         raise UserError(f"the study home's folder {here} cannot be written to ({error.strerror})") from None

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.addresses import sqlite_path
-from study.home import DATABASE
+from study.home import DATABASE, SPEC
 
 if TYPE_CHECKING:
     from study.file.spec import StudySpec
@@ -25,14 +25,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: file in a study's folder: the home that it was last run in
-RECORD = "home"
+#: first line of a study's file in a home: where the home was when the study was last run
+RECORD = "# home: "
 
 
-def record(home: Home, name: str, place: Path | None = None) -> None:
-    """Write down the ``place`` of the home, else where it is, below which the paths in the study's file are."""
-    if home.study(name).is_dir():
-        (home.study(name) / RECORD).write_text(f"{place or home.root}\n", encoding="utf-8")
+def keep(text: str, home: Home, name: str, place: Path | None = None) -> None:
+    """Keep a study's file in the home, with the ``place`` of the home, else where it is, that its paths belong to."""
+    path = home.study(name) / SPEC
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{RECORD}{place or home.root}\n{text}", encoding="utf-8")
 
 
 def rebase(spec: StudySpec, home: Home) -> StudySpec:
@@ -50,13 +51,19 @@ def rebase(spec: StudySpec, home: Home) -> StudySpec:
     return spec.model_copy(update={**moved, "benchmark": benchmark})
 
 
+def _kept(home: Home, name: str) -> str | None:
+    try:
+        return (home.study(name) / SPEC).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+
+
 def _last_place(home: Home, name: str) -> Path | None:
     """Where the home was when the study was last run; None where it does not say."""
-    try:
-        return Path((home.study(name) / RECORD).read_text(encoding="utf-8").removesuffix("\n"))
-    # a home of before this was written down, or a study of another machine
-    except FileNotFoundError:
-        pass
+    text = _kept(home, name)
+    # a home of before this was written down, or a study of another machine, has no such line
+    if text is not None and text.startswith(RECORD):
+        return Path(text.partition("\n")[0].removeprefix(RECORD))
     path = home.root / DATABASE
     if not path.is_file():
         return None
@@ -109,8 +116,10 @@ def settle(
             found = database.execute("SELECT experiment_id, name, artifact_location FROM experiments").fetchall()
             for experiment, name, location in found:
                 if name in names and (place := _new_place(home, path, location)) and not is_running(name):
-                    if before := _last_place(home, name):
-                        record(home, name, before)
+                    text = _kept(home, name)
+                    # what tells where the home was is about to be overwritten
+                    if text is not None and not text.startswith(RECORD):
+                        keep(text, home, name, _home_of(location))
                     _write(database, experiment, place)
     # a database without MLflow's tables yet, or on a disk that is read-only
     except sqlite3.OperationalError as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from analysis import artifacts, claims, output, schema, selection, statistics
+from analysis import artifacts, output, schema, selection, statistics
 from analysis.runs import Study
 from study.errors import UserError
 from study.servers.mlflow import answering, connect, writing
@@ -25,18 +25,6 @@ DESCRIPTION, DESCRIPTION_LENGTH = "mlflow.note.content", 8000
 VIEW, VIEW_KEY = "mlflow.sharedViewState.trials", "trials"
 #: MLflow's interface is one for language models unless it is asked for this one
 WORKFLOW = "workflowType=machine_learning"
-#: what the description's table shows, where the benchmark measures it
-MAIN = (
-    "accuracy/coarse",
-    "mse/raw",
-    "mse/transfer-least-squares",
-    "mse/transport",
-    "mse/transport-heldout",
-    "accuracy/1-shot",
-    "accuracy/5-shot",
-    "calibration/ece",
-    "entropy/features",
-)
 
 
 class _Final(Study):
@@ -134,7 +122,9 @@ def _best(study: Study) -> str:
     found = []
     for criterion, (best, points) in selection.search(study).items():
         if best is None:
-            found.append(f"no searched point of {claims.NAMES[criterion]} is done with all its seeds and feasible")
+            found.append(
+                f"no searched point of {study.criterion(criterion).label} is done with all its seeds and feasible"
+            )
         else:
             objective = points.loc[points["trial"] == best.trial, "objective"].iloc[0]
             found.append(f"{best.label} (trial {best.trial}, of {len(points)}) at {objective}")
@@ -144,7 +134,7 @@ def _best(study: Study) -> str:
 def _table(study: Study) -> str:
     """The main metrics of the trial that speaks for each criterion."""
     metrics = _main(study)
-    rows = [["criterion", *(schema.METRICS.get(metric, (metric,))[0] for metric in metrics)]]
+    rows = [["criterion", *(study.metric(metric).label for metric in metrics)]]
     rows.append(["---"] * len(rows[0]))
     for choice in selection.headline(study).values():
         values = (selection.summary(study, metric).get(choice.trial) for metric in metrics)
@@ -158,7 +148,10 @@ def _main(study: Study) -> list[str]:
     """Names of the metrics worth showing, the search's objective first."""
     measured = set(map(str, study.final["metric"]))
     objective = ((study.settings.get("search") or {}).get("objective") or {}).get("metric")
-    wanted = [metric for metric in dict.fromkeys((str(objective), *MAIN)) if metric in measured]
+    fine = [metric.name for metric in study.metrics.values() if metric.fine and metric.name in measured]
+    # the question is about fine labels, and a page for any benchmark cannot name what reads them
+    others = () if measured & set(fine) & set(study.page.metrics) else fine[:4]
+    wanted = [metric for metric in dict.fromkeys((str(objective), *study.page.metrics, *others)) if metric in measured]
     return wanted or sorted(measured)[:4]
 
 
@@ -186,7 +179,7 @@ def _where_to_look(study: Study) -> str:
 
 def _view(study: Study) -> dict[str, Any]:
     """The trials by criterion with the columns worth showing, as MLflow's interface describes a shared view."""
-    read = [name for name in schema.HYPERPARAMETERS if study.trials[name].notna().any()]
+    read = [name for name in study.hyperparameters if study.trials[name].notna().any()]
     return {
         "searchFilter": f"tags.`{schema.LEVEL}` = 'trial'",
         "selectedColumns": [

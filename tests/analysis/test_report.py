@@ -17,7 +17,6 @@ from mlflow import MlflowClient
 from scipy import stats
 
 from analysis import (
-    entropy_estimate,
     feature_space,
     output,
     reliability,
@@ -26,8 +25,8 @@ from analysis import (
     schema,
     sensitivity,
     trajectories,
-    unmixing_table,
 )
+from analysis.hyperspectral import entropy_estimate
 from analysis.output import Figure
 from analysis.runs import Study
 from tests.analysis.known_study import DEVIATIONS, LEVELS, Store
@@ -147,7 +146,8 @@ def test_real_data_stands_beside_the_papers_numbers(
     study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(output, "provenance", lambda _: "real")
-    unmixing_table.section(study, tmp_path)
+    # as its page has it
+    study.page.sections[0](study, tmp_path)
     assert "0.066 ± 0.1" in (tmp_path / "unmixing.md").read_text(encoding="utf-8")
 
 
@@ -178,7 +178,7 @@ def test_entropies_that_rise_together_correlate_fully(study: Study) -> None:
 
 
 def test_sensitivity_axes(study: Study) -> None:
-    weights, anchors = sensitivity.along(study, "lambda"), sensitivity.along(study, "e")
+    weights, anchors = (sensitivity.along(study, "fierce", name) for name in ("lambda", "e"))
     assert weights is not None and weights.trials["lambda"].tolist() == [0.1, 1.0, 4.0]
     assert anchors is not None and anchors.trials["trial"].tolist() == [5, 2, 6]
     assert (weights.fixed, anchors.fixed, anchors.is_line) == ("e = 100", "λ = 1", True)
@@ -220,13 +220,6 @@ def bare_study(uri: str, name: str, benchmark: str, values: dict[str, float]) ->
             client.set_terminated(run)
 
 
-def test_a_benchmark_of_ones_own_has_its_trajectories(known: Store, tmp_path: Path) -> None:
-    bare_study(known.uri, "own", "my.module:benchmark", {"error/mine": 2.0})
-    text = Page(report.write(known.uri, "own", tmp_path).read_text(encoding="utf-8")).text
-    assert "Trajectories" in text and "Unmixing" not in text
-    assert (tmp_path / "trajectories.svg").exists()
-
-
 def test_a_study_with_nothing_done_yet_has_a_page(known: Store, tmp_path: Path) -> None:
     bare_study(known.uri, "young", "hyperspectral", {})
     text = " ".join(Page(report.write(known.uri, "young", tmp_path).read_text(encoding="utf-8")).text.split())
@@ -247,7 +240,7 @@ def test_sections_hold_on_data_without_arrays_or_printed_metrics(known: Store, t
 
 
 def test_as_a_script(known: Store, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "analysis.unmixing_table", "--tracking-uri", known.uri, "--study", known.name]
+    command = [sys.executable, "-m", "analysis.hyperspectral.table", "--tracking-uri", known.uri, "--study", known.name]
     done = subprocess.run([*command, "--out", str(tmp_path)], capture_output=True, encoding="utf-8", check=True)
     named = [line for line in done.stdout.splitlines() if line.startswith(str(tmp_path))]
     assert len(named) == 6 and all(Path(line).is_file() for line in named)

@@ -32,7 +32,10 @@ def write_tiny(uri: str, name: str) -> tuple[MlflowClient, list[str]]:
 
 def test_frame_holds_every_value_of_every_replica(known: Store) -> None:
     frame = runs.load(known.uri, "known")
-    assert tuple(frame.columns) == runs.COLUMNS
+    hyperparameters = ("lambda", "e", "sigma", "beta")
+    assert tuple(frame.columns) == (
+        *("study", "trial", "criterion", "protocol", *hyperparameters, "seed", "metric", "epoch", "value"),
+    )
     assert len(frame) == len(LEVELS) * (7 * len(SEEDS) * EPOCHS + len(SEEDS) * 2 + (len(SEEDS) - 1) * EPOCHS)
     row = frame[(frame.trial == 3) & (frame.seed == 2) & (frame.metric == "entropy/anchors") & (frame.epoch == 4)]
     assert row["value"].tolist() == [value("entropy/anchors", 3, 2, 4)]

@@ -14,7 +14,7 @@ import torch
 from scipy.io import savemat
 from sklearn.metrics import mean_squared_error
 
-from analysis.schema import METRICS
+from analysis.legacy import METRICS
 from trainables.benchmarks import DataError, find
 from trainables.benchmarks.hyperspectral import Hyperspectral, HyperspectralOptions
 from trainables.benchmarks.scene_files import read_scene

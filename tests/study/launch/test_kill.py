@@ -20,6 +20,7 @@ import torch
 from mlflow import MlflowClient
 
 from analysis import schema
+from analysis.legacy import HYPERPARAMETERS
 from study.file.plan import trial_for
 from study.file.spec import StudySpec
 from study.home import Home
@@ -181,7 +182,7 @@ def check_tracking(home: Home) -> None:
     assert len(keyed) == len(found)
     for number in range(TRIALS):
         run = keyed[str(number), None]
-        values = {name: float(run.data.params[name]) for name in schema.HYPERPARAMETERS if name in run.data.params}
+        values = {name: float(run.data.params[name]) for name in HYPERPARAMETERS if name in run.data.params}
         trial = trial_for(SPEC, run.data.tags[schema.CRITERION], values)
         undisturbed = list(Training(trial).run())
         for column, seed in enumerate(trial.seeds):

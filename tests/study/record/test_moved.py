@@ -17,7 +17,7 @@ from analysis import artifacts, feature_space, report, schema
 from analysis.runs import StoreError, Study
 from study.cli import app
 from study.file.spec import Resources, StudySpec
-from study.home import Home
+from study.home import SPEC, Home
 from study.launch import sweep
 from study.launch.cluster import connect
 from study.record import files, lookup, moved, tracking, trials
@@ -248,9 +248,7 @@ def test_paths_move_with_the_home(tmp_path: Path) -> None:
     before = spec(benchmark=options, storage=f"{old}/more", optuna_uri=f"sqlite:///{old}/mine.db")
     home = Home(new)
     assert moved.rebase(before, home) == before
-    home.study("s").mkdir(parents=True)
-    moved.record(Home(old), "s")
-    (home.study("s") / moved.RECORD).write_text(f"{old}\n", encoding="utf-8")
+    moved.keep(before.to_yaml(), home, "s", old)
     now = moved.rebase(before, home)
     assert (now.storage, now.optuna_uri) == (f"{new}/more", f"sqlite:///{new}/mine.db")
     assert now.benchmark.options == {
@@ -264,9 +262,9 @@ def test_paths_move_with_the_home(tmp_path: Path) -> None:
 
 
 def test_a_home_that_never_wrote_down_its_place_is_known_by_its_artifacts(copied: Home, original: Home) -> None:
-    (copied.study("q") / moved.RECORD).unlink()
-    kept = (copied.study("q") / files.SPEC).read_text(encoding="utf-8") + f"storage: {original.root}/more\n"
-    (copied.study("q") / files.SPEC).write_text(kept, encoding="utf-8")
+    path = copied.study("q") / SPEC
+    text = path.read_text(encoding="utf-8").removeprefix(f"{moved.RECORD}{original.root}\n")
+    path.write_text(f"{text}storage: {original.root}/more\n", encoding="utf-8")
     assert files.load_spec(copied, "q").storage == f"{copied.root}/more"
     moved.settle(copied, copied.tracking_uri(), {"q"})
     assert files.load_spec(copied, "q").storage == f"{copied.root}/more"

@@ -1,6 +1,6 @@
 """Age estimation by criterion at the last epoch: on training images as released, and on held-out images.
 
-python -m analysis.age_table --study NAME [--tracking-uri URI] --out DIR
+python -m analysis.age.table --study NAME [--tracking-uri URI] --out DIR
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from analysis import command, output, statistics, unmixing_table
+from analysis import command, output, statistics, tables
 from analysis.output import Section, Table
 from analysis.runs import Study
 
@@ -55,7 +55,7 @@ NOTE = (
 def section(study: Study, out: Path) -> Section:
     """Tables ``age-released``, ``age-heldout`` and ``age-differences`` (paired, against CE)."""
     title = "Ages by criterion"
-    shown = unmixing_table.rows(study)
+    shown = tables.rows(study)
     if not shown:
         return Section(title, ("No trial is done.",))
     interval = f"Means at the last epoch; {output.seeds_note(study, shown, statistics.LEVEL)}"
@@ -72,11 +72,11 @@ def section(study: Study, out: Path) -> Section:
     }
     items: list[str | Table] = [NOTE]
     for stem, (columns, caption) in captions.items():
-        table = unmixing_table.beside(study, shown, columns, ())
+        table = tables.beside(study, shown, columns, ())
         if len(table.columns) > 1:
-            data = unmixing_table.numbers(study, shown, columns)
+            data = tables.numbers(study, shown, columns)
             items.append(output.save_table(study, table, out, stem, f"{caption} {interval}", data))
-    differences = unmixing_table.against_ce(study, shown, DIFFERENCES)
+    differences = tables.against_reference(study, shown, DIFFERENCES)
     if len(differences):
         caption = (
             f"Paired differences to CE on the same seeds: mean, {statistics.LEVEL:.0%} interval and p of the paired "

@@ -1,37 +1,37 @@
-"""Every metric at the last epoch by criterion, with paired differences: for a benchmark of one's own.
+"""Every metric at the last epoch by criterion, with paired differences.
 
-python -m analysis.metrics_table --study NAME [--tracking-uri URI] --out DIR
+python -m analysis.own_data.table --study NAME [--tracking-uri URI] --out DIR
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from analysis import command, output, statistics, unmixing_table
+from analysis import command, output, statistics, tables
 from analysis.output import Section, Table
 from analysis.runs import Study
-from analysis.schema import METRICS
 
 
 def section(study: Study, out: Path) -> Section:
-    """Tables ``metrics`` and ``metrics-differences`` (paired, against CE), a column per metric."""
+    """Tables ``metrics`` and ``metrics-differences`` (paired, against the reference), a column per metric."""
     title = "Results"
-    shown = unmixing_table.rows(study, every=True)
+    shown = tables.rows(study, every=True)
     if not shown:
         return Section(title, ("No trial is done.",))
     metrics = sorted(map(str, study.final["metric"].unique()))
-    columns = {metric: METRICS.get(metric, (metric,))[0] for metric in metrics}
+    columns = {metric: study.metric(metric).label for metric in metrics}
     caption = (
         f"Means at the last epoch with {statistics.LEVEL:.0%} Student-t intervals over seeds: "
         f"{output.seeds_note(study, shown, statistics.LEVEL)}"
     )
-    table = unmixing_table.beside(study, shown, columns, ())
-    data = unmixing_table.numbers(study, shown, columns)
+    table = tables.beside(study, shown, columns, ())
+    data = tables.numbers(study, shown, columns)
     items: list[str | Table] = [output.save_table(study, table, out, "metrics", caption, data)]
-    differences = unmixing_table.against_ce(study, shown, columns)
+    differences = tables.against_reference(study, shown, columns)
     if len(differences):
         caption = (
-            f"Paired differences to CE on the same seeds: mean, {statistics.LEVEL:.0%} interval and p of the paired "
+            f"Paired differences to {study.criterion(study.reference).label} on the same seeds: mean, "
+            f"{statistics.LEVEL:.0%} interval and p of the paired "
             "t-test, each comparison for itself (no correction for their number)."
         )
         items.append(output.save_table(study, differences, out, "metrics-differences", caption))

@@ -9,11 +9,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis import age_claims, age_features, claims, early_stopping, report, selection, trajectories
+from analysis import claims, report, selection, trajectories
+from analysis.age import claims as age_claims
+from analysis.age import early_stopping, features
 from analysis.claims import FAILS, HOLDS, UNDECIDED, UNTESTED
 from analysis.output import Figure
 from analysis.runs import Study
-from tests.analysis.known_age import DEVIATIONS, EPOCHS, SLOPES, TURN, write_age_store
+from tests.analysis.age.known_age import DEVIATIONS, EPOCHS, SLOPES, TURN, write_age_store
 from tests.analysis.known_study import Store
 
 
@@ -79,7 +81,7 @@ def test_the_papers_setting_speaks_for_fierce(study: Study) -> None:
 
 
 def test_feature_against_age(study: Study) -> None:
-    found = age_features.correlations(study)
+    found = features.correlations(study)
     assert found["fierce"][["all ages", "within the classes"]].to_numpy() == pytest.approx(1.0)
     # twelve features, all different
     assert found["fierce"]["images at one value"].to_numpy() == pytest.approx(1 / 12)

@@ -1,6 +1,6 @@
 """The one-dimensional feature against the age by criterion (figure A5), and how well it orders ages within a class.
 
-python -m analysis.age_features --study NAME [--tracking-uri URI] --out DIR
+python -m analysis.age.features --study NAME [--tracking-uri URI] --out DIR
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def section(study: Study, out: Path) -> Section:
             colour = CLASSES[number % len(CLASSES)]
             axes.scatter(arrays["fine"][rows], feature[rows], s=6, alpha=0.5, linewidths=0, c=colour, rasterized=True)
             axes.scatter([], [], s=25, color=colour, label=study.class_name(int(number)))
-        axes.set_title(chosen[criterion].label, color=output.COLOURS.get(criterion, output.OTHER))
+        axes.set_title(chosen[criterion].label, color=output.colour(study, criterion))
         axes.set_xlabel("age (years)")
     grid[0, 0].set_ylabel("feature")
     output.legend_below(canvas, grid.flat[0])

@@ -1,6 +1,6 @@
 """The paper's claims on age estimation (figures 1, A1, A2, A3 and A5), each with its tests and this study's verdicts.
 
-python -m analysis.age_claims --study NAME [--tracking-uri URI] --out DIR
+python -m analysis.age.claims --study NAME [--tracking-uri URI] --out DIR
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis import age_features, claims, command, early_stopping, selection, statistics, trajectories
-from analysis.claims import MSE_MARGIN, NAMES, STABILITY_MARGIN, UNDECIDED, UNTESTED, Claim, Verdict
-from analysis.early_stopping import ENTROPY, ERRORS
+from analysis import claims, command, paper, selection, statistics, trajectories
+from analysis.age import early_stopping, features
+from analysis.age.early_stopping import ENTROPY, ERRORS
+from analysis.claims import UNDECIDED, UNTESTED, Claim, Verdict
 from analysis.output import Section
+from analysis.paper import MSE_MARGIN, STABILITY_MARGIN
 from analysis.runs import Study
-from analysis.schema import METRICS
 
 #: margin of "the same accuracy", and of its loss that counts as a drop; ours
 ACCURACY_MARGIN = 0.02
@@ -33,7 +34,7 @@ def section(study: Study, out: Path) -> Section:
 
 def rises(study: Study, metric: str, criterion: str) -> Verdict:
     """The error is higher at the last epoch than at its best, which is chosen on the other seeds."""
-    measure = f"{METRICS[metric][0]}, last less best epoch, {NAMES[criterion]}"
+    measure = f"{study.metric(metric).label}, last less best epoch, {study.criterion(criterion).label}"
     curves = trajectories.by_criterion(study, metric).get(criterion)
     if curves is None:
         return Verdict(measure, UNTESTED, "not measured along training")
@@ -43,7 +44,7 @@ def rises(study: Study, metric: str, criterion: str) -> Verdict:
 
 def stays_low(study: Study, metric: str) -> Verdict:
     """FIERCE's error at the last epoch is within a tenth of its best."""
-    measure = f"{METRICS[metric][0]}, last less best epoch within {MSE_MARGIN:.0%} of the best, FIERCE"
+    measure = f"{study.metric(metric).label}, last less best epoch within {MSE_MARGIN:.0%} of the best, FIERCE"
     curves = trajectories.by_criterion(study, metric).get("fierce")
     if curves is None:
         return Verdict(measure, UNTESTED, "not measured along training")
@@ -54,7 +55,7 @@ def stays_low(study: Study, metric: str) -> Verdict:
 
 def rises_less(study: Study, metric: str, other: str) -> Verdict:
     """FIERCE's error rises less after its best epoch than the other criterion's."""
-    measure = f"{METRICS[metric][0]}, last less best epoch, FIERCE against {NAMES[other]}"
+    measure = f"{study.metric(metric).label}, last less best epoch, FIERCE against {study.criterion(other).label}"
     curves = trajectories.by_criterion(study, metric)
     if not {"fierce", other} <= curves.keys():
         return Verdict(measure, UNTESTED, "not measured along training")
@@ -65,9 +66,8 @@ def rises_less(study: Study, metric: str, other: str) -> Verdict:
 
 def keeps_accuracy(study: Study, criterion: str) -> Verdict:
     """From the epoch of the lowest mean error to the last one, the coarse accuracy stays the same."""
-    measure = (
-        f"coarse accuracy, last epoch less that of the best error, within ±{ACCURACY_MARGIN:g}, {NAMES[criterion]}"
-    )
+    name = study.criterion(criterion).label
+    measure = f"coarse accuracy, last epoch less that of the best error, within ±{ACCURACY_MARGIN:g}, {name}"
     error, accuracy = (
         trajectories.by_criterion(study, metric).get(criterion) for metric in (ERRORS[0], "accuracy/coarse")
     )
@@ -83,7 +83,7 @@ def keeps_accuracy(study: Study, criterion: str) -> Verdict:
 
 def close_to_early_ce(study: Study, metric: str) -> Verdict:
     """FIERCE's error at the last epoch is within a tenth of CE's at its best epoch."""
-    measure = f"{METRICS[metric][0]}, FIERCE's last epoch less CE's best, within ±{MSE_MARGIN:.0%}"
+    measure = f"{study.metric(metric).label}, FIERCE's last epoch less CE's best, within ±{MSE_MARGIN:.0%}"
     curves = trajectories.by_criterion(study, metric)
     if not {"fierce", "ce"} <= curves.keys():
         return Verdict(measure, UNTESTED, "not measured along training")
@@ -95,7 +95,7 @@ def close_to_early_ce(study: Study, metric: str) -> Verdict:
 
 def entropy_falls(study: Study, criterion: str) -> Verdict:
     """The entropy is lower at the last epoch than at its highest, which is chosen on the other seeds."""
-    measure = f"{METRICS[ENTROPY][0]}, last less highest, {NAMES[criterion]}"
+    measure = f"{study.metric(ENTROPY).label}, last less highest, {study.criterion(criterion).label}"
     curves = trajectories.by_criterion(study, ENTROPY).get(criterion)
     if curves is None:
         return Verdict(measure, UNTESTED, "not measured along training")
@@ -105,7 +105,8 @@ def entropy_falls(study: Study, criterion: str) -> Verdict:
 
 def bound_to_entropy(study: Study, metric: str, criterion: str) -> Verdict:
     """Along training, feature entropy and error have a negative rank correlation."""
-    measure = f"rank correlation of feature entropy and {METRICS[metric][0]} along training, {NAMES[criterion]}"
+    name = study.criterion(criterion).label
+    measure = f"rank correlation of feature entropy and {study.metric(metric).label} along training, {name}"
     curves = [trajectories.by_criterion(study, name).get(criterion) for name in (ENTROPY, metric)]
     if curves[0] is None or curves[1] is None:
         return Verdict(measure, UNTESTED, "not measured along training")
@@ -115,7 +116,7 @@ def bound_to_entropy(study: Study, metric: str, criterion: str) -> Verdict:
 
 def beats_class_mean(study: Study, criterion: str) -> Verdict:
     """On held-out images, the interpolated ages are better than the mean age of the predicted class."""
-    measure = f"held-out MSE, best β less class mean, {NAMES[criterion]}"
+    measure = f"held-out MSE, best β less class mean, {study.criterion(criterion).label}"
     choice = selection.headline(study).get(criterion)
     tables = [selection.values(study, metric) for metric in (ERRORS[1], "mse/class-mean-heldout")]
     if choice is None or not all(choice.trial in table.index for table in tables):
@@ -127,8 +128,8 @@ def beats_class_mean(study: Study, criterion: str) -> Verdict:
 
 def limit_of_accuracy(study: Study, metric: str) -> Verdict:
     """The best λ keeps CE's coarse accuracy, and the next larger λ loses some of it."""
-    measure = f"λ of the lowest {METRICS[metric][0]}; accuracy margin {ACCURACY_MARGIN:g}"
-    found, trials = claims.weights(study, metric)
+    measure = f"λ of the lowest {study.metric(metric).label}; accuracy margin {ACCURACY_MARGIN:g}"
+    found, trials = paper.weights(study, metric)
     ce = selection.headline(study).get("ce")
     if len(trials) < 3 or ce is None:
         return Verdict(measure, UNTESTED, "needs CE and three values of λ at one e")
@@ -151,8 +152,8 @@ def limit_of_accuracy(study: Study, metric: str) -> Verdict:
 
 def follows_weight(study: Study, metric: str) -> Verdict:
     """Over the values of λ, the interpolation coefficient has a positive rank correlation with λ."""
-    measure = f"rank correlation of λ and {METRICS[metric][0]}"
-    _, trials = claims.weights(study, metric)
+    measure = f"rank correlation of λ and {study.metric(metric).label}"
+    _, trials = paper.weights(study, metric)
     if len(trials) < 3:
         return Verdict(measure, UNTESTED, "needs three values of λ at one e")
     table = selection.values(study, metric).loc[[trials[value] for value in sorted(trials)]].dropna(axis=1)
@@ -166,8 +167,10 @@ def follows_weight(study: Study, metric: str) -> Verdict:
 
 def aligned(study: Study, other: str) -> Verdict:
     """Within the coarse classes, FIERCE's feature orders the ages better than the other criterion's."""
-    measure = f"rank correlation of feature and age within the classes (ours), FIERCE against {NAMES[other]}"
-    found = age_features.correlations(study)
+    measure = (
+        f"rank correlation of feature and age within the classes (ours), FIERCE against {study.criterion(other).label}"
+    )
+    found = features.correlations(study)
     if not all(len(found.get(criterion, ())) for criterion in ("fierce", other)):
         return Verdict(measure, UNTESTED, "features of both are needed")
     columns = [found[criterion]["within the classes"] for criterion in ("fierce", other)]
@@ -189,7 +192,7 @@ CLAIMS: Sequence[Claim] = (
     Claim(
         "FIERCE reaches an overall lower error",
         "§5.1, figure 1",
-        tuple(partial(claims.lowest, metric=metric, criterion="fierce") for metric in ERRORS),
+        tuple(partial(paper.lowest, metric=metric, criterion="fierce") for metric in ERRORS),
     ),
     Claim(
         "FIERCE needs no early stopping: its error stays low",
@@ -240,7 +243,7 @@ CLAIMS: Sequence[Claim] = (
     Claim(
         "There is an optimal λ that is not degenerate",
         "A.1, figure A1",
-        tuple(partial(claims.optimal_weight, metric=metric) for metric in ERRORS),
+        tuple(partial(paper.optimal_weight, metric=metric) for metric in ERRORS),
     ),
     Claim(
         "The best λ is the limit beyond which the accuracy drops",
@@ -255,7 +258,7 @@ CLAIMS: Sequence[Claim] = (
     Claim(
         "The error is stable from e = 75 anchors on",
         "A.1, figure A2",
-        tuple(partial(claims.stable_anchors, metric=metric, start=75) for metric in ERRORS),
+        tuple(partial(paper.stable_anchors, metric=metric, start=75) for metric in ERRORS),
     ),
     Claim(
         "FIERCE has the highest mutual information",

@@ -1,6 +1,6 @@
 """Figure 1: entropy and error along training, and what stopping early would have saved.
 
-python -m analysis.early_stopping --study NAME [--tracking-uri URI] --out DIR
+python -m analysis.age.early_stopping --study NAME [--tracking-uri URI] --out DIR
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import pandas as pd
 from analysis import command, output, selection, statistics, trajectories
 from analysis.output import Figure, Section, Table
 from analysis.runs import Study
-from analysis.schema import METRICS
 from analysis.statistics import Estimate
 
 ENTROPY = "entropy/features"
@@ -119,7 +118,7 @@ def summary(study: Study) -> list[tuple[dict[str, str], dict[str, Estimate]]]:
             if criterion in entropies:
                 correlation = trajectories.rank_correlations(entropies[criterion], values)
                 quantities["rank correlation with entropy"] = correlation
-            names = {"": chosen[criterion].label, "error": METRICS[metric][0]}
+            names = {"": chosen[criterion].label, "error": study.metric(metric).label}
             rows.append((names, {key: statistics.estimate(each, wanted) for key, each in quantities.items()}))
     return rows
 
@@ -139,19 +138,19 @@ def _figure(study: Study, drawn: Mapping[str, Mapping[str, pd.DataFrame]], out: 
         for criterion, values in curves.items():
             trial = chosen[criterion].trial
             line = statistics.band((values - low) / (high - low), selection.planned(study, trial))
-            style = output.look(criterion)
+            style = output.look(study, criterion)
             axes.plot(line.index, line["mean"], label=chosen[criterion].label, **style)
             axes.fill_between(line.index, line["low"], line["high"], color=style["color"], alpha=0.2, linewidth=0)
             if metric in ERRORS and line["mean"].notna().any():
                 best = int(np.nanargmin(line["mean"]))
-                marker = output.MARKERS.get(criterion, "o")
+                marker = output.marker(study, criterion)
                 axes.plot(line.index[best], line["mean"].iloc[best], marker=marker, color=style["color"])
         # an interval of few seeds may leave the range that the values can have
         bottom, top = axes.get_ylim()
         axes.set_ylim(max(bottom, -0.03), top if metric in ERRORS else min(top, 1.03))
         axes.locator_params(axis="x", integer=True)
         axes.set_xlabel("epoch")
-        axes.set_ylabel("feature entropy, rescaled" if metric == ENTROPY else METRICS[metric][0])
+        axes.set_ylabel("feature entropy, rescaled" if metric == ENTROPY else study.metric(metric).label)
     output.legend_below(canvas, grid.flat[0])
     labels = {choice.label: choice.trial for choice in chosen.values()}
     caption = (

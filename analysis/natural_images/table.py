@@ -1,6 +1,6 @@
 """Table 2: few-shot accuracy by criterion, with both kinds of interval, at two epochs, beside the printed numbers.
 
-python -m analysis.few_shot_table --study NAME [--tracking-uri URI] --out DIR
+python -m analysis.natural_images.table --study NAME [--tracking-uri URI] --out DIR
 """
 
 from __future__ import annotations
@@ -12,44 +12,49 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis import command, output, reference, selection, statistics
+from analysis import command, output, selection, statistics, tables
 from analysis.output import Section, Table
 from analysis.runs import Study
 from analysis.statistics import Difference
-from analysis.unmixing_table import rows
 
 #: suffix of the metric -> the features that it is measured on
 FEATURES: Mapping[str, str] = {"": "as they are", "-normalized": "centred, unit length"}
 #: which epoch counts
 BEST, LAST = "best validation epoch", "last epoch"
-#: the released code compares validation accuracies from this epoch on, in trainings that reach it
-FIRST_EPOCH: Mapping[str, int] = {"cifar-fs": 300}
 
 
-def section(study: Study, out: Path) -> Section:
-    """Tables ``few-shot`` (ours beside the printed ones) and ``few-shot-differences`` (paired, on the same seeds)."""
+def section(study: Study, out: Path, printed: Mapping[str, str] | None = None, start: int = 1) -> Section:
+    """Tables ``few-shot`` (ours beside the ``printed`` ones) and ``few-shot-differences`` (paired, on the same seeds).
+
+    ``printed``: criterion as printed -> its 1-shot accuracy in per cent; ``start``: see `scores`.
+    """
     title = "Few-shot transfer: Table 2"
-    shown = rows(study)
+    shown = tables.rows(study)
     if not shown or not shots(study):
         return Section(title, ("No trial with few-shot accuracy is done.",))
+    rows = output.printed(study, tuple((printed or {}).items()))
+    first = _first_epoch(study, start)
+    since = f" from epoch {first} on" if first > 1 else ""
     options = study.settings.get("benchmark", {})
     note = (
         "Accuracy in per cent on classes that training never saw: the nearest mean, in Euclidean distance, of K "
         f"labelled samples a class; {options.get('ways', 5)} classes a run (all of them where there are fewer), the "
         "same runs for every criterion and seed. Features as they are is the released evaluation; centred by the base "
         "classes' mean and scaled to unit length is common in the field. The epoch of the best validation accuracy, "
-        f"chosen seed by seed{_since(study)} by the same measure on the validation classes, is the released rule; the "
+        f"chosen seed by seed{since} by the same measure on the validation classes, is the released rule; the "
         "last epoch needs no validation classes."
     )
     caption = (
         f"First line: mean over trainings, {output.seeds_note(study, shown, statistics.LEVEL)[:-1]}. Second line: half "
         "the 95% interval over the runs of one training, mean over trainings."
     )
-    if _printed(study):
+    if rows:
         caption += " Printed rows: Table 2 of the paper, on its data and with its network."
-    table = output.save_table(study, _beside(study, shown), out, "few-shot", caption, numbers(study, shown))
+    table = output.save_table(
+        study, _beside(study, shown, rows, start), out, "few-shot", caption, numbers(study, shown, start)
+    )
     items: list[str | Table] = [note, table]
-    differences = _differences(study, shown)
+    differences = _differences(study, shown, start)
     if len(differences):
         caption = (
             f"Paired differences in percentage points on the same seeds: mean, {statistics.LEVEL:.0%} interval over "
@@ -67,11 +72,12 @@ def shots(study: Study) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=64)
-def scores(study: Study, metric: str, rule: str) -> pd.DataFrame:
+def scores(study: Study, metric: str, rule: str, start: int = 1) -> pd.DataFrame:
     """``metric`` of the replicas that are done, in per cent, at the epoch that ``rule`` (`BEST` or `LAST`) takes.
 
     Columns trial, seed, epoch, value, and runs: half the 95% interval over runs. `BEST` is the first epoch of the
-    highest validation accuracy of that replica; a replica without one has no row.
+    highest validation accuracy of that replica, from epoch ``start`` on where the study reaches it; a replica without
+    one has no row.
     """
     frame = study.frame
     keys = ["trial", "seed", "epoch"]
@@ -80,7 +86,7 @@ def scores(study: Study, metric: str, rule: str) -> pd.DataFrame:
     else:
         done = study.final[["trial", "seed"]].drop_duplicates()
         checked = frame[frame["metric"] == f"{metric}-validation"].merge(done).dropna(subset="value")
-        checked = checked[checked["epoch"] >= _first_epoch(study)]
+        checked = checked[checked["epoch"] >= _first_epoch(study, start)]
         taken = checked.loc[checked.groupby(["trial", "seed"])["value"].idxmax(), keys]
     for column, name in (("value", metric), ("runs", f"{metric}-ci")):
         rows = frame.loc[frame["metric"] == name, [*keys, "value"]]
@@ -88,22 +94,24 @@ def scores(study: Study, metric: str, rule: str) -> pd.DataFrame:
     return taken
 
 
-def difference(study: Study, metric: str, first: int, second: int, rule: str = BEST) -> Difference | None:
+def difference(
+    study: Study, metric: str, first: int, second: int, rule: str = BEST, start: int = 1
+) -> Difference | None:
     """Paired difference of two trials in percentage points, on the seeds of both; None where one lacks ``metric``."""
-    table = scores(study, metric, rule).pivot(index="seed", columns="trial", values="value")
+    table = scores(study, metric, rule, start).pivot(index="seed", columns="trial", values="value")
     if not {first, second} <= set(table.columns):
         return None
     wanted = max(selection.planned(study, first), selection.planned(study, second))
     return statistics.paired(table[first], table[second], wanted)
 
 
-def numbers(study: Study, shown: Mapping[str, int]) -> pd.DataFrame:
+def numbers(study: Study, shown: Mapping[str, int], start: int = 1) -> pd.DataFrame:
     """The table as numbers, in per cent: a row per trial, features, K and rule."""
     table = []
     for label, trial in shown.items():
         for kind, features in FEATURES.items():
             for k, rule, metric in _columns(study, kind):
-                found = scores(study, metric, rule)
+                found = scores(study, metric, rule, start)
                 found = found[found["trial"] == trial]
                 value = statistics.estimate(found["value"], selection.planned(study, trial))
                 table.append(
@@ -126,29 +134,23 @@ def numbers(study: Study, shown: Mapping[str, int]) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
-def _beside(study: Study, shown: Mapping[str, int]) -> pd.DataFrame:
+def _beside(study: Study, shown: Mapping[str, int], printed: Sequence[tuple[str, str]], start: int) -> pd.DataFrame:
     table = []
     for kind, features in FEATURES.items():
         for label, trial in shown.items():
             row = {"": label, "features": features}
             for k, rule, metric in _columns(study, kind):
-                found = scores(study, metric, rule)
+                found = scores(study, metric, rule, start)
                 found = found[found["trial"] == trial]
                 value = statistics.estimate(found["value"], selection.planned(study, trial))
                 row[f"{k}-shot, {rule}"] = f"{value}; over runs ± {found['runs'].mean():.2f}" if value.n else "–"
             table.append(row)
-    for label, cell in _printed(study):
+    for label, cell in printed:
         table.append({"": f"paper: {label}", "features": FEATURES[""], f"1-shot, {BEST}": cell})
     return pd.DataFrame(table).fillna("")
 
 
-def _printed(study: Study) -> Sequence[tuple[str, str]]:
-    """The paper's rows of the study's benchmark, label and accuracy."""
-    found = reference.PAPER_FEW_SHOT.get(study.trials["benchmark"].iloc[0], {})
-    return output.printed(study, tuple(found.items()))
-
-
-def _differences(study: Study, shown: Mapping[str, int]) -> pd.DataFrame:
+def _differences(study: Study, shown: Mapping[str, int], start: int) -> pd.DataFrame:
     """Each trial against CE, and FIERCE against LS."""
     chosen = selection.headline(study)
     pairs = []
@@ -161,7 +163,7 @@ def _differences(study: Study, shown: Mapping[str, int]) -> pd.DataFrame:
     for kind, features in FEATURES.items():
         for label, first, second in pairs:
             cells = {
-                f"{k}-shot, {rule}": str(difference(study, metric, first, second, rule) or "–")
+                f"{k}-shot, {rule}": str(difference(study, metric, first, second, rule, start) or "–")
                 for k, rule, metric in _columns(study, kind)
             }
             table.append({"": label, "features": features} | cells)
@@ -178,14 +180,8 @@ def _columns(study: Study, kind: str) -> Iterator[tuple[int, str, str]]:
                 yield k, rule, metric
 
 
-def _first_epoch(study: Study) -> int:
-    first = FIRST_EPOCH.get(study.trials["benchmark"].iloc[0], 1)
-    return first if study.final["epoch"].max() >= first else 1
-
-
-def _since(study: Study) -> str:
-    first = _first_epoch(study)
-    return f" from epoch {first} on" if first > 1 else ""
+def _first_epoch(study: Study, start: int) -> int:
+    return start if study.final["epoch"].max() >= start else 1
 
 
 if __name__ == "__main__":

@@ -1,0 +1,76 @@
+"""What a study declares of itself: its metrics and criteria, as the tracking wrote them into its run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric: ``label`` stands at axes and above columns as it is, ``note`` says what was measured.
+
+    ``better`` is ``lower``, ``higher`` or ``none``; ``fine`` says whether fine labels are read.
+    """
+
+    name: str
+    label: str
+    note: str = ""
+    unit: str = ""
+    better: str = "none"
+    fine: bool = False
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """A hyperparameter of a criterion: ``whole`` numbers only, and searched on a ``log`` scale or not."""
+
+    name: str
+    symbol: str
+    whole: bool = False
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """A criterion: how it is called in figures and tables, and its hyperparameters in order.
+
+    ``reference``: whether it is the one that the others are compared with.
+    """
+
+    name: str
+    label: str
+    hyperparameters: tuple[Hyperparameter, ...] = ()
+    reference: bool = False
+
+
+def read_metrics(content: bytes) -> Mapping[str, Metric]:
+    """name -> metric, in order; raises ``ValueError`` where ``content`` is no JSON list of such declarations."""
+    return {each["name"]: _made(Metric, each) for each in _listed(content)}
+
+
+def read_criteria(content: bytes) -> Mapping[str, Criterion]:
+    """name -> criterion, in the order of figures and tables; raises ``ValueError`` as `read_metrics` does."""
+    found = {}
+    for each in _listed(content):
+        hyperparameters = tuple(_made(Hyperparameter, one) for one in each.get("hyperparameters", ()))
+        found[each["name"]] = _made(Criterion, {**each, "hyperparameters": hyperparameters})
+    return found
+
+
+def _listed(content: bytes) -> list[dict[str, Any]]:
+    found = json.loads(content)
+    if not isinstance(found, list) or not all(isinstance(each, dict) and "name" in each for each in found):
+        raise ValueError("it is no list of declarations with a name each")
+    return found
+
+
+def _made(kind: type[Any], values: Mapping[str, Any]) -> Any:
+    # a later release may declare more
+    known = {key: value for key, value in values.items() if key in kind.__dataclass_fields__}
+    try:
+        return kind(**known)
+    except TypeError as error:
+        raise ValueError(str(error)) from None

@@ -1,0 +1,237 @@
+"""The paper's claims on the hyperspectral benchmark as data, each with its tests and a verdict on this study.
+
+python -m analysis.hyperspectral.claims --study NAME [--tracking-uri URI] --out DIR
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from analysis import claims, command, output, paper, selection, statistics, trajectories
+from analysis.claims import FAILS, UNDECIDED, UNTESTED, Claim, Verdict
+from analysis.hyperspectral import entropy_estimate
+from analysis.hyperspectral.table import PROBES
+from analysis.output import Section
+from analysis.paper import CRITERIA, MSE_MARGIN, STABILITY_MARGIN
+from analysis.runs import Study
+from analysis.statistics import Estimate
+
+
+def section(study: Study, out: Path) -> Section:
+    """Table ``claims``: a row per test of `CLAIMS`, with its verdict."""
+    return claims.section(study, out, CLAIMS)
+
+
+def worse_than_raw(study: Study, per_material: bool) -> Verdict:
+    """CE's transfer MSE is higher than its raw MSE; as printed, or both summed over the materials."""
+    measure = "both summed over materials" if per_material else "as printed: raw summed, transfer averaged"
+    choice = selection.headline(study).get("ce")
+    if choice is None:
+        return Verdict(measure, UNTESTED, claims.absent(study, ("ce",)))
+    raw, transfer = (selection.values(study, metric) for metric in ("mse/raw", "mse/transfer"))
+    if choice.trial not in raw.index or choice.trial not in transfer.index:
+        return Verdict(measure, UNTESTED, "mse/transfer was not measured")
+    scale = 1
+    if per_material:
+        fine = next((array["fine"] for array in _arrays(study, choice.trial) if "fine" in array), None)
+        if fine is None:
+            why = "the number of materials was not kept with the replicas"
+            return Verdict(measure, UNTESTED, output.lost_note(study) or why)
+        scale = fine.shape[-1]
+    rows = (scale * transfer.T[choice.trial], raw.T[choice.trial])
+    difference = statistics.paired(*rows, selection.planned(study, choice.trial))
+    return Verdict(measure, claims.decide(difference, 1), f"transfer − raw: {difference}")
+
+
+def misleading(study: Study, probe: str) -> Verdict:
+    """The criterion of the lowest raw MSE is not that of the lowest transfer MSE, and both by more than chance."""
+    measure = f"transfer MSE, {PROBES[probe]}"
+    chosen = {name: choice for name, choice in selection.headline(study).items() if name in CRITERIA}
+    means = {metric: selection.summary(study, metric) for metric in ("mse/raw", probe)}
+    if len(chosen) < 2 or not all(choice.trial in values for values in means.values() for choice in chosen.values()):
+        return Verdict(measure, UNTESTED, "raw and transfer MSE of two criteria are needed")
+    raw, transfer = (min(chosen, key=lambda name: means[metric][chosen[name].trial].mean) for metric in means)
+    if raw == transfer:
+        trials = [choice.trial for choice in chosen.values()]
+        sure = [claims.surely_lowest(study, metric, trials, chosen[raw].trial) for metric in means]
+        outcome = FAILS if all(sure) else UNDECIDED
+        return Verdict(
+            measure, outcome, f"{study.criterion(raw).label} has both the lowest raw and the lowest transfer MSE"
+        )
+    first, second = chosen[raw].trial, chosen[transfer].trial
+    differences = [
+        selection.difference(study, "mse/raw", second, first),
+        selection.difference(study, probe, first, second),
+    ]
+    outcome = claims.combine([claims.decide(difference, 1) for difference in differences if difference is not None])
+    return Verdict(
+        measure,
+        outcome,
+        f"lowest raw MSE: {study.criterion(raw).label}; lowest transfer MSE: {study.criterion(transfer).label}",
+    )
+
+
+def bound_to_entropy(study: Study, metric: str) -> Verdict:
+    """Along CE's training, feature entropy and ``metric`` have a negative rank correlation."""
+    measure = f"rank correlation of feature entropy and {study.metric(metric).label} along training, CE"
+    entropy, error = (trajectories.by_criterion(study, name).get("ce") for name in ("entropy/features", metric))
+    if entropy is None or error is None:
+        return Verdict(measure, UNTESTED, "not measured along training")
+    wanted = selection.planned(study, selection.headline(study)["ce"].trial)
+    correlation = statistics.estimate(trajectories.rank_correlations(entropy, error), wanted)
+    return Verdict(measure, claims.decide(correlation, -1), str(correlation))
+
+
+def approximates(study: Study, bound: float) -> Verdict:
+    """Along CE's training, the anchors' entropy correlates with the features' by more than ``bound``."""
+    measure = f"correlation along training above {bound:g}, CE"
+    values = entropy_estimate.correlations(study).get("ce")
+    if values is None:
+        return Verdict(measure, UNTESTED, "not measured along training")
+    correlation = statistics.estimate(values, selection.planned(study, selection.headline(study)["ce"].trial))
+    above = Estimate(correlation.mean - bound, correlation.half, correlation.n, correlation.planned)
+    return Verdict(measure, claims.decide(above, 1), str(correlation))
+
+
+def other_weight(study: Study, probe: str) -> Verdict:
+    """The λ of the lowest raw MSE has a higher transfer MSE than the λ that is best for it."""
+    measure = f"transfer MSE, {PROBES[probe]}"
+    (raw, trials), (transfer, again) = paper.weights(study, "mse/raw"), paper.weights(study, probe)
+    if len(trials) < 3 or trials != again:
+        return Verdict(measure, UNTESTED, "needs three values of λ at one e")
+    first, second = (min(trials, key=lambda value: found[trials[value]].mean) for found in (raw, transfer))
+    text = f"raw MSE lowest at λ = {first:g}, transfer MSE at λ = {second:g}"
+    difference = selection.difference(study, probe, trials[first], trials[second])
+    if first == second or difference is None:
+        sure = [
+            claims.surely_lowest(study, metric, list(trials.values()), trials[first]) for metric in ("mse/raw", probe)
+        ]
+        return Verdict(measure, FAILS if all(sure) else UNDECIDED, text)
+    return Verdict(measure, claims.decide(difference, 1), f"{text}; transfer MSE there: {difference}")
+
+
+CLAIMS: Sequence[Claim] = (
+    Claim(
+        "LS and FIERCE recover the fine labels from the output better than CE",
+        "§5.2, Table 1",
+        (
+            partial(claims.lower, metric="mse/raw", first="ls", second="ce"),
+            partial(claims.lower, metric="mse/raw", first="fierce", second="ce"),
+        ),
+    ),
+    Claim("LS has the lowest raw MSE", "Table 1", (partial(paper.lowest, metric="mse/raw", criterion="ls"),)),
+    Claim(
+        "FIERCE has the lowest transfer MSE",
+        "§5.2, Table 1",
+        tuple(partial(paper.lowest, metric=probe, criterion="fierce", measure=name) for probe, name in PROBES.items()),
+    ),
+    Claim(
+        "CE's transfer MSE is worse than its raw MSE",
+        "§5.2",
+        (partial(worse_than_raw, per_material=False), partial(worse_than_raw, per_material=True)),
+    ),
+    Claim(
+        "The output distribution does not tell how well the features transfer",
+        "§5.2",
+        tuple(partial(misleading, probe=probe) for probe in PROBES),
+    ),
+    Claim(
+        "Mutual information is lower under LS and FIERCE than under CE",
+        "§5.2, table A1",
+        (
+            partial(claims.lower, metric="information/mutual", first="ls", second="ce"),
+            partial(claims.lower, metric="information/mutual", first="fierce", second="ce"),
+        ),
+    ),
+    Claim(
+        "FIERCE has the lowest mutual information",
+        "A.2, table A1",
+        (partial(paper.lowest, metric="information/mutual", criterion="fierce"),),
+    ),
+    Claim(
+        "LS and FIERCE have a similar stability",
+        "A.2, table A1",
+        tuple(
+            partial(claims.similar, metric=metric, first="fierce", second="ls", margin=STABILITY_MARGIN)
+            for metric in ("stability", "stability/released")
+        ),
+    ),
+    Claim(
+        "Neither LS nor FIERCE improves reliability",
+        "A.2, figure A3",
+        tuple(
+            partial(claims.higher, metric=metric, first=first, second="ce")
+            for first in ("ls", "fierce")
+            for metric in ("calibration/ece", "calibration/mce")
+        ),
+    ),
+    Claim(
+        "FIERCE raises the entropy of the feature space",
+        "§3.2, §5.1",
+        tuple(
+            partial(claims.higher, metric=metric, first="fierce", second="ce")
+            for metric in ("entropy/features", "entropy/spectral", "entropy/anchors")
+        ),
+    ),
+    Claim(
+        "Entropy of the features and error on the fine labels are bound to each other",
+        "§1, §5.1",
+        tuple(partial(bound_to_entropy, metric=metric) for metric in ("mse/raw", "mse/transfer-least-squares")),
+    ),
+    Claim(
+        "The approximation by anchors follows the entropy of the features",
+        "A.4, figure A6",
+        (partial(approximates, bound=0.0), partial(approximates, bound=entropy_estimate.PRINTED_CORRELATION)),
+    ),
+    Claim(
+        "The MSE is stable from e = 100 anchors on",
+        "A.1, figure A2",
+        tuple(partial(paper.stable_anchors, metric=metric) for metric in ("mse/raw", *PROBES)),
+    ),
+    Claim(
+        "There is an optimal λ that is not degenerate",
+        "A.1, figure A1",
+        tuple(partial(paper.optimal_weight, metric=metric) for metric in ("mse/raw", *PROBES)),
+    ),
+    Claim(
+        "The best λ for the raw MSE is not the best for the transfer MSE",
+        "A.1, figure A1",
+        tuple(partial(other_weight, probe=probe) for probe in PROBES),
+    ),
+    Claim(
+        "CE and LS split the classes into separate clusters, FIERCE keeps their continuity",
+        "A.3, figure A4",
+        (paper.continuous,),
+    ),
+    Claim(
+        "Confidence penalty behaves as label smoothing",
+        "§5.1",
+        tuple(
+            partial(
+                claims.similar, metric=metric, first="confidence-penalty", second="ls", margin=MSE_MARGIN, relative=True
+            )
+            for metric in ("mse/raw", "mse/transfer-least-squares")
+        ),
+    ),
+    Claim(
+        "FIERCE needs no early stopping: its error stays low while CE's and LS's rises",
+        "§5.1, figure 1",
+        (partial(claims.elsewhere, benchmark="age estimation"),),
+    ),
+    Claim(
+        "FIERCE improves few-shot accuracy", "§5.3, table 2", (partial(claims.elsewhere, benchmark="CIFAR-FS and CUB"),)
+    ),
+)
+
+
+def _arrays(study: Study, trial: int) -> list[dict[str, np.ndarray]]:
+    seeds = study.final.loc[study.final["trial"] == trial, "seed"].unique()
+    return [study.arrays(trial, int(seed)) for seed in seeds[:1]]
+
+
+if __name__ == "__main__":
+    command.run(section, __doc__)

@@ -1,0 +1,1 @@
+"""The default page: a benchmark of one's own."""

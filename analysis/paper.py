@@ -1,0 +1,95 @@
+"""What the paper's pages share: its three criteria, margins, the axes of figures A1 and A2, and tests of its claims."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+import pandas as pd
+
+from analysis import claims, feature_space, selection, sensitivity, statistics
+from analysis.claims import FAILS, UNDECIDED, UNTESTED, Verdict
+from analysis.runs import Study
+from analysis.sensitivity import Sweep
+from analysis.statistics import Estimate
+
+#: the criteria that the paper compares
+CRITERIA = ("ce", "ls", "fierce")
+#: margins of "similar" and "stable", ours: of stability, and relative to an MSE
+STABILITY_MARGIN, MSE_MARGIN = 0.02, 0.10
+#: figures A1 and A2, but for their panels
+sensitivity_section = partial(
+    sensitivity.section,
+    criterion="fierce",
+    sweeps=(
+        Sweep("lambda", "λ", "sensitivity-lambda", "A1"),
+        Sweep("e", "number of anchors e", "sensitivity-anchors", "A2"),
+    ),
+    title="Sensitivity to λ and to the number of anchors",
+)
+
+
+def lowest(study: Study, metric: str, criterion: str, measure: str = "") -> Verdict:
+    """``criterion`` has the lowest ``metric`` of CE, LS and FIERCE."""
+    return claims.lowest(study, metric, criterion, [name for name in CRITERIA if name != criterion], measure)
+
+
+def stable_anchors(study: Study, metric: str, start: int = 100) -> Verdict:
+    """From e = ``start`` on ``metric`` stays within ±10% of its value there."""
+    measure = f"{study.metric(metric).label}, within ±{MSE_MARGIN:.0%} of e = {start}"
+    axis = sensitivity.along(study, "fierce", "e")
+    trials = axis.trials.set_index("e")["trial"] if axis and axis.is_line else pd.Series(dtype=int)
+    found = selection.summary(study, metric)
+    beyond = [e for e in trials.index if e > start and trials[e] in found]
+    if start not in trials.index or trials[start] not in found or not beyond:
+        return Verdict(measure, UNTESTED, f"needs e = {start} and a larger e at one λ")
+    differences = {e: selection.difference(study, metric, int(trials[e]), int(trials[start])) for e in beyond}
+    width = MSE_MARGIN * found[int(trials[start])].mean
+    outcomes = [
+        claims.decide_within(difference, width) for difference in differences.values() if difference is not None
+    ]
+    numbers = "; ".join(f"e = {e:g} less that: {difference}" for e, difference in differences.items())
+    return Verdict(measure, claims.combine(outcomes), f"e = {start}: {found[int(trials[start])]}; {numbers}")
+
+
+def optimal_weight(study: Study, metric: str) -> Verdict:
+    """Some λ inside the range that was run has a lower ``metric`` than both ends; CE counts as λ = 0."""
+    measure = study.metric(metric).label
+    found, trials = weights(study, metric)
+    if len(trials) < 3:
+        return Verdict(measure, UNTESTED, "needs three values of λ at one e")
+    best = min(trials, key=lambda value: found[trials[value]].mean)
+    ends = (min(trials), max(trials))
+    text = f"lowest at λ = {best:g} ({found[trials[best]]}), of λ = {ends[0]:g} to {ends[1]:g}"
+    if best in ends:
+        sure = claims.surely_lowest(study, metric, list(trials.values()), trials[best])
+        return Verdict(measure, FAILS if sure else UNDECIDED, f"{text}: an end of the range")
+    differences = [selection.difference(study, metric, trials[best], trials[end]) for end in ends]
+    outcome = claims.combine([claims.decide(difference, -1) for difference in differences if difference is not None])
+    return Verdict(measure, outcome, text)
+
+
+def weights(study: Study, metric: str) -> tuple[Mapping[int, Estimate], dict[float, int]]:
+    """``metric`` by trial, and the trial of each λ at one e, with CE as λ = 0 where that was not run."""
+    found = selection.summary(study, metric)
+    axis = sensitivity.along(study, "fierce", "lambda")
+    if axis is None or not axis.is_line:
+        return found, {}
+    pairs = zip(axis.trials["lambda"], axis.trials["trial"], strict=True)
+    trials = {float(value): int(trial) for value, trial in pairs if trial in found}
+    ce = selection.headline(study).get("ce")
+    if ce is not None and ce.trial in found:
+        trials.setdefault(0.0, ce.trial)
+    return found, trials
+
+
+def continuous(study: Study) -> Verdict:
+    """FIERCE separates the coarse classes less than CE and LS do, in the feature space itself."""
+    measure = "silhouette of the coarse classes (ours), FIERCE less CE and LS"
+    values = feature_space.separation(study)
+    if not {"ce", "ls", "fierce"} <= values.keys():
+        return Verdict(measure, UNTESTED, "features of CE, LS and FIERCE are needed")
+    wanted = selection.planned(study, selection.headline(study)["fierce"].trial)
+    differences = [statistics.paired(values["fierce"], values[other], wanted) for other in ("ce", "ls")]
+    outcome = claims.combine([claims.decide(difference, -1) for difference in differences])
+    return Verdict(measure, outcome, "; ".join(map(str, differences)))

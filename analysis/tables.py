@@ -1,0 +1,94 @@
+"""Tables of a study's trials: means over seeds beside printed rows, and paired differences to the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import pandas as pd
+
+from analysis import selection
+from analysis.runs import Study
+from analysis.statistics import Difference, Estimate
+
+#: printed rows: (source, label -> metric -> cell)
+Printed = Sequence[tuple[str, Mapping[str, Mapping[str, str]]]]
+
+
+def rows(study: Study, every: bool = False) -> dict[str, int]:
+    """Trials that a table shows, label -> number: the baselines, and the one that speaks for each criterion.
+
+    ``every``: all that are done.
+    """
+    chosen = {choice.trial for choice in selection.headline(study).values()}
+    done = set(study.final["trial"])
+    table = study.trials[study.trials["trial"].isin(done)]
+    table = table[every | table["trial"].isin(chosen) | (table["role"] == "baseline")]
+    # the order of equal criteria is that of their hyperparameters' values
+    order = table.assign(order=table["criterion"].map(study.rank))
+    order = order.sort_values(["order", *study.hyperparameters, "trial"])
+    return dict(zip(order["label"].astype(str), order["trial"].astype(int), strict=True))
+
+
+def beside(study: Study, shown: Mapping[str, int], columns: Mapping[str, str], printed: Printed = ()) -> pd.DataFrame:
+    """A row per trial and one per printed row; only metrics that were measured have a column."""
+    found = {metric: selection.summary(study, metric) for metric in columns}
+    found = {metric: values for metric, values in found.items() if values}
+    table = [
+        {"": label} | {columns[metric]: str(values.get(trial, "–")) for metric, values in found.items()}
+        for label, trial in shown.items()
+    ]
+    for source, cells in printed:
+        for label, values in cells.items():
+            table.append({"": f"{source}: {label}"} | {columns[metric]: values.get(metric, "") for metric in found})
+    return pd.DataFrame(table)
+
+
+def numbers(study: Study, shown: Mapping[str, int], metrics: Mapping[str, str]) -> pd.DataFrame:
+    """The same as numbers, for the CSV file: trial, label, metric, mean, low, high, n, planned, level."""
+    table = []
+    for metric in metrics:
+        found = selection.summary(study, metric)
+        for label, trial in shown.items():
+            if trial in found:
+                value = found[trial]
+                table.append((trial, label, metric, value.mean, *_limits(value), value.n, value.planned, value.level))
+    return pd.DataFrame(table, columns=["trial", "label", "metric", "mean", "low", "high", "n", "planned", "level"])
+
+
+def against_reference(study: Study, shown: Mapping[str, int], columns: Mapping[str, str]) -> pd.DataFrame:
+    """Paired difference of each trial to the reference criterion, a column per metric; empty where that was not run."""
+    reference = study.criterion(study.reference).label
+    table = [
+        {"": f"{label} − {reference}"} | {columns[metric]: str(value) for metric, value in found.items()}
+        for label, found in _differences(study, shown, columns).items()
+    ]
+    return pd.DataFrame(table).fillna("–")
+
+
+def difference_numbers(study: Study, shown: Mapping[str, int], metrics: Iterable[str]) -> pd.DataFrame:
+    """The same as numbers, for the CSV file."""
+    table = [
+        (shown[label], label, metric, value.mean, *_limits(value), value.p, value.n, value.planned, value.level)
+        for label, found in _differences(study, shown, metrics).items()
+        for metric, value in found.items()
+    ]
+    difference = f"difference to {study.criterion(study.reference).label}"
+    columns = ["trial", "label", "metric", difference, "low", "high", "p", "n", "planned", "level"]
+    return pd.DataFrame(table, columns=columns)
+
+
+def _differences(study: Study, shown: Mapping[str, int], metrics: Iterable[str]) -> dict[str, dict[str, Difference]]:
+    """label -> metric -> paired difference of that trial to the reference criterion; empty where that was not run."""
+    reference = selection.headline(study).get(study.reference)
+    if reference is None:
+        return {}
+    found: dict[str, dict[str, Difference]] = {}
+    for label, trial in shown.items():
+        if trial != reference.trial:
+            pairs = ((metric, selection.difference(study, metric, trial, reference.trial)) for metric in metrics)
+            found[label] = {metric: value for metric, value in pairs if value is not None}
+    return found
+
+
+def _limits(value: Estimate) -> tuple[float | None, float | None]:
+    return (value.low, value.high) if value.complete else (None, None)
