@@ -27,7 +27,8 @@ from study.file.plan import fixed_points
 from study.file.spec import StudySpec
 from study.home import Home
 from study.record import tracking
-from trainables.training import Training
+from trainables.assignment import Assignment
+from trainables.training import Record, Training
 
 SEEDS, EPOCHS = 10, 20
 #: rows of a page of MLflow's table of runs
@@ -43,13 +44,13 @@ def study(trials: int, tracking_uri: str) -> StudySpec:
     )
 
 
-def records(number: int) -> Iterator[dict[str, object]]:
+def records(number: int) -> Iterator[Record]:
     """Falling curves with noise."""
     random = np.random.default_rng(number)
     for epoch in range(1, EPOCHS + 1):
         values = np.exp(-epoch / 5) + random.normal(0.5, 0.01, (len(METRICS), SEEDS))
         metrics = {name: row.tolist() for name, row in zip(METRICS, values, strict=True)}
-        yield {"epoch": epoch, "metrics": metrics, "time": time.time_ns() // 1_000_000}
+        yield Record(epoch, metrics, time.time_ns() // 1_000_000)
 
 
 def write(spec: StudySpec, home: Home, writers: int) -> float:
@@ -59,8 +60,7 @@ def write(spec: StudySpec, home: Home, writers: int) -> float:
     training = Training(points[0].trial)
 
     def trial(number: int) -> None:
-        config = {"number": number, "role": "grid", "trial": points[number].trial.to_dict()}
-        tracker = study.open_trial(config)
+        tracker = study.open_trial(Assignment(number, "grid", points[number].trial))
         tracker.describe(training)
         told = list(records(number))
         tracker.add(told[: EPOCHS // 2])

@@ -18,6 +18,7 @@ from benchmarks.machine import describe
 from study.file.spec import StudySpec
 from study.home import Home
 from study.record import tracking
+from trainables.assignment import Assignment
 from trainables.training import Training
 from trainables.trial import Trial
 
@@ -49,12 +50,11 @@ def tracked(trial: Trial, spec: StudySpec, home: Home) -> tuple[float, float]:
     study = tracking.open_study(spec, home)
     clock = _Clock()
     started = time.perf_counter()
-    tracker = study.open_trial({"number": 0, "role": "baseline", "trial": trial.to_dict()})
+    tracker = study.open_trial(Assignment(0, "baseline", trial))
     training = Training(trial)
     clock(lambda: tracker.describe(training))
     for record in training.run():
-        entry = {"epoch": record.epoch, "metrics": record.metrics, "time": time.time_ns() // 1_000_000}
-        clock(lambda entry=entry: tracker.add([entry]))  # type: ignore[misc]
+        clock(lambda record=record: tracker.add([record]))  # type: ignore[misc]
         clock(tracker.flush)
     arrays, weights = training.arrays(), training.weights()
     clock(lambda: tracker.complete(arrays, weights))

@@ -107,8 +107,8 @@ def run(
     from study.file.spec import StudySpec
     from study.home import HOME_VARIABLE
     from study.launch import footprint
+    from study.launch.preflight import check_data, preflight
     from study.servers.reach import is_local
-    from study.service.doctor import check_data, preflight
 
     loaded = StudySpec.load(spec, overrides or (), name)
     address = address or os.environ.get("RAY_ADDRESS")
@@ -197,7 +197,7 @@ def stop(name: NameArgument, address: ClusterOption = None) -> None:
 @app.command(epilog="Example: fierce resume jasper")
 def resume(name: NameArgument, home: HomeOption = None, address: AddressOption = None) -> None:
     """Finish a study that was interrupted, and try its failed trials again."""
-    from study.launch.sweep import load_spec
+    from study.record.files import load_spec
 
     at = _home(home)
     _execute(load_spec(at, name), at, address, retry_failed=True)
@@ -289,8 +289,8 @@ def ui(
 ) -> None:
     """Browse the studies in MLflow and optuna-dashboard, on this machine alone, until Ctrl-C."""
     from analysis.addresses import without_password
-    from study.launch.search import open_storage
-    from study.service.doctor import check_servers
+    from study.servers.checks import check_servers
+    from study.servers.database import open_storage
     from study.service.ui import require_free, serve, servers
 
     at = _home(home)
@@ -302,7 +302,7 @@ def ui(
     require_free(started)
     check_servers(tracking, at.optuna_uri(spec))
     # the dashboard needs a database with Optuna's tables, which a home without a study has not yet
-    open_storage(at, spec)
+    open_storage(at.optuna_uri(spec))
     _settle(at, tracking, _names(at))
 
     def ready() -> None:
@@ -411,7 +411,7 @@ def _known(home: Home, name: str) -> StudySpec:
 
 def _settle(home: Home, uri: str, names: Sequence[str]) -> None:
     """Let MLflow itself find the artifacts of these studies where the home is now."""
-    from study.launch.sweep import is_running, load_spec
+    from study.record.files import is_running, load_spec
     from study.record.moved import settle
 
     def runs_here(name: str) -> bool:
@@ -449,7 +449,7 @@ def _execute(
     from study.launch.events import EventLines, write_event
     from study.launch.observer import Guarded
     from study.launch.progress import StudyProgress
-    from study.service.doctor import check_ray, check_servers
+    from study.servers.checks import check_ray, check_servers
 
     home.prepare()
     check_ray(address or os.environ.get("RAY_ADDRESS"))

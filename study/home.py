@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import sqlite3
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from analysis.addresses import absolute, has_secret, sqlite_path, without_login, without_password
+from analysis.addresses import absolute, has_secret, without_login, without_password
 from study.errors import UserError
 from trainables.storage import Folder
 
@@ -57,7 +55,7 @@ class Home:
 
     def optuna_uri(self, spec: StudySpec | None = None) -> str:
         """Optuna's database: the study file's, else ``OPTUNA_STORAGE``, else the home's SQLite."""
-        named = _named(spec.storage_uri if spec else None, "OPTUNA_STORAGE")
+        named = _named(spec.optuna_uri if spec else None, "OPTUNA_STORAGE")
         return named or f"sqlite:///{self.root / 'optuna.db'}"
 
     def study(self, name: str) -> Path:
@@ -96,27 +94,3 @@ def _named(kept: str | None, variable: str) -> str | None:
     if kept and not has_secret(kept) and without_login(given) == without_login(kept):
         return given
     return kept or given or None
-
-
-def write_ahead(uri: str) -> None:
-    """Where ``uri`` is SQLite, let readers read while a study writes; it stays with the file.
-
-    This process's connections then leave flushing to disk to the system: a commit costs a tenth of a millisecond
-    instead of several, and survives any process's death, though perhaps not a power cut's last seconds.
-    """
-    path = sqlite_path(uri)
-    if path is None:
-        return
-    from sqlalchemy import event
-    from sqlalchemy.engine import Engine
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with closing(sqlite3.connect(path, timeout=60)) as connection:
-        connection.execute("PRAGMA journal_mode=WAL")
-    if not event.contains(Engine, "connect", _commit_lightly):
-        event.listen(Engine, "connect", _commit_lightly)
-
-
-def _commit_lightly(connection: Any, record: Any) -> None:
-    if isinstance(connection, sqlite3.Connection):
-        connection.execute("PRAGMA synchronous=NORMAL")

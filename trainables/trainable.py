@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,9 +18,10 @@ from ray import tune
 from torch import Tensor
 
 from trainables import remote_data
+from trainables.assignment import Assignment, Result, Shard
 from trainables.benchmarks import find
 from trainables.storage import Folder, Held
-from trainables.training import Training
+from trainables.training import Record, Training
 from trainables.trial import Trial
 
 log = logging.getLogger(__name__)
@@ -35,8 +36,6 @@ PREDECESSOR_SECONDS = 120.0
 CHECKPOINT_SHARE = 20.0
 #: seconds between two looks for `STOP` where that is a request to an object store
 STOP_SECONDS = 5.0
-#: key of what the first and the last report say of the trial's metrics: their declarations (see `trainables.metrics`)
-DECLARED = "metrics_declared"
 #: GPU memory of a process before its first tensor
 CONTEXT_BYTES = 600 * 2**20
 
@@ -54,7 +53,7 @@ class StorageError(TrialError):
 
 
 class Tracker(Protocol):
-    """Where a trial's trajectories go. Records are mappings with epoch, metrics (S values each) and time (ms)."""
+    """Where a trial's trajectories go."""
 
     def describe(self, training: Training) -> Mapping[str, Any]:
         """Take what is only known once data and network stand: data, recipe, device. Returns it, fit for a checkpoint.
@@ -67,7 +66,7 @@ class Tracker(Protocol):
         """Take what `describe` returned when the trial was trained."""
         ...
 
-    def add(self, records: Sequence[Mapping[str, Any]]) -> None:
+    def add(self, records: Sequence[Record]) -> None:
         """Take records; they may be sent later."""
         ...
 
@@ -88,62 +87,61 @@ def train_trial(
     config: Mapping[str, Any],
     *,
     folder: Folder,
-    open_tracker: Callable[[Mapping[str, Any]], Tracker],
+    open_tracker: Callable[[Assignment], Tracker],
     required: Sequence[str] = (),
     checkpoint_seconds: float = 15.0,
     report_seconds: float = 1.0,
     workplace: str | None = None,
 ) -> None:
-    """Train ``config["trial"]`` (`Trial.to_dict`) as number ``config["number"]`` of the study in ``folder``.
+    """Train the trial of ``config`` (`Assignment.to_config`) of the study in ``folder``.
 
-    ``config["shard"]`` is (k, n) where the trial's seeds are the k-th of n parts, (0, 1) where they are all. Continues
-    from the `CHECKPOINT` in `place`, which is written every ``checkpoint_seconds`` at an epoch's end (0: at each) and
-    holds all records so far: whatever the tracker lacks is sent from there. Reports to Tune at the first epoch, then
-    every ``report_seconds``, then when all is done: number, shard, epoch, epochs, finished, interrupted, memory (share
-    of the GPU's) and by metric ``mean/…``; the first and the last report also have the metrics' declarations, and the
-    last ``values/…``, a list over the seeds. Where memory runs out it reports ``out_of_memory`` and returns. Raises
-    `TrialError` where a ``required`` metric is missing or not finite for some seed, and `StorageError` where ``folder``
-    cannot be written. Works in the directory ``workplace`` where this machine has it: relative paths, in options as in
-    code of a user's own, mean what they mean there.
+    Continues from the `CHECKPOINT` in `place`, which is written every ``checkpoint_seconds`` at an epoch's end (0: at
+    each) and holds all records so far: whatever the tracker lacks is sent from there. Reports a `Result` to Tune, with
+    number and shard, at the first epoch, then every ``report_seconds``, then when all is done; the first and the last
+    report also have the metrics' declarations. Where memory runs out it reports that and returns. Raises `TrialError`
+    where a ``required`` metric is missing or not finite for some seed, and `StorageError` where ``folder`` cannot be
+    written. Works in the directory ``workplace`` where this machine has it: relative paths, in options as in code of a
+    user's own, mean what they mean there.
     """
     if workplace is not None and Path(workplace).is_dir():
         os.chdir(workplace)
-    number, shard = int(config["number"]), (int(config["shard"][0]), int(config["shard"][1]))
-    trial = Trial.from_dict(config["trial"])
-    here = place(folder, number, shard)
+    assignment = Assignment.from_config(config)
+    trial = assignment.trial
+    here = place(folder, assignment.number, assignment.shard)
     stop = _Stop(folder)
-    identity = {"number": number, "shard": list(shard)}
+
+    def report(result: Result) -> None:
+        tune.report({"number": assignment.number, "shard": list(assignment.shard), **result.to_tune()})
+
     with _alone(here):
         if stop():
-            tune.report({**identity, "interrupted": True, "finished": False})
+            report(Result(interrupted=True))
             return
         device = _take_device()
-        tracker = open_tracker(config)
+        tracker = open_tracker(assignment)
         checkpoint = read_checkpoint(here, trial)
-        records: list[dict[str, Any]] = checkpoint["records"] if checkpoint else []
-        declared: list[dict[str, Any]] = checkpoint.get("metrics", []) if checkpoint else []
+        records = list(checkpoint.records) if checkpoint else []
         tracker.add(records)
-        if checkpoint and checkpoint["finished"]:
+        if checkpoint and checkpoint.finished:
             recall(tracker, checkpoint)
-            tracker.complete(kept_arrays(checkpoint), {})
+            tracker.complete(checkpoint.arrays, {})
             tracker.finish()
-            tune.report(identity | _summary(trial, records, finished=True) | {DECLARED: declared})
+            report(_last(records, declared=checkpoint.declared))
             return
 
         try:
             options = remote_data.fetched(find(trial.benchmark).Options, trial.options)
             training = Training(replace(trial, options=options), device)
-            if checkpoint:
-                training.load(checkpoint["state"])
+            if checkpoint and checkpoint.state is not None:
+                training.load(checkpoint.state)
             # the checkpoint's tensors would otherwise stay in memory for the whole trial
             del checkpoint
             declared = [metric.to_dict() for metric in training.metrics]
             save = _Saver(here, trial, checkpoint_seconds, tracker.describe(training), declared)
             reported = -math.inf
             for record in training.run():
-                entry = {"epoch": record.epoch, "metrics": record.metrics, "time": time.time_ns() // 1_000_000}
-                records.append(entry)
-                tracker.add([entry])
+                records.append(record)
+                tracker.add([record])
                 last, stopping = record.epoch == training.recipe.epochs, stop()
                 if last or stopping or save.due():
                     save(records, training.state())
@@ -151,12 +149,12 @@ def train_trial(
                 if last:
                     break
                 if stopping:
-                    tune.report(identity | _summary(trial, records, training.recipe.epochs, interrupted=True))
+                    report(replace(_summary(record, training.recipe.epochs), interrupted=True))
                     return
                 if time.monotonic() - reported >= report_seconds:
                     try:
-                        first = {DECLARED: declared} if reported == -math.inf else {}
-                        tune.report(identity | _summary(trial, records, training.recipe.epochs) | first)
+                        first = declared if reported == -math.inf else ()
+                        report(replace(_summary(record, training.recipe.epochs), declared=first))
                     # a scheduler that stops the trial ends this thread here, and nobody goes on with the trial
                     except SystemExit:
                         tracker.flush(now=True)
@@ -166,7 +164,7 @@ def train_trial(
         except (RuntimeError, MemoryError) as error:
             if not _out_of_memory(error):
                 raise
-            tune.report({**identity, "out_of_memory": True, "finished": False})
+            report(Result(out_of_memory=True))
             return
         finally:
             # the next trial may be another process's
@@ -177,13 +175,13 @@ def train_trial(
         _require(required, records, trial)
         tracker.finish()
         save.finished(records, arrays)
-        tune.report(identity | _summary(trial, records, finished=True) | {DECLARED: declared})
+        report(_last(records, declared=declared))
 
 
-def place(folder: Folder, number: int, shard: tuple[int, int]) -> Folder:
-    """Where the trial, or its k-th part of n, keeps its checkpoint and lock."""
+def place(folder: Folder, number: int, shard: Shard) -> Folder:
+    """Where the trial, or a part of it, keeps its checkpoint and lock."""
     whole = folder / "trials" / str(number)
-    return whole if shard[1] == 1 else whole / f"shard-{shard[0] + 1}-of-{shard[1]}"
+    return whole if shard.parts == 1 else whole / f"shard-{shard.position + 1}-of-{shard.parts}"
 
 
 class _Stop:
@@ -207,7 +205,7 @@ class _Saver:
         trial: Trial,
         seconds: float,
         facts: Mapping[str, Any] | None = None,
-        declared: Sequence[Mapping[str, Any]] = (),
+        declared: Sequence[Mapping[str, str | bool]] = (),
     ) -> None:
         self.here, self.trial, self.seconds = here, trial.to_dict(), seconds
         self.facts, self.declared = facts, list(declared)
@@ -217,40 +215,65 @@ class _Saver:
         wait = max(self.seconds, CHECKPOINT_SHARE * self.took) if self.seconds else 0.0
         return time.monotonic() - self.written >= wait
 
-    def __call__(self, records: list[dict[str, Any]], state: Mapping[str, Any]) -> None:
+    def __call__(self, records: Sequence[Record], state: Mapping[str, Any]) -> None:
         """A disk or store that fails costs no more than the epochs since the last checkpoint."""
         started = time.monotonic()
         try:
-            self._write({"records": records, "state": state, "finished": False})
+            self._write(records, {"state": state, "finished": False})
         except (OSError, RuntimeError) as error:
             _require_writing(error)
             log.warning("%s cannot be written (%s); the trial goes on", self.here / CHECKPOINT, error)
         self.written = time.monotonic()
         self.took = self.written - started
 
-    def finished(self, records: list[dict[str, Any]], arrays: Mapping[str, np.ndarray]) -> None:
+    def finished(self, records: Sequence[Record], arrays: Mapping[str, np.ndarray]) -> None:
         """Once the trial has finished, the records and arrays are all that is kept, for a tracker that loses them."""
         tensors = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in arrays.items()}
         try:
-            self._write({"records": records, "state": None, "finished": True, "arrays": tensors})
+            self._write(records, {"state": None, "finished": True, "arrays": tensors})
         except (OSError, RuntimeError) as error:
             _require_writing(error)
             raise StorageError(f"{self.here / CHECKPOINT} cannot be written ({error})") from error
 
-    def _write(self, values: Mapping[str, Any]) -> None:
+    def _write(self, records: Sequence[Record], values: Mapping[str, object]) -> None:
+        told = [record.to_dict() for record in records]
+        kept = {"trial": self.trial, "facts": self.facts, "metrics": self.declared, "records": told, **values}
         with self.here.writing(CHECKPOINT) as file:
-            torch.save({"trial": self.trial, "facts": self.facts, "metrics": self.declared, **values}, file)
+            torch.save(kept, file)
 
 
-def kept_arrays(checkpoint: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The arrays of a trial that has finished; none where the checkpoint is of before they were kept there."""
-    return {name: values.numpy() for name, values in checkpoint.get("arrays", {}).items()}
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a trial's checkpoint holds: see `read_checkpoint`."""
+
+    records: Sequence[Record]
+    finished: bool
+    #: the training's, None once the trial has finished
+    state: Mapping[str, Any] | None
+    #: what the tracker told of itself, None in a checkpoint of before that was kept
+    facts: Mapping[str, Any] | None
+    #: the metrics' declarations
+    declared: Sequence[Mapping[str, str | bool]]
+    #: of a trial that has finished; none in a checkpoint of before they were kept
+    arrays: Mapping[str, np.ndarray]
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Checkpoint:
+        """The checkpoint that the file's ``values`` are, of this release or an earlier one."""
+        return cls(
+            records=[Record(**record) for record in values["records"]],
+            finished=values["finished"],
+            state=values["state"],
+            facts=values.get("facts"),
+            declared=values.get("metrics", []),
+            arrays={name: array.numpy() for name, array in values.get("arrays", {}).items()},
+        )
 
 
-def recall(tracker: Tracker, checkpoint: Mapping[str, Any]) -> None:
+def recall(tracker: Tracker, checkpoint: Checkpoint) -> None:
     """Give the tracker the facts that the checkpoint holds."""
-    if facts := checkpoint.get("facts"):
-        tracker.recall(facts)
+    if checkpoint.facts:
+        tracker.recall(checkpoint.facts)
 
 
 def _require_writing(error: Exception) -> None:
@@ -263,25 +286,21 @@ def _require_writing(error: Exception) -> None:
         raise error
 
 
-def read_checkpoint(here: Folder, trial: Trial) -> dict[str, Any] | None:
-    """The checkpoint in ``here``, or None where there is none that can be continued from: the trial starts over then.
-
-    It holds trial, records, finished, the tracker's facts, and the training's state, or None for that and the arrays
-    once it has finished.
-    """
+def read_checkpoint(here: Folder, trial: Trial) -> Checkpoint | None:
+    """The checkpoint in ``here``; None where there is none to continue from, and the trial starts over."""
     try:
         with here.reading(CHECKPOINT) as file:
-            checkpoint: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+            values: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         return None
     # a damaged file raises whatever its first bad byte leads to; everything in it is computed again alike
     except Exception as error:
         log.warning("%s cannot be read (%s); the trial starts over", here / CHECKPOINT, error)
         return None
-    if _placeless(checkpoint["trial"]) != _placeless(trial.to_dict()):
+    if _placeless(values["trial"]) != _placeless(trial.to_dict()):
         log.warning("%s belongs to another trial; the trial starts over", here / CHECKPOINT)
         return None
-    return checkpoint
+    return Checkpoint.of(values)
 
 
 def _placeless(trial: Mapping[str, Any]) -> dict[str, Any]:
@@ -336,8 +355,8 @@ def _gpu_memory() -> float:
     return (torch.cuda.max_memory_reserved() + CONTEXT_BYTES) / total
 
 
-def _require(names: Sequence[str], records: Sequence[Mapping[str, Any]], trial: Trial) -> None:
-    last = records[-1]["metrics"]
+def _require(names: Sequence[str], records: Sequence[Record], trial: Trial) -> None:
+    last = records[-1].metrics
     for name in names:
         if name not in last:
             raise TrialError(f"{name} is not measured at the last epoch; measured are {', '.join(sorted(last))}")
@@ -346,25 +365,13 @@ def _require(names: Sequence[str], records: Sequence[Mapping[str, Any]], trial: 
             raise TrialError(f"{name} is not finite at the last epoch for seed{'s' * (len(odd) > 1)} {', '.join(odd)}")
 
 
-def _summary(
-    trial: Trial,
-    records: Sequence[Mapping[str, Any]],
-    epochs: int | None = None,
-    *,
-    finished: bool = False,
-    interrupted: bool = False,
-) -> dict[str, Any]:
-    """What Tune is told of the last record."""
-    last = records[-1]
-    told = {
-        "epoch": last["epoch"],
-        "epochs": epochs or last["epoch"],
-        "finished": finished,
-        "interrupted": interrupted,
-        "memory": _gpu_memory(),
-    }
-    for name, values in last["metrics"].items():
-        told[f"mean/{name}"] = sum(values) / len(trial.seeds)
-        if finished:
-            told[f"values/{name}"] = list(values)
-    return told
+def _summary(record: Record, epochs: int) -> Result:
+    """What Tune is told of a trial of so many ``epochs`` after the epoch of ``record``."""
+    means = {name: sum(values) / len(values) for name, values in record.metrics.items()}
+    return Result(record.epoch, epochs, memory=_gpu_memory(), means=means)
+
+
+def _last(records: Sequence[Record], declared: Sequence[Mapping[str, str | bool]]) -> Result:
+    """What Tune is told of a trial that has finished."""
+    summary = _summary(records[-1], records[-1].epoch)
+    return replace(summary, finished=True, values=records[-1].metrics, declared=declared)

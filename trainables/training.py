@@ -44,13 +44,16 @@ DEFAULT_ANCHORS = 100
 class Record:
     """One epoch of a trial: metric name -> one value per replica, in the order of the trial's seeds.
 
-    A metric with a slower cadence is absent in other epochs. ``seconds`` is the epoch's duration,
-    evaluation included.
+    A metric with a slower cadence is absent in other epochs. ``time`` is when the epoch ended, in ms since 1970.
     """
 
     epoch: int
     metrics: dict[str, list[float]]
-    seconds: float
+    time: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, for a checkpoint."""
+        return {"epoch": self.epoch, "metrics": self.metrics, "time": self.time}
 
 
 class Training:
@@ -101,12 +104,11 @@ class Training:
     def run(self) -> Iterator[Record]:
         """Train the remaining epochs, one record each."""
         while self.epoch < self.recipe.epochs:
-            started = time.perf_counter()
             metrics = self._train_epoch(self.epoch + 1)
             self.epoch += 1
             metrics |= self._evaluate()
             columns = {name: value.double().tolist() for name, value in metrics.items()}
-            yield Record(self.epoch, columns, time.perf_counter() - started)
+            yield Record(self.epoch, columns, time.time_ns() // 1_000_000)
 
     def state(self) -> dict[str, Any]:
         """Tensors and plain values from which `load` continues; ``torch.load(weights_only=True)`` reads them."""

@@ -7,7 +7,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from study.launch.sweep import Observer, Outcome
+from study.launch.observer import Observer
+from study.launch.sweep import Outcome
 
 #: the key of an event's line that tells its kind, and the kinds that are calls of an observer
 EVENT = "event"

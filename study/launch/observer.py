@@ -1,16 +1,51 @@
-"""A study's display, kept from ending the study."""
+"""Who follows a study as it runs: what an observer is told, and how its errors are kept from ending the study."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 log = logging.getLogger(__name__)
 
 
+class Observer(Protocol):
+    """Follows a study as it runs. ``state`` is ``done``, ``failed``, ``interrupted`` or ``stopped early``."""
+
+    def started(self, planned: int) -> None: ...
+
+    def trial_started(self, number: int, label: str, role: str) -> None: ...
+
+    def epoch(self, number: int, epoch: int, epochs: int, means: Mapping[str, float]) -> None: ...
+
+    def trial_ended(self, number: int, state: str, reason: str | None, means: Mapping[str, float]) -> None: ...
+
+    def message(self, text: str) -> None:
+        """What the user should know of a trial that goes on."""
+        ...
+
+
+class Silent:
+    """An observer that says nothing."""
+
+    def started(self, planned: int) -> None:
+        pass
+
+    def trial_started(self, number: int, label: str, role: str) -> None:
+        pass
+
+    def epoch(self, number: int, epoch: int, epochs: int, means: Mapping[str, float]) -> None:
+        pass
+
+    def trial_ended(self, number: int, state: str, reason: str | None, means: Mapping[str, float]) -> None:
+        pass
+
+    def message(self, text: str) -> None:
+        pass
+
+
 class Guarded:
-    """An observer (`study.launch.sweep.Observer`) before which another one's errors end: a study outlives its display.
+    """An observer (`Observer`) before which another one's errors end: a study outlives its display.
 
     The first error is logged, and nothing more is shown.
     """

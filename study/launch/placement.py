@@ -8,23 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from study.file.plan import fixed_points
+from trainables.assignment import Share
 
 if TYPE_CHECKING:
     from study.file.spec import Resources, StudySpec
 
 #: what a trial may take beyond what was measured, before its share is too small
 MARGIN = 1.1
-
-
-@dataclass(frozen=True)
-class Share:
-    """What one Tune trial gets: CPU cores, and a GPU, a share of one, or none."""
-
-    cpus: float
-    gpus: float
-
-    def __str__(self) -> str:
-        return f"{self.cpus:g} CPU" + (f", {self.gpus:.3g} GPU" if self.gpus else "")
 
 
 @dataclass(frozen=True)

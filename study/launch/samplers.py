@@ -16,7 +16,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from study.file.spec import SAMPLERS
+from study.file.search import SAMPLERS
 
 if TYPE_CHECKING:
     from study.file.spec import StudySpec
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class _Searched:
     """An Optuna study of which only the searched trials of one criterion are seen."""
 
-    def __init__(self, study: Study, own: Mapping[str, Any]) -> None:
+    def __init__(self, study: Study, own: Mapping[str, str]) -> None:
         self._whole, self._own = study, own
 
     def __getattr__(self, name: str) -> Any:
@@ -49,7 +49,7 @@ class _Searched:
 class CriterionSampler(BaseSampler):
     """``sampler`` over the declared ``space``, from the trials whose user attributes hold ``own``."""
 
-    def __init__(self, sampler: BaseSampler, space: Mapping[str, BaseDistribution], own: Mapping[str, Any]) -> None:
+    def __init__(self, sampler: BaseSampler, space: Mapping[str, BaseDistribution], own: Mapping[str, str]) -> None:
         self._sampler, self._space, self._own = sampler, dict(space), own
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -77,7 +77,7 @@ class CriterionSampler(BaseSampler):
 
 
 def sampler_for(
-    spec: StudySpec, number: int, space: Mapping[str, BaseDistribution], own: Mapping[str, Any]
+    spec: StudySpec, number: int, space: Mapping[str, BaseDistribution], own: Mapping[str, str]
 ) -> BaseSampler:
     """The study's sampler as it stands for trial ``number``, whichever launch asks: see `CriterionSampler`."""
     assert spec.search is not None

@@ -7,17 +7,12 @@ launch starts a fresh Tune experiment, to which `StudySearcher` gives whatever i
 
 from __future__ import annotations
 
-import json
-import logging
 import math
-import uuid
-import warnings
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import optuna
@@ -25,155 +20,45 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
-from analysis.addresses import masked, without_password
-from study.errors import UserError
-from study.file.plan import Point, fixed_points, label, trial_for
-from study.file.spec import VALIDATION_METRIC, Range, StudySpec
-from study.home import write_ahead
-from study.launch.placement import Capacity, Share, first_share, larger, shards, split
+from study.file.plan import fixed_points, label, trial_for
+from study.file.search import VALIDATION_METRIC, Range
+from study.file.spec import StudySpec
+from study.launch.placement import Capacity, first_share, larger, shards, split
 from study.launch.samplers import sampler_for
-from study.servers.database import PatientStorage
+from study.record.trials import (
+    CRITERION,
+    GPU_MEMORY,
+    HYPERPARAMETER_VALUES,
+    LABEL,
+    MEANS,
+    REASON,
+    ROLE,
+    SHARDS,
+    STANDARD_ERRORS,
+    TUNE_TRIAL,
+    WAITING,
+    absent_points,
+    attempts,
+    enqueue,
+    identity,
+)
 from trainables import criteria
-
-if TYPE_CHECKING:
-    from study.home import Home
-
-log = logging.getLogger(__name__)
+from trainables.assignment import WHOLE, Assignment, Result, Shard, Share
 
 #: what stands for a trial's value where a study optimises nothing: measured of every benchmark, and comparable
 PLAIN_OBJECTIVES = ("accuracy/coarse", "accuracy/train")
 
-#: a trial's user attributes in Optuna
-ROLE, CRITERION, HYPERPARAMETER_VALUES, LABEL = "role", "criterion", "hyperparameters", "label"
-MEANS, STANDARD_ERRORS, REASON, TUNE_TRIAL = "means", "standard_errors", "reason", "tune_trial_id"
-#: a second attempt at a failed trial is an Optuna trial of its own, but keeps the first one's number elsewhere
-RETRY_OF = "retry_of"
-#: the study's user attributes: into how many shards its trials are split, and the share of a GPU's memory they took
-SHARDS, GPU_MEMORY = "shards", "gpu_memory"
-#: another of them: what tells the study from others of its name
-IDENTITY = "identity"
 #: the constraint that baselines of a search break, so that Optuna takes none for the best point that was found
 NOT_SEARCHED = "not a searched point"
 #: how often a trial is taken up again after its node was lost, which is no fault of its own
 NODE_LOSSES = 10
-#: fixed points that wait in Optuna at most: it reads each trial that is not finished again at every turn
-WAITING = 32
 #: why an attempt at a trial ended: an ``error`` may not come again, a ``refusal`` will, and a ``storage`` that failed
 #: is no fault of the trial's
 Cause = Literal["error", "refusal", "memory", "node", "storage"]
 
 
-def open_storage(home: Home, spec: StudySpec | None = None) -> optuna.storages.RDBStorage:
-    """Optuna's database; `UserError` where it cannot be opened."""
-    uri = home.optuna_uri(spec)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    options: dict[str, Any] = {"pool_pre_ping": True}
-    if uri.startswith("sqlite:"):
-        options["connect_args"] = {"timeout": 60}
-    with answering(uri):
-        write_ahead(uri)
-        return PatientStorage(uri, engine_kwargs=options)
-
-
-@contextmanager
-def answering(uri: str) -> Iterator[None]:
-    """Turns a failure of Optuna's database at ``uri`` into one sentence."""
-    from sqlite3 import Error as SQLiteError
-
-    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-
-    try:
-        yield
-    except (ArgumentError, SQLAlchemyError, SQLiteError, optuna.exceptions.StorageInternalError, ImportError) as error:
-        what = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(
-            f"Optuna's database {without_password(uri)} cannot be used: {masked(what, uri)[:200]}"
-        ) from None
-
-
-def open_study(spec: StudySpec, home: Home) -> optuna.Study:
-    """The Optuna study of ``spec``, made where it does not exist, with its first fixed points enqueued."""
-    direction = spec.search.objective.direction if spec.search else "maximize"
-    storage = open_storage(home, spec)
-    with answering(home.optuna_uri(spec)):
-        study = optuna.create_study(storage=storage, study_name=spec.name, direction=direction, load_if_exists=True)
-        if spec.search:
-            study.set_metric_names([spec.search.objective.metric])
-        if not study_identity(study):
-            study.set_user_attr(IDENTITY, uuid.uuid4().hex)
-        for point in absent_points(spec, study)[:WAITING]:
-            _enqueue(study, point)
-    return study
-
-
-def _enqueue(study: optuna.Study, point: Point) -> None:
-    study.enqueue_trial(dict(point.trial.hyperparameters), user_attrs=_attributes(point))
-
-
-def study_identity(study: optuna.Study) -> str:
-    """What tells the study from others of its name, in other databases."""
-    return str(study.user_attrs.get(IDENTITY, ""))
-
-
-def load_study(spec: StudySpec, home: Home) -> optuna.Study | None:
-    """The Optuna study of ``spec`` as it stands, or None where it was never started."""
-    storage = open_storage(home, spec)
-    with answering(home.optuna_uri(spec)):
-        try:
-            return optuna.load_study(storage=storage, study_name=spec.name)
-        except KeyError:
-            return None
-
-
-def absent_points(spec: StudySpec, study: optuna.Study) -> list[Point]:
-    """The study's fixed points that Optuna does not hold."""
-    held = {_key(trial.user_attrs) for trial in study.get_trials(deepcopy=False)}
-    return [point for point in fixed_points(spec) if _key(_attributes(point)) not in held]
-
-
-def _attributes(point: Point) -> dict[str, Any]:
-    hyperparameters = dict(point.trial.hyperparameters)
-    return {
-        ROLE: point.role,
-        CRITERION: point.trial.criterion,
-        HYPERPARAMETER_VALUES: hyperparameters,
-        LABEL: label(point.trial.criterion, hyperparameters),
-    }
-
-
-def named(trial: FrozenTrial) -> str:
-    """The trial's label, as it was when the trial was made: where that is read, its criterion need not be at hand."""
-    attributes = trial.user_attrs
-    criterion, values = attributes[CRITERION], attributes.get(HYPERPARAMETER_VALUES)
-    if LABEL in attributes:
-        return str(attributes[LABEL])
-    return str(criterion) if values is None else label(criterion, values)
-
-
-def _key(attributes: Mapping[str, Any]) -> str:
-    return json.dumps([attributes.get(ROLE), attributes.get(CRITERION), attributes.get(HYPERPARAMETER_VALUES)])
-
-
-def identity(trial: FrozenTrial) -> int:
-    """The number under which the trial is known outside Optuna."""
-    return int(trial.user_attrs.get(RETRY_OF, trial.number))
-
-
-def attempts(study: optuna.Study) -> dict[int, FrozenTrial]:
-    """Every trial's last attempt, by the trial's number."""
-    return {identity(trial): trial for trial in study.get_trials(deepcopy=False)}
-
-
-def retry_failed(study: optuna.Study) -> list[int]:
-    """Enqueue another attempt at every trial that failed; their numbers."""
-    failed = {number: trial for number, trial in attempts(study).items() if trial.state == TrialState.FAIL}
-    for number, trial in failed.items():
-        kept = {name: trial.user_attrs[name] for name in (ROLE, CRITERION, HYPERPARAMETER_VALUES)}
-        kept[LABEL] = named(trial)
-        study.enqueue_trial(kept[HYPERPARAMETER_VALUES], user_attrs={**kept, RETRY_OF: number})
-    return sorted(failed)
-
+#: by metric: the mean over a trial's seeds, and its standard error
+_Moments = tuple[Mapping[str, float], Mapping[str, float]]
 
 #: the sampler while none is drawn from: the others work whenever a trial is opened, and some would end a loop
 _AT_REST = optuna.samplers.RandomSampler(seed=0)
@@ -181,26 +66,31 @@ _AT_REST = optuna.samplers.RandomSampler(seed=0)
 
 @dataclass(frozen=True)
 class Piece:
-    """What one Tune trial works at: a trial, or the k-th of n shards of its seeds, shard being (k, n)."""
+    """What one Tune trial works at, and how its earlier attempts ended."""
 
     #: number of the Optuna trial
     optuna: int
-    #: the number that the trial has everywhere else
-    number: int
-    shard: tuple[int, int]
-    config: Mapping[str, Any]
+    assignment: Assignment
     share: Share
     failures: int = 0
     node_losses: int = 0
 
     @property
+    def number(self) -> int:
+        """The number that the trial has everywhere else."""
+        return self.assignment.number
+
+    @property
+    def shard(self) -> Shard:
+        return self.assignment.shard
+
+    @property
     def seeds(self) -> Sequence[int]:
-        seeds: Sequence[int] = self.config["trial"]["seeds"]
-        return seeds
+        return self.assignment.trial.seeds
 
     def for_tune(self) -> dict[str, Any]:
         """The config that the trainable is called with."""
-        return {**self.config, "cpus": self.share.cpus, "gpus": self.share.gpus}
+        return replace(self.assignment, share=self.share).to_config()
 
 
 class StudySearcher(Searcher):
@@ -211,8 +101,8 @@ class StudySearcher(Searcher):
     the fixed points; then what Optuna proposes, as many at a time as the cluster's ``capacity()`` holds. A proposal's
     random stream is derived from the sampler's seed and the trial's number, so that a resume repeats none.
 
-    A trial may be given in shards of its seeds; ``begin`` is called with the whole trial's config before the first of
-    them, and ``end`` before Optuna is told, with the shards' configs. What fails is given again, up to
+    A trial may be given in shards of its seeds; ``begin`` is called with the whole trial before the first of them, and
+    ``end`` before Optuna is told, with the whole trial and the shards. What fails is given again, up to
     ``spec.max_failures`` times, what ran out of memory with a larger share.
     """
 
@@ -222,8 +112,8 @@ class StudySearcher(Searcher):
         study: optuna.Study,
         capacity: Callable[[], Capacity],
         settled: Collection[int] = (),
-        begin: Callable[[Mapping[str, Any]], None] | None = None,
-        end: Callable[[Mapping[str, Any], Sequence[Mapping[str, Any]]], None] | None = None,
+        begin: Callable[[Assignment], None] | None = None,
+        end: Callable[[Assignment, Sequence[Assignment]], None] | None = None,
     ) -> None:
         super().__init__()
         self.spec, self.study, self._capacity = spec, study, capacity
@@ -237,7 +127,8 @@ class StudySearcher(Searcher):
         self._pending: deque[Piece] = deque()
         #: trial -> its shards that have finished -> each metric's values over their seeds
         self._finished: dict[int, dict[int, tuple[Piece, Mapping[str, list[float]]]]] = {}
-        self._ce: Mapping[str, Any] | None = None
+        #: means and standard errors of the baseline that a search compares with, once it is COMPLETE
+        self._ce: _Moments | None = None
         self._absent = deque(absent_points(spec, study))
         if SHARDS not in study.user_attrs:
             study.set_user_attr(SHARDS, shards(spec, capacity()))
@@ -273,7 +164,7 @@ class StudySearcher(Searcher):
         """Give Optuna the next fixed points; whether there were any."""
         points = [self._absent.popleft() for _ in range(min(WAITING, len(self._absent)))]
         for point in points:
-            _enqueue(self.study, point)
+            enqueue(self.study, point)
         return bool(points)
 
     def _give(self, trial_id: str) -> dict[str, Any]:
@@ -329,15 +220,13 @@ class StudySearcher(Searcher):
             self.study.sampler = _AT_REST
             trial.set_user_attr(TUNE_TRIAL, trial_id)
         assert values is not None
-        number, whole = identity(frozen), trial_for(self.spec, attributes[CRITERION], values)
-        config = {"number": number, "role": attributes[ROLE]}
-        parts = split(whole.seeds, self._shards)
+        whole = Assignment(identity(frozen), attributes[ROLE], trial_for(self.spec, attributes[CRITERION], values))
+        parts = split(whole.trial.seeds, self._shards)
         if len(parts) > 1 and self._begin:
-            self._begin({**config, "shard": (0, 1), "trial": whole.to_dict()})
+            self._begin(whole)
         for position, seeds in enumerate(parts):
-            shard = (position, len(parts))
-            part = {**config, "shard": shard, "trial": replace(whole, seeds=seeds).to_dict()}
-            self._pending.append(Piece(frozen.number, number, shard, part, self._share()))
+            part = replace(whole, trial=replace(whole.trial, seeds=seeds), shard=Shard(position, len(parts)))
+            self._pending.append(Piece(frozen.number, part, self._share()))
 
     def _sampler(self, frozen: FrozenTrial) -> optuna.samplers.BaseSampler:
         """What draws a searched trial: it learns from the searched trials of the same criterion alone."""
@@ -389,30 +278,29 @@ class StudySearcher(Searcher):
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Note the GPU memory that trials take, by which the next ones are packed; Optuna is told at the end."""
-        memory = float(result.get("memory", 0.0))
+        memory = Result.from_tune(result).memory
         if self.spec.resources.gpus == "auto" and memory > (self._memory or 0.0):
             self._memory = memory
             self.study.set_user_attr(GPU_MEMORY, memory)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tell Optuna of a trial that ended, unless it was interrupted or failed (see `fail`)."""
-        result = result or {}
-        if error or trial_id not in self._live or result.get("out_of_memory"):
+        told = Result.from_tune(result)
+        if error or trial_id not in self._live or told.out_of_memory:
             return
         piece = self._live.pop(trial_id)
-        if result.get("finished"):
-            values = {key.removeprefix("values/"): value for key, value in result.items() if key.startswith("values/")}
+        if told.finished:
             done = self._finished.setdefault(piece.number, {})
-            done[piece.shard[0]] = piece, values
-            if len(done) == piece.shard[1]:
+            done[piece.shard.position] = piece, told.values
+            if len(done) == piece.shard.parts:
                 self._complete(piece, [done[position] for position in sorted(done)])
-        elif self.spec.search and self.spec.search.pruner and not result.get("interrupted") and result.get("epoch"):
-            self._prune(piece, result)
+        elif self.spec.search and self.spec.search.pruner and not told.interrupted and told.epoch:
+            self._prune(piece, told)
 
     def is_complete(self, number: int) -> bool:
         """Whether all shards of the trial finished in this launch."""
         done = self._finished.get(number, {})
-        return any(len(done) == piece.shard[1] for piece, _ in done.values())
+        return any(len(done) == piece.shard.parts for piece, _ in done.values())
 
     def fail(self, trial_id: str, reason: str, cause: Cause = "refusal") -> tuple[Piece, Share | None] | None:
         """Take note of an attempt that failed: the piece, and the share with which it will be tried again.
@@ -449,8 +337,9 @@ class StudySearcher(Searcher):
     def _complete(self, piece: Piece, done: Sequence[tuple[Piece, Mapping[str, list[float]]]]) -> None:
         """All shards of a trial have finished: merge them, and tell Optuna."""
         if len(done) > 1 and self._end:
-            whole = trial_for(self.spec, piece.config["trial"]["criterion"], piece.config["trial"]["hyperparameters"])
-            self._end({**piece.config, "shard": (0, 1), "trial": whole.to_dict()}, [each.config for each, _ in done])
+            trained = replace(piece.assignment.trial, seeds=self.spec.seeds)
+            whole = replace(piece.assignment, trial=trained, shard=WHOLE)
+            self._end(whole, [each.assignment for each, _ in done])
         trial = self._unfinished(piece)
         if trial is None:
             return
@@ -462,7 +351,7 @@ class StudySearcher(Searcher):
         trial.set_user_attr(MEANS, _json(means))
         trial.set_user_attr(STANDARD_ERRORS, _json(errors))
         held = trial.constraints
-        for name, value in self._constraints(trial.user_attrs, means, errors).items():
+        for name, value in self._constraints(trial, (means, errors)).items():
             if name not in held:
                 trial.set_constraint(name, value)
         if self.spec.search and trial.user_attrs[ROLE] != "search" and NOT_SEARCHED not in held:
@@ -472,16 +361,15 @@ class StudySearcher(Searcher):
         objective = next(means[name] for name in metrics if math.isfinite(means.get(name, math.nan)))
         self.study.tell(piece.optuna, objective, TrialState.COMPLETE)
 
-    def _prune(self, piece: Piece, result: Mapping[str, Any]) -> None:
+    def _prune(self, piece: Piece, result: Result) -> None:
         trial = self._unfinished(piece)
         if trial is None:
             return
         assert self.spec.search is not None
-        epoch = int(result["epoch"])
-        value = result.get(f"mean/{self.spec.search.objective.metric}", math.nan)
+        value = result.means.get(self.spec.search.objective.metric, math.nan)
         if math.isfinite(value):
-            trial.report(value, epoch)
-        trial.set_user_attr(REASON, f"stopped early after epoch {epoch}")
+            trial.report(value, result.epoch)
+        trial.set_user_attr(REASON, f"stopped early after epoch {result.epoch}")
         self.study.tell(piece.optuna, None, TrialState.PRUNED)
 
     def _unfinished(self, piece: Piece) -> optuna.Trial | None:
@@ -489,21 +377,17 @@ class StudySearcher(Searcher):
         frozen = self.study.get_trials(deepcopy=False)[piece.optuna]
         return None if frozen.state.is_finished() else optuna.Trial(self.study, frozen._trial_id)
 
-    def _constraints(
-        self, attributes: Mapping[str, Any], means: Mapping[str, float], errors: Mapping[str, float]
-    ) -> dict[str, float]:
+    def _constraints(self, trial: optuna.Trial, moments: _Moments) -> dict[str, float]:
         """By metric, how far the mean lies below its bound: feasible at 0 or less."""
-        search = self.spec.search
+        search, means = self.spec.search, moments[0]
         if search is None:
             return {}
-        if search.needs_ce and _is_reference(attributes):
-            ce_means, ce_errors = means, errors
-        elif search.needs_ce:
-            reference = self._reference()
+        if search.needs_ce:
+            reference = moments if _is_reference(trial) else self._reference()
             # another baseline may end before CE; as it is not searched, it needs no verdict
             if reference is None:
                 return {}
-            ce_means, ce_errors = reference[MEANS], reference[STANDARD_ERRORS]
+            ce_means, ce_errors = reference
         if search.objective.label_free:
             bound = ce_means[VALIDATION_METRIC] - ce_errors.get(VALIDATION_METRIC, 0.0)
             return {VALIDATION_METRIC: bound - means[VALIDATION_METRIC]}
@@ -515,12 +399,12 @@ class StudySearcher(Searcher):
         assert search.constraint.at_least is not None
         return {metric: search.constraint.at_least - means[metric]}
 
-    def _reference(self) -> Mapping[str, Any] | None:
-        """Cross-entropy's attributes once it is COMPLETE."""
+    def _reference(self) -> _Moments | None:
+        """Cross-entropy's means and standard errors once it is COMPLETE."""
         if self._ce is None:
             for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-                if _is_reference(trial.user_attrs):
-                    self._ce = trial.user_attrs
+                if _is_reference(trial):
+                    self._ce = trial.user_attrs[MEANS], trial.user_attrs[STANDARD_ERRORS]
         return self._ce
 
     def __getstate__(self) -> dict[str, Any]:
@@ -537,9 +421,10 @@ class StudySearcher(Searcher):
         """Nothing: the database is the state."""
 
 
-def _is_reference(attributes: Mapping[str, Any]) -> bool:
+def _is_reference(trial: FrozenTrial | optuna.Trial) -> bool:
     """Whether a trial is the baseline that the search compares with."""
-    return attributes[ROLE] == "baseline" and attributes[CRITERION] == criteria.reference()
+    attributes = trial.user_attrs
+    return bool(attributes[ROLE] == "baseline" and attributes[CRITERION] == criteria.reference())
 
 
 def required_metrics(spec: StudySpec) -> tuple[str, ...]:

@@ -11,8 +11,8 @@ from analysis.runs import Study, StudyNotFound
 from study.errors import UserError
 from study.file.spec import StudySpec
 from study.home import Home
-from study.launch.sweep import load_spec
-from study.service.doctor import check_tracking
+from study.record.files import load_spec
+from study.servers.checks import check_tracking
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

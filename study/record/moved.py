@@ -44,7 +44,7 @@ def rebase(spec: StudySpec, home: Home) -> StudySpec:
     before = _last_place(home, spec.name)
     if before is None or before == home.root:
         return spec
-    addresses = {key: getattr(spec, key) for key in ("storage", "tracking_uri", "storage_uri")}
+    addresses = {key: getattr(spec, key) for key in ("storage", "tracking_uri", "optuna_uri")}
     options = {key: _moved(value, before, home.root, beside=True) for key, value in spec.benchmark.options.items()}
     moved = {key: _moved(value, before, home.root) for key, value in addresses.items()}
     benchmark = spec.benchmark.model_copy(update=options)

@@ -12,7 +12,7 @@ import pandas as pd
 from analysis import artifacts, output, schema, selection, statistics
 from analysis.runs import Study
 from study.errors import UserError
-from study.record.tracking import answering, connect, writing
+from study.servers.mlflow import answering, connect, writing
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

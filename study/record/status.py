@@ -11,9 +11,8 @@ from analysis.addresses import sqlite_path, without_password
 from study.errors import UserError
 from study.file import plan
 from study.home import Home
-from study.launch import sweep
-from study.record import tracking
-from study.service.doctor import check_database
+from study.record import files, tracking
+from study.servers.checks import check_database
 
 if TYPE_CHECKING:
     import optuna
@@ -85,7 +84,7 @@ def read(home: Home, name: str) -> StudyStatus:
         study = None
         if is_here and (tracked := lookup.tracked_spec(uri, name)):
             spec, is_here = tracked, False
-    running = sweep.is_running(home, name, spec) if is_here else lookup.is_running(runs)
+    running = files.is_running(home, name, spec) if is_here else lookup.is_running(runs)
     replicas = tracking.read_runs(uri, name)
     trials, absent = _from_optuna(spec, study) if study is not None else _from_mlflow(spec, runs)
     rows = []
@@ -126,7 +125,7 @@ class _Trial:
 
 def _optuna_study(spec: StudySpec, home: Home) -> optuna.Study | None:
     """The study as Optuna's database holds it, None where it cannot say."""
-    from study.launch import search
+    from study.record import trials
 
     uri = home.optuna_uri(spec)
     path = sqlite_path(uri)
@@ -134,33 +133,33 @@ def _optuna_study(spec: StudySpec, home: Home) -> optuna.Study | None:
     if path is not None and not path.is_file():
         return None
     try:
-        check_database(uri, "storage_uri")
-        return search.load_study(spec, home)
+        check_database(uri, "optuna_uri")
+        return trials.load_study(spec, home)
     except UserError:
         return None
 
 
 def _same(study: optuna.Study, identity: str) -> bool:
     """Whether Optuna's study is the one whose ``identity`` MLflow holds, as far as both are known."""
-    from study.launch import search
+    from study.record import trials
 
-    return not identity or search.study_identity(study) in ("", identity)
+    return not identity or trials.study_identity(study) in ("", identity)
 
 
 def _from_optuna(spec: StudySpec, study: optuna.Study) -> tuple[list[_Trial], list[plan.Point]]:
     """The trials, and the fixed points that are not among them."""
-    from study.launch import search
+    from study.record import trials
 
     ends: dict[str, State] = {"COMPLETE": "done", "PRUNED": "done", "FAIL": "failed", "RUNNING": "running"}
-    trials = []
-    for number, trial in search.attempts(study).items():
+    rows = []
+    for number, trial in trials.attempts(study).items():
         attributes = trial.user_attrs
-        means = {key: value for key, value in attributes.get(search.MEANS, {}).items() if value is not None}
+        means = {key: value for key, value in attributes.get(trials.MEANS, {}).items() if value is not None}
         state = ends.get(trial.state.name, "missing")
-        trials.append(
-            _Trial(number, attributes[search.ROLE], search.named(trial), state, attributes.get(search.REASON), means)
+        rows.append(
+            _Trial(number, attributes[trials.ROLE], trials.named(trial), state, attributes.get(trials.REASON), means)
         )
-    return trials, search.absent_points(spec, study)
+    return rows, trials.absent_points(spec, study)
 
 
 def _from_mlflow(spec: StudySpec, runs: Sequence[Run]) -> tuple[list[_Trial], list[plan.Point]]:

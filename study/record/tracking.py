@@ -7,31 +7,23 @@ those of `analysis.schema`.
 from __future__ import annotations
 
 import gc
-import getpass
 import json
 import logging
-import os
-import platform
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
 from analysis import schema
-from analysis.addresses import masked, sqlite_path, without_password
-from study.errors import UserError
+from analysis.addresses import without_password
 from study.file.plan import criteria_of, label, planned
-from study.home import write_ahead
-from study.record import moved, runs
+from study.record import facts, moved, runs
+from study.record.facts import TAG_LENGTH
 from study.servers.logins import without_passwords
-from trainables.trial import Trial
+from study.servers.mlflow import TrackingError, answering, connect, writing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +33,8 @@ if TYPE_CHECKING:
 
     from study.file.spec import StudySpec
     from study.home import Home
-    from trainables.training import Training
+    from trainables.assignment import Assignment
+    from trainables.training import Record, Training
 
 log = logging.getLogger(__name__)
 
@@ -50,43 +43,8 @@ METRICS_PER_REQUEST = 1000
 #: seconds between two flushes: at least the first, at most the second, in between in proportion to their cost
 FLUSH_SECONDS = (10.0, 60.0)
 FLUSH_SHARE = 150.0
-#: characters of a tag, MLflow's limit
-TAG_LENGTH = 8000
-#: tags beyond `analysis.schema`
-DEVICE = "fierce.device"
-VERSIONS = "fierce.versions"
-#: what the trial ran on: host, GPU with its driver, and the share that it was given
-NODE, GPU, SHARE = "fierce.node", "fierce.gpu", "fierce.share"
 #: why an attempt before the last one ended, and what the next one was given
 RETRIED = "fierce.retried"
-
-#: a server that is away must not hold up the training: the client's own defaults retry for minutes
-CLIENT_SETTINGS = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-}
-
-
-class TrackingError(UserError):
-    """The tracking server could not be used."""
-
-
-def connect(uri: str) -> MlflowClient:
-    """A client of the server or database at ``uri``; `TrackingError` where it cannot be reached."""
-    for name, value in CLIENT_SETTINGS.items():
-        os.environ.setdefault(name, value)
-    # MLflow takes seconds to import, and an error or --help must not wait for it
-    from mlflow import MlflowClient
-
-    # the store announces every step of its schema
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    with answering(uri):
-        write_ahead(uri)
-        with writing(uri):
-            return MlflowClient(tracking_uri=uri)
 
 
 @dataclass(frozen=True)
@@ -103,13 +61,13 @@ class Tracking:
     #: how long the end of a trial waits for a server that does not answer, in seconds
     patience: float = 300.0
 
-    def open_trial(self, config: Mapping[str, Any]) -> TrialTracker:
-        """The tracker of the trial, or the shard of one, of ``config`` (see `study.launch.search.Piece`)."""
-        return TrialTracker(self, config)
+    def open_trial(self, assignment: Assignment) -> TrialTracker:
+        """The tracker of a trial or of a shard of one."""
+        return TrialTracker(self, assignment)
 
-    def open_shards(self, config: Mapping[str, Any]) -> None:
+    def open_shards(self, whole: Assignment) -> None:
         """Make the runs of a trial before its shards, which could not agree on who makes the trial's own."""
-        self.open_trial(config).begin()
+        self.open_trial(whole).begin()
 
 
 def open_study(spec: StudySpec, home: Home, identity: str = "", patience: float = 300.0) -> Tracking:
@@ -120,7 +78,7 @@ def open_study(spec: StudySpec, home: Home, identity: str = "", patience: float 
     uri = home.tracking_uri(spec)
     client = connect(uri)
     moved.settle(home, uri, {spec.name})
-    source = _source()
+    source = facts.source()
     tags = {
         schema.LEVEL: "study",
         schema.STUDY: spec.name,
@@ -161,7 +119,7 @@ def _keep(uri: str, run: Run, name: str, text: str) -> None:
         artifacts.write(uri, run, file)
 
 
-def declare_metrics(tracking: Tracking, declared: Sequence[Mapping[str, Any]]) -> None:
+def declare_metrics(tracking: Tracking, declared: Sequence[Mapping[str, str | bool]]) -> None:
     """Add to the store's description what the ``declared`` metrics are (see `analysis.schema.METRICS_FILE`)."""
     from analysis import artifacts
 
@@ -274,44 +232,27 @@ class TrialTracker:
     are that of the whole trial's tracker, which is opened once more when all shards have finished.
     """
 
-    def __init__(self, tracking: Tracking, config: Mapping[str, Any]) -> None:
+    def __init__(self, tracking: Tracking, assignment: Assignment) -> None:
         self.tracking = tracking
-        self.number, self.role = int(config["number"]), str(config["role"])
-        self.trial = Trial.from_dict(config["trial"])
-        self._position, self._count = config.get("shard", (0, 1))
-        self._allocation = {name: config[name] for name in ("cpus", "gpus") if name in config}
+        self.number, self.role, self.trial = assignment.number, assignment.role, assignment.trial
+        self._shard, self._share = assignment.shard, assignment.share
         self._client: MlflowClient | None = None
         self._lines: list[_Line] | None = None
-        self._records: list[Mapping[str, Any]] = []
+        self._records: list[Record] = []
         self._facts: tuple[dict[str, str], dict[str, str]] | None = None
         self._dataset: Any = None
         self._next_flush = 0.0
 
     def describe(self, training: Training) -> dict[str, Any]:
         """Data, recipe and device, as tags and params of the runs; what `recall` takes."""
-        data = training.data
-        tags = {
-            schema.DATA_NAME: data.name,
-            schema.DATA_PROVENANCE: data.provenance,
-            schema.DATA_FINGERPRINT: data.fingerprint,
-            schema.DATA_DESCRIPTION: data.description,
-            schema.DATA_CLASSES: json.dumps(data.coarse_names, ensure_ascii=False)[:TAG_LENGTH],
-            DEVICE: _device(training.device.type),
-            NODE: platform.node(),
-            SHARE: ", ".join(f"{amount:.3g} {name}" for name, amount in self._allocation.items()),
-        }
-        if training.device.type == "cuda":
-            tags[GPU] = _gpu()
-        recipe = {f"training.{name}": str(value) for name, value in asdict(training.recipe).items()}
-        recipe.pop("training.hyperparameters")
-        facts = {"tags": tags, "recipe": recipe, "samples": len(data.inputs), "classes": data.classes}
-        self.recall(facts)
-        return facts
+        known = facts.describe(training, self._share)
+        self.recall(known)
+        return known
 
-    def recall(self, facts: Mapping[str, Any]) -> None:
+    def recall(self, told: Mapping[str, Any]) -> None:
         """Take what an earlier `describe` of the trial returned: runs made anew hold it too."""
-        self._facts = (dict(facts["tags"]), dict(facts["recipe"]))
-        self._dataset = _dataset_input(facts)
+        self._facts = (dict(told["tags"]), dict(told["recipe"]))
+        self._dataset = facts.dataset_input(told)
 
     def begin(self) -> None:
         """Make the runs that are not there yet."""
@@ -321,7 +262,7 @@ class TrialTracker:
         with answering(self.tracking.uri):
             self._open()
 
-    def add(self, records: Sequence[Mapping[str, Any]]) -> None:
+    def add(self, records: Sequence[Record]) -> None:
         """Take records; the next flush that is due sends them."""
         self._records.extend(records)
 
@@ -393,7 +334,7 @@ class TrialTracker:
 
     def _is_partial(self, line: _Line) -> bool:
         """Whether the run is of more seeds than this tracker's."""
-        return self._count > 1 and line.column is None
+        return self._shard.parts > 1 and line.column is None
 
     def _take_facts(self, line: _Line) -> tuple[dict[str, str], dict[str, str]]:
         """Tags and params that the next request of a run carries; the recipe stands on the trial's run alone."""
@@ -406,15 +347,15 @@ class TrialTracker:
     def _hyperparameters(self) -> dict[str, str]:
         return {name: str(value) for name, value in self.trial.hyperparameters.items()}
 
-    def _metrics(self, line: _Line, records: Sequence[Mapping[str, Any]]) -> list[Any]:
+    def _metrics(self, line: _Line, records: Sequence[Record]) -> list[Any]:
         from mlflow.entities import Metric
 
         return [
             # the record's own time: a request that is repeated after a lost answer adds no second row
-            Metric(name, _value(values, line.column), record["time"], record["epoch"])
+            Metric(name, _value(values, line.column), record.time, record.epoch)
             for record in records
-            for name, values in record["metrics"].items()
-            if (name, record["epoch"]) not in line.held
+            for name, values in record.metrics.items()
+            if (name, record.epoch) not in line.held
         ]
 
     def _open(self) -> tuple[MlflowClient, list[_Line]]:
@@ -496,7 +437,7 @@ class TrialTracker:
                         "trial %d has weights that were deleted with its run and are kept nowhere else", self.number
                     )
                 elif line.column is None:
-                    file = Path(scratch) / schema.weights_file(self._position, self._count)
+                    file = Path(scratch) / schema.weights_file(*self._shard)
                     torch.save(dict(weights), file)
                     artifacts.write(self.tracking.uri, line.run, file)
                 elif arrays:
@@ -516,14 +457,14 @@ class TrialTracker:
                     line.status = "FINISHED"
 
 
-def _requests(records: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[Mapping[str, Any]]]:
+def _requests(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
     """``records`` in parts of at most 1,000 metrics, whole records each; one empty part where there are none."""
     start = size = 0
     for position, record in enumerate(records):
-        if size + len(record["metrics"]) > METRICS_PER_REQUEST:
+        if size + len(record.metrics) > METRICS_PER_REQUEST:
             yield records[start:position]
             start, size = position, 0
-        size += len(record["metrics"])
+        size += len(record.metrics)
     yield records[start:]
 
 
@@ -553,38 +494,6 @@ def _experiment(client: MlflowClient, name: str, identity: str, location: str | 
 
 
 @contextmanager
-def answering(uri: str) -> Iterator[None]:
-    """Turns a failed request into one sentence."""
-    from sqlite3 import Error as SQLiteError
-
-    import requests
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    from analysis.store import StoreError
-
-    try:
-        yield
-    except StoreError as error:
-        raise TrackingError(str(error)) from error
-    except (MlflowException, SQLAlchemyError, SQLiteError, requests.RequestException, OSError) as error:
-        from analysis.store import disk_fault
-
-        if fault := disk_fault(error):
-            raise TrackingError(fault) from None
-        shown = without_password(uri)
-        what = masked((str(error).strip() or type(error).__name__).splitlines()[0], uri)
-        # Tune writes what an error came of into the study's folder, and MLflow's own hold the address as it is
-        raise TrackingError(f"the tracking server {shown} did not do as asked ({what[:200]})") from None
-
-
-def writing(uri: str) -> AbstractContextManager[Any]:
-    """Held while writing to SQLite: MLflow reads and then writes in one transaction, which two cannot do at once."""
-    path = sqlite_path(uri)
-    return FileLock(f"{path}.lock", is_singleton=True) if path else nullcontext()
-
-
-@contextmanager
 def _uncollected() -> Iterator[None]:
     """Pauses the cyclic collector: MLflow makes an object a row, and each collection walks over all of torch's too."""
     paused = gc.isenabled()
@@ -608,18 +517,6 @@ def _params(params: Mapping[str, str]) -> list[Any]:
     return [Param(name, value) for name, value in params.items()]
 
 
-def _dataset_input(facts: Mapping[str, Any]) -> Any:
-    """The data set as MLflow's own record of it; the digest there holds 36 characters at most."""
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    tags = facts["tags"]
-    name = tags[schema.DATA_NAME]
-    profile = json.dumps({"samples": facts["samples"], "classes": facts["classes"]})
-    source = json.dumps({"name": name, "description": tags[schema.DATA_DESCRIPTION]})
-    dataset = Dataset(name, tags[schema.DATA_FINGERPRINT][:36], "code", source, profile=profile)
-    return DatasetInput(dataset, [InputTag("provenance", tags[schema.DATA_PROVENANCE])])
-
-
 def _description(spec: StudySpec) -> str:
     search = (
         f", {spec.search.trials} searched trials for each of {', '.join(spec.search.criteria)}" if spec.search else ""
@@ -629,53 +526,3 @@ def _description(spec: StudySpec) -> str:
         f"{planned(spec)} trials{search}, {len(spec.seeds)} seeds each.\n\n"
         f"`fierce status {spec.name}`, `fierce resume {spec.name}`, `fierce report {spec.name}`"
     ).strip()
-
-
-def _gpu() -> str:
-    """The GPU and its driver, as ``nvidia-smi`` tells them."""
-    import torch
-
-    name = torch.cuda.get_device_name()
-    # torch numbers the visible ones, nvidia-smi all of them
-    uuid = f"GPU-{torch.cuda.get_device_properties(torch.cuda.current_device()).uuid}"
-    asked = ["nvidia-smi", f"--id={uuid}", "--query-gpu=driver_version", "--format=csv,noheader"]
-    try:
-        driver = subprocess.run(asked, capture_output=True, encoding="utf-8", timeout=10, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return f"{name} ({uuid})"
-    return f"{name} ({uuid}), driver {driver}"
-
-
-def _device(kind: str) -> str:
-    import torch
-
-    return torch.cuda.get_device_name() if kind == "cuda" else f"cpu, {torch.get_num_threads()} threads"
-
-
-def _source() -> dict[str, str]:
-    """The commit of this code where it runs from a checkout, versions, and who runs it."""
-    versions = " ".join(f"{name} {version(name)}" for name in ("torch", "ray", "optuna", "mlflow"))
-    tags = {
-        VERSIONS: f"fierce-study {version('fierce-study')} python {platform.python_version()} {versions}",
-        "mlflow.source.name": "fierce",
-        "mlflow.source.type": "LOCAL",
-    }
-    # a container may run under a user id without a name
-    with suppress(KeyError, OSError):
-        tags["mlflow.user"] = getpass.getuser()
-    folder = Path(__file__).parent
-    commit = _git(folder, "rev-parse", "HEAD")
-    if commit:
-        tags["mlflow.source.git.commit"] = commit
-        tags["mlflow.source.git.dirty"] = str(bool(_git(folder, "status", "--porcelain", "--untracked-files=no")))
-    return tags
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, encoding="utf-8", errors="replace", timeout=10
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""

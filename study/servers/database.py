@@ -1,16 +1,24 @@
-"""Optuna's database where it may go away for a while."""
+"""Optuna's database, which may go away for a while, or for good."""
 
 from __future__ import annotations
 
 import functools
 import logging
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from sqlite3 import Error as SQLiteError
 from typing import Any
 
+import optuna
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, RDBStorage
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError, SQLAlchemyError
+
+from analysis.addresses import masked, without_password
+from study.errors import UserError
+from study.servers.sqlite import write_ahead
 
 log = logging.getLogger(__name__)
 
@@ -56,3 +64,27 @@ def _patiently(method: Callable[..., Any]) -> Callable[..., Any]:
 
 for _name in (*BaseStorage.__abstractmethods__, *_FROM_CACHE):
     setattr(PatientStorage, _name, _patiently(getattr(RDBStorage, _name)))
+
+
+def open_storage(uri: str) -> PatientStorage:
+    """Optuna's database at ``uri``; `UserError` where it cannot be opened."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    options: dict[str, Any] = {"pool_pre_ping": True}
+    if uri.startswith("sqlite:"):
+        options["connect_args"] = {"timeout": 60}
+    with answering(uri):
+        write_ahead(uri)
+        return PatientStorage(uri, engine_kwargs=options)
+
+
+@contextmanager
+def answering(uri: str) -> Iterator[None]:
+    """Turns a failure of Optuna's database at ``uri`` into one sentence."""
+    try:
+        yield
+    except (ArgumentError, SQLAlchemyError, SQLiteError, optuna.exceptions.StorageInternalError, ImportError) as error:
+        what = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"Optuna's database {without_password(uri)} cannot be used: {masked(what, uri)[:200]}"
+        ) from None

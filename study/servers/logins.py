@@ -12,7 +12,7 @@ from pathlib import Path
 
 from analysis.addresses import has_secret, without_login, without_password
 from study.errors import UserError
-from study.file.spec import StudySpec
+from study.file.spec import OLD_OPTUNA_URI, OPTUNA_URI, StudySpec
 
 #: file beside the home's copy of the study file, mode 0600: key -> an address that holds a password
 LOGINS = "logins.json"
@@ -20,7 +20,7 @@ LOGINS = "logins.json"
 
 def servers(spec: StudySpec) -> dict[str, str]:
     """The servers' addresses that the study's file names, by key."""
-    named = {"tracking_uri": spec.tracking_uri, "storage_uri": spec.storage_uri}
+    named = {"tracking_uri": spec.tracking_uri, OPTUNA_URI: spec.optuna_uri}
     return {key: address for key, address in named.items() if address}
 
 
@@ -48,11 +48,13 @@ def keep(spec: StudySpec, folder: Path) -> None:
 def restored(spec: StudySpec, folder: Path) -> StudySpec:
     """The study with the passwords that ``folder`` keeps of the same servers."""
     try:
-        kept: Mapping[str, str] = json.loads((folder / LOGINS).read_text(encoding="utf-8"))
+        kept: dict[str, str] = json.loads((folder / LOGINS).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return spec
     except (OSError, ValueError) as error:
         raise UserError(f"{folder / LOGINS} cannot be read ({error}); remove it, and set the login anew") from None
+    if OLD_OPTUNA_URI in kept:
+        kept[OPTUNA_URI] = kept.pop(OLD_OPTUNA_URI)
     named = servers(spec)
     same = {key: kept[key] for key in named if key in kept and without_login(kept[key]) == without_login(named[key])}
     return spec.model_copy(update=same)

@@ -79,7 +79,7 @@ def prepare(source: str, overrides: Sequence[str], name: str | None, folder: Pat
     Data that is named by a relative path has to be a file in ``folder`` that is not ignored; an absolute path that does
     not exist here, and an address such as ``s3://…``, are the cluster's to find. Raises `UserError` or `DataError`.
     """
-    from study.service.doctor import check_data
+    from study.launch.preflight import check_data
     from trainables.benchmarks import find
 
     folder = folder.expanduser().resolve()
@@ -136,7 +136,7 @@ def _require_public(overrides: Sequence[str]) -> None:
 
 def _require_lasting(spec: StudySpec) -> None:
     """A job's working directory is removed some time after it has ended."""
-    named = {"tracking_uri": spec.tracking_uri, "storage_uri": spec.storage_uri, "storage": spec.storage}
+    named = {"tracking_uri": spec.tracking_uri, "optuna_uri": spec.optuna_uri, "storage": spec.storage}
     for key, address in named.items():
         if address and absolute(address) != absolute(address, Path("/")):
             raise UserError(
@@ -226,7 +226,7 @@ class Cluster:
                     f"study {spec.name!r} is under way at {self.address} already; follow it with: "
                     f"fierce attach {spec.name}"
                 )
-        shared = without_passwords(spec.model_copy(update={"tracking_uri": None, "storage_uri": None}))
+        shared = without_passwords(spec.model_copy(update={"tracking_uri": None, "optuna_uri": None}))
         with self._answering():
             return str(
                 self.client.submit_job(

@@ -15,7 +15,8 @@ from mlflow.entities import Run
 from analysis import schema
 from study.file import plan
 from study.file.spec import StudySpec
-from study.launch import search, sweep
+from study.launch import snapshots
+from trainables.assignment import WHOLE
 from trainables.storage import Folder
 from trainables.trainable import CHECKPOINT, place
 from trainables.training import Training
@@ -46,8 +47,8 @@ def _check_optuna(spec: StudySpec, uri: str, failed: Mapping[int, str]) -> dict[
     for attempt in study.trials:
         held = attempt.user_attrs
         assert attempt.state.name == ("FAIL" if attempt.number in failed else "COMPLETE"), attempt
-        assert held.get(search.REASON) == failed.get(attempt.number)
-        trial = plan.trial_for(spec, held[search.CRITERION], held[search.HYPERPARAMETER_VALUES])
+        assert held.get(trials.REASON) == failed.get(attempt.number)
+        trial = plan.trial_for(spec, held[trials.CRITERION], held[trials.HYPERPARAMETER_VALUES])
         points.add(plan.label(trial.criterion, trial.hyperparameters))
         trials[attempt.number] = trial
     assert len(points) == len(trials)
@@ -56,14 +57,14 @@ def _check_optuna(spec: StudySpec, uri: str, failed: Mapping[int, str]) -> dict[
 
 def _check_files(spec: StudySpec, folder: Folder, trials: Mapping[int, Trial], failed: Mapping[int, str]) -> None:
     """One snapshot of Tune's, with each trial once; one checkpoint a trial, and nothing half-written."""
-    tune = folder / sweep.TUNE
+    tune = folder / snapshots.TUNE
     (name,) = [each for each in tune.names() if each.startswith("experiment_state")]
     states = [json.loads(row[0]) for row in json.loads(tune.read(name) or b"")["trial_data"]]
     found = sorted((state["config"]["number"], state["status"]) for state in states)
     assert found == [(number, "ERROR" if number in failed else "TERMINATED") for number in sorted(trials)]
     assert (folder / "trials").names() == sorted(map(str, trials))
     for number in trials:
-        here = place(folder, number, (0, 1))
+        here = place(folder, number, WHOLE)
         assert set(here.names()) <= {CHECKPOINT, "lock"}
         with here.reading(CHECKPOINT) as file:
             checkpoint = torch.load(file, weights_only=True)

@@ -55,7 +55,7 @@ class Service:
             "benchmark": benchmark,
             "storage": str(self.folder / "storage"),
             "tracking_uri": self.mlflow.uri,
-            "storage_uri": self.postgres.uri("optuna"),
+            "optuna_uri": self.postgres.uri("optuna"),
         }
         return StudySpec.model_validate(STUDY | values | changes)
 

@@ -225,7 +225,7 @@ def test_no_tracking_server(closed_port: int) -> None:
 
 
 def test_a_silent_tracking_server(listening: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("study.service.doctor.TIMEOUT", 0.5)
+    monkeypatch.setattr("study.servers.checks.TIMEOUT", 0.5)
     uri = f"http://127.0.0.1:{listening}"
     refused(["run", study_file({**VALID, "tracking_uri": uri})], uri, "timed out")
 
@@ -238,14 +238,14 @@ def test_another_server_in_place_of_the_tracking_server(broken_server: int) -> N
 @pytest.mark.parametrize(
     ("uri", "words"),
     [
-        ("sqlite:////no/such/folder/optuna.db", ("storage_uri", "/no/such/folder")),
-        ("postgresql+psycopg://u:secret@127.0.0.1:{port}/optuna", ("storage_uri", "127.0.0.1")),
-        ("optuna.db", ("storage_uri", "optuna.db")),
-        ("nosql://127.0.0.1/optuna", ("storage_uri", "nosql")),
+        ("sqlite:////no/such/folder/optuna.db", ("optuna_uri", "/no/such/folder")),
+        ("postgresql+psycopg://u:secret@127.0.0.1:{port}/optuna", ("optuna_uri", "127.0.0.1")),
+        ("optuna.db", ("optuna_uri", "optuna.db")),
+        ("nosql://127.0.0.1/optuna", ("optuna_uri", "nosql")),
     ],
 )
 def test_optuna_database(uri: str, words: tuple[str, ...], closed_port: int) -> None:
-    refused(["run", study_file({**VALID, "storage_uri": uri.format(port=closed_port)})], *words)
+    refused(["run", study_file({**VALID, "optuna_uri": uri.format(port=closed_port)})], *words)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:{port}", "ray://127.0.0.1:{port}", "nowhere"])

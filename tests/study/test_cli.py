@@ -98,7 +98,7 @@ def test_dry_run_of_a_search_names_its_ranges() -> None:
 
 
 def test_passwords_are_not_printed(tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text(STUDY + "storage_uri: postgresql://me:secret@db/optuna\n", encoding="utf-8")
+    (tmp_path / "mine.yaml").write_text(STUDY + "optuna_uri: postgresql://me:secret@db/optuna\n", encoding="utf-8")
     result = CliRunner().invoke(app, ["run", str(tmp_path / "mine.yaml"), "--dry-run"])
     assert "me@db" in result.output
     assert "secret" not in result.output

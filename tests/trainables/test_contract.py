@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from study.file.spec import StudySpec
-from study.service.doctor import check_data
+from study.launch.preflight import check_data
 from tests.tiny import Tiny, TinyOptions
 from trainables import backbones, criteria
 from trainables.benchmarks import Data, DataError, Split

@@ -18,7 +18,7 @@ from study.launch.cluster import connect
 from trainables import trainable
 from trainables.storage import Folder
 from trainables.trainable import CHECKPOINT, STOP, TrialError, train_trial
-from trainables.training import Training
+from trainables.training import Record, Training
 from trainables.trial import Trial
 
 
@@ -46,9 +46,9 @@ class Notes:
     def recall(self, facts: Mapping[str, Any]) -> None:
         self._note(f"recall {facts['name']}")
 
-    def add(self, records: Sequence[Mapping[str, Any]]) -> None:
+    def add(self, records: Sequence[Record]) -> None:
         for record in records:
-            self._note(f"epoch {record['epoch']}")
+            self._note(f"epoch {record.epoch}")
 
     def flush(self, now: bool = False) -> None:
         pass
@@ -110,7 +110,7 @@ def prepare(folder: Path, number: int, trial: Trial, epochs: int) -> Path:
     place = folder / "trials" / str(number)
     place.mkdir(parents=True)
     training = Training(trial)
-    told = [{"epoch": r.epoch, "metrics": r.metrics, "time": r.epoch} for r in islice(training.run(), epochs)]
+    told = list(islice(training.run(), epochs))
     trainable._Saver(Folder(str(place)), trial, 0.0)(told, training.state())
     return place / CHECKPOINT
 
@@ -135,7 +135,7 @@ def test_a_trial_reports_its_last_epoch_and_keeps_its_records(tmp_path: Path) ->
     assert (kept["finished"], kept["state"]) == (True, None)
     training = Training(trial())
     list(training.run())
-    np.testing.assert_equal(trainable.kept_arrays(kept), training.arrays())
+    np.testing.assert_equal(trainable.Checkpoint.of(kept).arrays, training.arrays())
     epochs = [f"epoch {epoch}" for epoch in range(1, 7)]
     assert notes(tmp_path, 0) == ["describe tiny from 0", *epochs, "complete 1 6", "finish"]
 
@@ -168,7 +168,7 @@ def test_a_metric_that_must_be_finite(tmp_path: Path) -> None:
     # everything was sent all the same, and nothing is marked as finished
     assert notes(tmp_path, 0)[-1].startswith("complete")
     with pytest.raises(TrialError, match="mse/else is not measured at the last epoch; measured are accuracy/coarse"):
-        trainable._require(["mse/else"], [{"metrics": reference(odd)[-1][1]}], odd)
+        trainable._require(["mse/else"], [Record(6, reference(odd)[-1][1], 0)], odd)
 
 
 def test_a_stopping_study_begins_no_trial(tmp_path: Path) -> None:

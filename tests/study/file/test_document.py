@@ -54,7 +54,7 @@ def test_every_text_of_a_study_survives_its_file() -> None:
                 "evaluation": {"cadence": {text: 1}},
                 "storage": text,
                 "tracking_uri": text,
-                "storage_uri": text,
+                "optuna_uri": text,
             }
         )
         assert StudySpec.from_yaml(spec.to_yaml()) == spec, repr(text)

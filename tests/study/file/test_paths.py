@@ -14,7 +14,7 @@ from tiny import Tiny, TinyOptions
 from study.errors import UserError
 from study.file.spec import StudySpec
 from study.home import Home
-from study.service.doctor import check_data
+from study.launch.preflight import check_data
 from study.service.storage import import_data
 from trainables.benchmarks import BENCHMARKS, Data, DataPath, find, make_options, path_options
 from trainables.remote_data import fetched

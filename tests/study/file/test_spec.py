@@ -10,8 +10,9 @@ import yaml
 
 from study.errors import UserError
 from study.file.document import Document
-from study.file.spec import SAMPLERS, StudySpec, ready_made
-from study.service.doctor import check_data
+from study.file.search import SAMPLERS
+from study.file.spec import StudySpec, ready_made
+from study.launch.preflight import check_data
 
 MINIMAL: dict[str, Any] = {"benchmark": {"name": "tiny:Tiny"}, "criteria": ["ce"], "seeds": 2}
 SEARCH: dict[str, Any] = {
@@ -292,3 +293,16 @@ def test_a_study_run_again_is_the_same(tmp_path: Path) -> None:
     spec = StudySpec.load(write(tmp_path, values))
     # what a second launch is compared with
     assert StudySpec.from_yaml(spec.to_yaml()).model_dump() == spec.model_dump()
+
+
+def test_optunas_database_by_its_old_name(tmp_path: Path) -> None:
+    """Study files of older releases read as before; both names at once, or no text, are told at their line."""
+    old = write(tmp_path, {**MINIMAL, "storage_uri": "sqlite:///studies.db"})
+    spec = StudySpec.load(old)
+    assert spec.optuna_uri == "sqlite:///studies.db"
+    assert "optuna_uri: sqlite:///studies.db" in spec.to_yaml() and "storage_uri" not in spec.to_yaml()
+    both = {**MINIMAL, "storage_uri": "sqlite:///a.db", "optuna_uri": "sqlite:///b.db"}
+    with pytest.raises(UserError, match="storage_uri: is the old name of optuna_uri"):
+        StudySpec.load(write(tmp_path, both))
+    with pytest.raises(UserError, match=r"storage_uri.*: must be text, not 3"):
+        StudySpec.load(write(tmp_path, {**MINIMAL, "storage_uri": 3}))

@@ -19,6 +19,8 @@ from study.file.spec import StudySpec
 from study.home import Home
 from study.launch import placement, search
 from study.launch.placement import Capacity, Share
+from study.record import trials
+from study.servers.database import open_storage
 
 LABEL_FREE = {"label_free": True}
 RANGES = {"lambda": {"low": 0.01, "high": 10, "log": True}, "e": {"low": 5, "high": 50}}
@@ -44,7 +46,7 @@ def spec(**changes: Any) -> StudySpec:
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database without studies: Optuna takes a second to make its tables."""
     root = tmp_path_factory.mktemp("empty")
-    search.open_storage(Home(root))
+    open_storage(Home(root).optuna_uri())
     return root / "optuna.db"
 
 
@@ -68,7 +70,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, empty: Path) -> list[d
 
 def searcher(spec: StudySpec, home: Home, settled: set[int] | None = None) -> search.StudySearcher:
     """A searcher as a launch makes it, on a database that it opens anew."""
-    return search.StudySearcher(spec, search.open_study(spec, home), capacity(1), settled or set())
+    return search.StudySearcher(spec, trials.open_study(spec, home), capacity(1), settled or set())
 
 
 def capacity(cores: int) -> Callable[[], Capacity]:
@@ -105,20 +107,20 @@ def test_fixed_points_first_then_as_many_proposals_as_asked(home: Home) -> None:
     proposed = [config["trial"]["hyperparameters"] for config in configs[2:]]
     assert all(0.01 <= each["lambda"] <= 10 and 5 <= each["e"] <= 50 for each in proposed)
     assert len({each["lambda"] for each in proposed}) == 4
-    trials = search.open_study(spec(), home).trials
-    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 6
-    assert trials[3].params == proposed[1]
-    assert trials[3].value == pytest.approx(abs(proposed[1]["lambda"] - 1))
-    assert trials[3].user_attrs["standard_errors"]["mse/odd"] == pytest.approx(0.01)
+    held = trials.open_study(spec(), home).trials
+    assert [trial.state for trial in held] == [TrialState.COMPLETE] * 6
+    assert held[3].params == proposed[1]
+    assert held[3].value == pytest.approx(abs(proposed[1]["lambda"] - 1))
+    assert held[3].user_attrs["standard_errors"]["mse/odd"] == pytest.approx(0.01)
 
 
 def test_a_large_grid_waits_a_part_at_a_time(home: Home) -> None:
     """In its order, whichever launch goes on, and each point once."""
-    strengths = [round(0.1 * position, 1) for position in range(search.WAITING + 8)]
+    strengths = [round(0.1 * position, 1) for position in range(trials.WAITING + 8)]
     grid = spec(criteria=[], search=None, grid={"fierce": {"lambda": strengths}})
     first = drain(searcher(grid, home), limit=5)
-    study = search.load_study(grid, home)
-    assert study is not None and len(study.trials) == search.WAITING
+    study = trials.load_study(grid, home)
+    assert study is not None and len(study.trials) == trials.WAITING
     rest = drain(searcher(grid, home, settled=set(range(5))), start=5)
     found = [config["trial"]["hyperparameters"]["lambda"] for config in first + rest]
     assert found == strengths
@@ -140,8 +142,8 @@ def test_a_launch_after_a_kill_goes_on_as_if_nothing_had_happened(
     second = searcher(spec(), home, settled={each["number"] for each in done})
     rest = drain(second, start=50)
     assert done + rest == undisturbed
-    trials = search.open_study(spec(), home).trials
-    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 6
+    held = trials.open_study(spec(), home).trials
+    assert [trial.state for trial in held] == [TrialState.COMPLETE] * 6
 
 
 @pytest.mark.parametrize("parameters", [(), ("lambda",), ("lambda", "e")])
@@ -164,8 +166,8 @@ def test_a_kill_while_a_proposal_is_drawn_loses_no_trial(
     assert [config["number"] for config in rest] == [2, 3, 4, 5]
     assert rest[0]["trial"]["hyperparameters"].keys() == {"lambda", "e"}
     assert rest[0]["trial"]["hyperparameters"]["lambda"] == undisturbed[2]["trial"]["hyperparameters"]["lambda"]
-    trials = search.open_study(spec(), home).trials
-    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 6
+    held = trials.open_study(spec(), home).trials
+    assert [trial.state for trial in held] == [TrialState.COMPLETE] * 6
 
 
 def test_settled_trials_are_not_given_again(home: Home) -> None:
@@ -206,17 +208,17 @@ def test_a_failed_trial_keeps_its_reason_and_is_tried_again_only_when_asked(home
     settled = set(range(6))
     assert drain(searcher(spec(), home, settled)) == []
 
-    study = search.open_study(spec(), home)
-    assert search.retry_failed(study) == [0]
-    assert search.retry_failed(study) == []
+    study = trials.open_study(spec(), home)
+    assert trials.retry_failed(study) == [0]
+    assert trials.retry_failed(study) == []
     assert drain(searcher(spec(), home, settled), start=20) == [config]
-    last = search.attempts(study)
+    last = trials.attempts(study)
     assert {number: trial.state for number, trial in last.items()} == dict.fromkeys(range(6), TrialState.COMPLETE)
     assert last[0].number == 6
 
 
 def test_only_as_many_proposals_at_a_time_as_there_are_slots(home: Home) -> None:
-    wide = search.StudySearcher(spec(concurrency="auto"), search.open_study(spec(), home), capacity(2))
+    wide = search.StudySearcher(spec(concurrency="auto"), trials.open_study(spec(), home), capacity(2))
     given = {name: wide.suggest(name) for name in ("a", "b")}
     # fixed points may wait in Tune's queue, proposals are not drawn before their turn
     assert [config["role"] for config in given.values()] == ["baseline"] * 2
@@ -269,7 +271,7 @@ def test_no_proposal_before_cross_entropy_is_known(home: Home) -> None:
         },
         concurrency="auto",
     )
-    wide = search.StudySearcher(asked, search.open_study(asked, home), capacity(4))
+    wide = search.StudySearcher(asked, trials.open_study(asked, home), capacity(4))
     config = wide.suggest("a")
     assert wide.suggest("b") is None
     wide.on_trial_complete("a", result(config))
@@ -294,7 +296,7 @@ def test_other_samplers(home: Home, sampler: str) -> None:
     asked = spec().model_dump()["search"] | {"sampler": sampler, "criteria": {"fierce": {"e": {"low": 5, "high": 9}}}}
     configs = drain(searcher(spec(search=asked), home))
     assert [config["role"] for config in configs].count("search") == 4
-    assert all(trial.state == TrialState.COMPLETE for trial in search.open_study(spec(search=asked), home).trials)
+    assert all(trial.state == TrialState.COMPLETE for trial in trials.open_study(spec(search=asked), home).trials)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "qmc", "nsga-ii"])
@@ -324,7 +326,7 @@ def test_a_baseline_is_not_the_best_trial_of_a_search(home: Home) -> None:
         config = running.suggest(f"t{position}")
         better = {"mse/odd": 0.001} if config["role"] == "baseline" else {}
         running.on_trial_complete(f"t{position}", result(config, **better))
-    best = search.load_study(spec(), home).best_trial
+    best = trials.load_study(spec(), home).best_trial
     assert best.user_attrs["role"] == "search"
 
 
@@ -341,7 +343,7 @@ def test_a_database_that_cannot_be_opened_is_named_without_its_password(home: Ho
     from study.errors import UserError
 
     with pytest.raises(UserError, match=r"^Optuna's database .* cannot be used: ") as caught:
-        search.open_study(spec(storage_uri="mysql://user:geheim@127.0.0.1:1/x"), home)
+        trials.open_study(spec(optuna_uri="mysql://user:geheim@127.0.0.1:1/x"), home)
     assert "geheim" not in str(caught.value)
 
 
@@ -367,11 +369,11 @@ def test_a_trial_in_shards_is_one_trial_told_once_with_all_its_seeds(home: Home)
     heard: list[tuple[Any, ...]] = []
     one = search.StudySearcher(
         study,
-        search.open_study(study, home),
+        trials.open_study(study, home),
         capacity(8),
-        begin=lambda config: heard.append(("begin", config["number"], config["trial"]["seeds"])),
+        begin=lambda whole: heard.append(("begin", whole.number, whole.trial.seeds)),
         end=lambda whole, parts: heard.append(
-            ("end", whole["number"], whole["trial"]["seeds"], [each["trial"]["seeds"] for each in parts])
+            ("end", whole.number, whole.trial.seeds, [each.trial.seeds for each in parts])
         ),
     )
     given = {name: one.suggest(name) for name in "abcdef"}
@@ -380,7 +382,7 @@ def test_a_trial_in_shards_is_one_trial_told_once_with_all_its_seeds(home: Home)
         (number, (part, 3)) for number in (0, 1) for part in range(3)
     ]
     assert [config["trial"]["seeds"] for config in given.values()][:3] == [[3, 1], [4], [1_000, 5]]
-    seeds = [3, 1, 4, 1_000, 5]
+    seeds = (3, 1, 4, 1_000, 5)
     assert heard == [("begin", 0, seeds), ("begin", 1, seeds)]
     # in whatever order they end
     for name in "cbd":
@@ -389,7 +391,7 @@ def test_a_trial_in_shards_is_one_trial_told_once_with_all_its_seeds(home: Home)
     assert not one.is_complete(0)
     one.on_trial_complete("a", finished(given["a"]))
     assert one.is_complete(0)
-    assert heard[2:] == [("end", 0, seeds, [[3, 1], [4], [1_000, 5]])]
+    assert heard[2:] == [("end", 0, seeds, [(3, 1), (4,), (1_000, 5)])]
     trial = one.study.trials[0]
     assert (trial.state, trial.value) == (TrialState.COMPLETE, pytest.approx(sum(seeds) / 5000))
     values = np.array(seeds) / 1000
@@ -405,10 +407,10 @@ def test_a_trial_in_shards_is_one_trial_told_once_with_all_its_seeds(home: Home)
 
 def test_shards_are_settled_at_the_first_launch(home: Home) -> None:
     study = spec(**SHARDED)
-    first = search.StudySearcher(study, search.open_study(study, home), capacity(4))
+    first = search.StudySearcher(study, trials.open_study(study, home), capacity(4))
     assert [first.suggest(name)["shard"] for name in "ab"] == [(0, 2), (1, 2)]
     # a resume on a larger cluster finds the checkpoints of the first
-    second = search.StudySearcher(study, search.open_study(study, home), capacity(40))
+    second = search.StudySearcher(study, trials.open_study(study, home), capacity(40))
     assert [second.suggest(name)["shard"] for name in "abcd"] == [(0, 2), (1, 2)] * 2
 
 
@@ -459,7 +461,7 @@ def test_what_the_trial_refuses_is_not_tried_again(home: Home) -> None:
 
 def test_an_attempt_out_of_memory_gets_a_larger_share(home: Home) -> None:
     study = spec(resources={"cpus": 1, "gpus": 0.3}, max_failures=0)
-    one = search.StudySearcher(study, search.open_study(study, home), lambda: Capacity(8, 1, 8))
+    one = search.StudySearcher(study, trials.open_study(study, home), lambda: Capacity(8, 1, 8))
     assert one.suggest("a")["gpus"] == 0.3
     one.on_trial_complete("a", {"out_of_memory": True, "finished": False})
     assert one.fail("a", "out of memory", "memory")[1] == Share(1, 0.6)
@@ -475,12 +477,12 @@ def test_an_attempt_out_of_memory_gets_a_larger_share(home: Home) -> None:
 
 def test_gpus_are_packed_by_the_memory_that_the_first_trials_took(home: Home) -> None:
     study = spec(resources={"cpus": 1, "gpus": "auto"}, concurrency="auto")
-    one = search.StudySearcher(study, search.open_study(study, home), lambda: Capacity(16, 2, 16))
+    one = search.StudySearcher(study, trials.open_study(study, home), lambda: Capacity(16, 2, 16))
     assert one.suggest("a")["gpus"] == 1.0
     one.on_trial_result("a", {"memory": 0.2})
     one.on_trial_result("a", {"memory": 0.25})
     # a quarter with its margin does not fit four times
     assert one.suggest("b")["gpus"] == pytest.approx(1 / 3)
-    later = search.StudySearcher(study, search.open_study(study, home), lambda: Capacity(16, 2, 16))
+    later = search.StudySearcher(study, trials.open_study(study, home), lambda: Capacity(16, 2, 16))
     assert later.suggest("a")["gpus"] == pytest.approx(1 / 3)
     assert Capacity(16, 2, 16).slots(Share(1, 1 / 3)) == 6

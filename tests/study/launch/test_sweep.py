@@ -29,10 +29,10 @@ from analysis import schema
 from study.errors import UserError
 from study.file.spec import Resources, StudySpec
 from study.home import Home
-from study.launch import search, sweep
+from study.launch import follower, search, snapshots, sweep
 from study.launch.cluster import connect
 from study.launch.progress import StudyProgress
-from study.record import status, tracking
+from study.record import facts, files, status, tracking, trials
 from trainables.storage import Folder
 from trainables.trainable import PredecessorError
 from trainables.training import Training
@@ -104,11 +104,11 @@ def check_trajectories(home: Home, study: StudySpec) -> None:
     """Every replica's rows are those of a training that nothing disturbs, each once; means on the trial's run."""
     torch.set_num_threads(1)
     client, held = MlflowClient(home.tracking_uri()), runs(home, study.name)
-    loaded = search.load_study(study, home)
+    loaded = trials.load_study(study, home)
     assert loaded is not None
-    for number, attempt in search.attempts(loaded).items():
+    for number, attempt in trials.attempts(loaded).items():
         attributes = attempt.user_attrs
-        trial = search.trial_for(study, attributes[search.CRITERION], attributes[search.HYPERPARAMETER_VALUES])
+        trial = search.trial_for(study, attributes[trials.CRITERION], attributes[trials.HYPERPARAMETER_VALUES])
         records = list(Training(trial).run())
         for column, seed in enumerate((*trial.seeds, None)):
             run = held[str(number), None if seed is None else str(seed)]
@@ -127,7 +127,7 @@ def check_trajectories(home: Home, study: StudySpec) -> None:
 
 def snapshot(home: Home, name: str = "s") -> list[tuple[int, str]]:
     """(number, status) of every trial in Tune's one snapshot; its shards, where it has several, have one status."""
-    (path,) = (home.study(name) / sweep.TUNE).glob("experiment_state-*.json")
+    (path,) = (home.study(name) / snapshots.TUNE).glob("experiment_state-*.json")
     states = [json.loads(row[0]) for row in json.loads(path.read_text(encoding="utf-8"))["trial_data"]]
     return sorted({(state["config"]["number"], state["status"]) for state in states})
 
@@ -152,7 +152,7 @@ def test_a_study_from_start_to_end_and_once_more(home: Home) -> None:
     assert [held[str(number), None].data.tags[schema.ROLE] for number in range(4)] == ["baseline"] * 2 + ["search"] * 2
     check_trajectories(home, study)
     assert snapshot(home) == [(number, "TERMINATED") for number in range(4)]
-    loaded = search.load_study(study, home)
+    loaded = trials.load_study(study, home)
     assert loaded is not None
     for trial in loaded.trials:
         again = search.trial_for(study, trial.user_attrs["criterion"], trial.user_attrs["hyperparameters"])
@@ -248,7 +248,7 @@ def test_a_lost_node_is_told_from_a_dead_process(tmp_path: Path) -> None:
 
     def because(error: Exception) -> tuple[str, str]:
         (file := tmp_path / "error").write_bytes(cloudpickle.dumps(error))
-        return sweep._reason(SimpleNamespace(pickled_error_file=file))
+        return follower.reason_of(SimpleNamespace(pickled_error_file=file))
 
     away = "The actor is temporarily unavailable: RpcError: RPC error: Socket closed rpc_code: 14"
     assert because(ActorUnavailableError(away, None)) == ("its node does not answer", "node")
@@ -296,7 +296,7 @@ def test_asha_stops_trials_and_says_so(home: Home) -> None:
         last = int(reason.split()[-1])
         history = MlflowClient(home.tracking_uri()).get_metric_history(held[str(number), "4"].info.run_id, "loss/train")
         assert sorted(each.step for each in history) == list(range(1, last + 1))
-    loaded = search.load_study(study, home)
+    loaded = trials.load_study(study, home)
     assert loaded is not None
     states = [trial.state.name for trial in loaded.trials]
     assert (states.count("PRUNED"), states.count("COMPLETE")) == (len(stopped), 4 - len(stopped))
@@ -304,19 +304,19 @@ def test_asha_stops_trials_and_says_so(home: Home) -> None:
 
 def test_only_one_driver_at_a_time(home: Home) -> None:
     home.study("s").mkdir(parents=True)
-    (home.study("s") / sweep.HOLDER).write_text(json.dumps({"pid": 17, "host": "there"}), encoding="utf-8")
-    with FileLock(home.study("s") / sweep.LOCK), pytest.raises(UserError, match="is being run by process 17 on there"):
+    (home.study("s") / files.HOLDER).write_text(json.dumps({"pid": 17, "host": "there"}), encoding="utf-8")
+    with FileLock(home.study("s") / files.LOCK), pytest.raises(UserError, match="is being run by process 17 on there"):
         sweep.run(spec(), home)
 
 
 def test_another_file_under_the_same_name_is_refused(home: Home) -> None:
     home.study("s").mkdir(parents=True)
-    path, folder = home.study("s") / sweep.SPEC, home.files("s")
-    sweep._keep_spec(spec(), folder)
+    path, folder = home.study("s") / files.SPEC, home.files("s")
+    files.keep_spec(spec(), folder)
     with pytest.raises(UserError, match=r"'s' was started with another seeds \(\(1, 4\)\)"):
-        sweep._keep_spec(spec(seeds=3), folder)
+        files.keep_spec(spec(seeds=3), folder)
     assert StudySpec.from_yaml(path.read_text(encoding="utf-8")) == spec()
-    sweep._keep_spec(spec(max_failures=3, resources={"cpus": 2}), folder)
+    files.keep_spec(spec(max_failures=3, resources={"cpus": 2}), folder)
     assert StudySpec.from_yaml(path.read_text(encoding="utf-8")).max_failures == 3
 
 
@@ -346,14 +346,14 @@ def test_snapshots_become_one(tmp_path: Path) -> None:
         json.dumps({"trial_data": rows, "runner_data": {}}), encoding="utf-8"
     )
     # 5 was interrupted: Tune ended it, but it is not finished
-    assert sweep.settle(folder, ended) == {0, 1, 2, 4, 8, 9}
+    assert snapshots.settle(folder, ended) == {0, 1, 2, 4, 8, 9}
     (path,) = tmp_path.glob("experiment_state-*.json")
     left = json.loads(path.read_text(encoding="utf-8"))
     found = [(json.loads(row[0])["config"]["number"], json.loads(row[0])["status"]) for row in left["trial_data"]]
     settled = [(0, "TERMINATED"), (1, "TERMINATED"), (2, "ERROR"), (4, "TERMINATED")]
     assert found == [*settled, (7, "TERMINATED"), *[(8, "TERMINATED")] * 2, (9, "TERMINATED")]
-    assert sweep.settle(folder, ended) == {0, 1, 2, 4, 8, 9}
-    assert sweep.settle(folder / "none", {0}) == set()
+    assert snapshots.settle(folder, ended) == {0, 1, 2, 4, 8, 9}
+    assert snapshots.settle(folder / "none", {0}) == set()
 
 
 DRIVER = """
@@ -481,7 +481,7 @@ def test_a_study_in_an_object_store_is_resumed_from_another_machine(home: Home, 
         max_failures=0,
         storage=f"s3://{BUCKET}/prefix",
         tracking_uri=home.tracking_uri(),
-        storage_uri=home.optuna_uri(),
+        optuna_uri=home.optuna_uri(),
     )
     assert sweep.run(study, first, cadence=sweep.Cadence(checkpoint=0)).failed == 1
     kept = Folder(f"s3://{BUCKET}/prefix/s")
@@ -513,5 +513,5 @@ def test_a_trial_out_of_memory_is_tried_again_with_a_larger_share(home: Home) ->
     text = "out of memory; tried again with 2 CPU in place of 1 CPU"
     assert ("message", f"trial 0: {text}") in watcher.heard
     tags = runs(home)["0", None].data.tags
-    assert (tags[tracking.RETRIED], tags[tracking.SHARE]) == (text, "2 cpus, 0 gpus")
+    assert (tags[tracking.RETRIED], tags[facts.SHARE]) == (text, "2 cpus, 0 gpus")
     check_trajectories(home, study)

@@ -11,8 +11,9 @@ from mlflow import MlflowClient
 
 from study.file.spec import Resources, StudySpec
 from study.home import Home
-from study.launch import search, sweep
+from study.launch import sweep
 from study.launch.cluster import connect
+from study.record import files, trials
 
 OWN = """
 from dataclasses import dataclass
@@ -81,9 +82,9 @@ def check(study: StudySpec, home: Home, tracking: Path, optuna: Path) -> None:
     experiment = client.get_experiment_by_name(study.name)
     assert experiment is not None
     assert {run.info.status for run in client.search_runs([experiment.experiment_id])} == {"FINISHED"}
-    kept = study.model_copy(update={"storage_uri": f"sqlite:///{optuna}"})
-    found = search.load_study(kept, home)
-    assert found is not None and len(search.attempts(found)) == 1
+    kept = study.model_copy(update={"optuna_uri": f"sqlite:///{optuna}"})
+    found = trials.load_study(kept, home)
+    assert found is not None and len(trials.attempts(found)) == 1
 
 
 def test_relative_addresses_in_the_environment(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,17 +99,17 @@ def test_relative_addresses_in_the_environment(here: Path, monkeypatch: pytest.M
 def test_relative_addresses_in_the_file_are_resumed_from_another_directory(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    named = {"tracking_uri": "sqlite:///file.db", "storage_uri": "sqlite:///file-optuna.db", "storage": "./kept"}
+    named = {"tracking_uri": "sqlite:///file.db", "optuna_uri": "sqlite:///file-optuna.db", "storage": "./kept"}
     home = Home.find("home")
     check(spec("file", **named), home, here / "file.db", here / "file-optuna.db")
     (here / "elsewhere").mkdir()
     monkeypatch.chdir("elsewhere")
-    assert sweep.run(sweep.load_spec(home, "file"), home) == sweep.Outcome(1, 0, 0, False)
+    assert sweep.run(files.load_spec(home, "file"), home) == sweep.Outcome(1, 0, 0, False)
     assert list((here / "elsewhere").iterdir()) == []
 
 
 def test_the_study_file_in_the_home_names_absolute_places(here: Path) -> None:
     kept = yaml.safe_load((here / "home" / "studies" / "file" / "study.yaml").read_text(encoding="utf-8"))
     assert kept["tracking_uri"] == f"sqlite:///{here}/file.db"
-    assert kept["storage_uri"] == f"sqlite:///{here}/file-optuna.db"
+    assert kept["optuna_uri"] == f"sqlite:///{here}/file-optuna.db"
     assert kept["storage"] == f"{here}/kept"

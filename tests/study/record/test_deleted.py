@@ -19,6 +19,7 @@ from study.home import Home
 from study.launch import sweep
 from study.launch.cluster import connect
 from study.record import status, tracking
+from study.servers.mlflow import TrackingError
 
 SPEC = StudySpec.model_validate(
     {"name": "s", "benchmark": "tiny:Tiny", "criteria": ["ce", "ls", "fierce"], "seeds": [1, 4]}
@@ -132,7 +133,7 @@ def test_a_database_that_is_gone_is_written_anew(home: Home, original: Home) -> 
 def test_another_studys_experiment_stays_deleted(home: Home) -> None:
     client, uri = MlflowClient(home.tracking_uri()), home.tracking_uri()
     client.delete_experiment(runs(home)["study", None, None].info.experiment_id)
-    with pytest.raises(tracking.TrackingError, match="'s' was deleted; restore it there"):
+    with pytest.raises(TrackingError, match="'s' was deleted; restore it there"):
         tracking.open_study(SPEC, home, "of another")
     experiment = MlflowClient(uri).get_experiment_by_name("s")
     assert experiment is not None and experiment.lifecycle_stage == "deleted"

@@ -18,9 +18,9 @@ from analysis.runs import StoreError, Study
 from study.cli import app
 from study.file.spec import Resources, StudySpec
 from study.home import SPEC, Home
-from study.launch import search, sweep
+from study.launch import sweep
 from study.launch.cluster import connect
-from study.record import lookup, moved, tracking
+from study.record import files, lookup, moved, tracking, trials
 
 SEARCH = """
 name: q
@@ -215,7 +215,7 @@ def test_a_resume_where_the_home_is_now_goes_on_and_stays_there(original: Home, 
     for run in Study.open(uri, "q").runs:
         if run.data.tags.get(schema.SEED) == "1":
             now.delete_run(run.info.run_id)
-    outcome = sweep.run(sweep.load_spec(copied, "q"), copied)
+    outcome = sweep.run(files.load_spec(copied, "q"), copied)
     assert outcome == sweep.Outcome(done=3, failed=0, missing=0, interrupted=False)
     assert content(original.root) == before
     found = Study.open(uri, "q")
@@ -245,12 +245,12 @@ def test_paths_move_with_the_home(tmp_path: Path) -> None:
         "like": f"{old}-2/x.csv",
         "number": 3,
     }
-    before = spec(benchmark=options, storage=f"{old}/more", storage_uri=f"sqlite:///{old}/mine.db")
+    before = spec(benchmark=options, storage=f"{old}/more", optuna_uri=f"sqlite:///{old}/mine.db")
     home = Home(new)
     assert moved.rebase(before, home) == before
     moved.keep(before.to_yaml(), home, "s", old)
     now = moved.rebase(before, home)
-    assert (now.storage, now.storage_uri) == (f"{new}/more", f"sqlite:///{new}/mine.db")
+    assert (now.storage, now.optuna_uri) == (f"{new}/more", f"sqlite:///{new}/mine.db")
     assert now.benchmark.options == {
         "data": f"{new}/studies/data/0123/x.csv",
         "beside": f"{new.parent}/beside.csv",
@@ -265,9 +265,9 @@ def test_a_home_that_never_wrote_down_its_place_is_known_by_its_artifacts(copied
     path = copied.study("q") / SPEC
     text = path.read_text(encoding="utf-8").removeprefix(f"{moved.RECORD}{original.root}\n")
     path.write_text(f"{text}storage: {original.root}/more\n", encoding="utf-8")
-    assert sweep.load_spec(copied, "q").storage == f"{copied.root}/more"
+    assert files.load_spec(copied, "q").storage == f"{copied.root}/more"
     moved.settle(copied, copied.tracking_uri(), {"q"})
-    assert sweep.load_spec(copied, "q").storage == f"{copied.root}/more"
+    assert files.load_spec(copied, "q").storage == f"{copied.root}/more"
 
 
 def test_a_trial_goes_on_where_its_data_lies_now(tmp_path: Path) -> None:
@@ -281,11 +281,11 @@ def test_a_trial_goes_on_where_its_data_lies_now(tmp_path: Path) -> None:
     (tmp_path / "old").rename(tmp_path / "new")
     home = Home(tmp_path / "new")
     (home.root / "trouble").write_text("2 raise", encoding="utf-8")
-    outcome = sweep.run(sweep.load_spec(home, "s"), home, retry_failed=True)
+    outcome = sweep.run(files.load_spec(home, "s"), home, retry_failed=True)
     # had it begun again, it would have failed after its second epoch
     assert (outcome.done, outcome.failed) == (1, 0)
     assert not (tmp_path / "old").exists()
-    assert search.open_study(sweep.load_spec(home, "s"), home).user_attrs[search.IDENTITY]
+    assert trials.open_study(files.load_spec(home, "s"), home).user_attrs[trials.IDENTITY]
     frame = Study.open(home.tracking_uri(), "s").frame
     undisturbed = Home(tmp_path / "other")
     sweep.run(spec(seeds=[1, 4]), undisturbed)

@@ -14,8 +14,8 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -27,8 +27,10 @@ from analysis import schema
 from study.file.plan import trial_for
 from study.file.spec import StudySpec
 from study.home import Home
-from study.record import tracking
-from trainables.training import Training
+from study.record import facts, tracking
+from study.servers.mlflow import TrackingError, connect
+from trainables.assignment import Assignment
+from trainables.training import Record, Training
 
 SPEC = StudySpec.model_validate(
     {
@@ -41,14 +43,14 @@ SPEC = StudySpec.model_validate(
     }
 )
 TRIAL = trial_for(SPEC, "fierce", {"lambda": 0.5})
-CONFIG: dict[str, Any] = {"number": 7, "role": "grid", "trial": TRIAL.to_dict()}
+GIVEN = Assignment(7, "grid", TRIAL)
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty tracking database, which takes seconds to make."""
     home = Home(tmp_path_factory.mktemp("store"))
-    tracking.connect(home.tracking_uri()).search_experiments()
+    connect(home.tracking_uri()).search_experiments()
     return home.root / "mlflow.db"
 
 
@@ -65,13 +67,12 @@ def training() -> Training:
     """A trained trial; the tests do not change it."""
     training = Training(TRIAL)
     training.entries = [  # type: ignore[attr-defined]
-        {"epoch": record.epoch, "metrics": record.metrics, "time": 1_700_000_000_000 + record.epoch}
-        for record in training.run()
+        replace(record, time=1_700_000_000_000 + record.epoch) for record in training.run()
     ]
     return training
 
 
-def entries(training: Training) -> list[dict[str, Any]]:
+def entries(training: Training) -> list[Record]:
     return list(training.entries)  # type: ignore[attr-defined]
 
 
@@ -93,9 +94,9 @@ def rows(client: MlflowClient, run: Run) -> list[tuple[str, int, float]]:
 
 def expected(training: Training, column: int | None) -> list[tuple[str, int, float]]:
     return [
-        (name, entry["epoch"], float(np.mean(values)) if column is None else values[column])
+        (name, entry.epoch, float(np.mean(values)) if column is None else values[column])
         for entry in entries(training)
-        for name, values in entry["metrics"].items()
+        for name, values in entry.metrics.items()
     ]
 
 
@@ -111,7 +112,7 @@ def check_trajectories(client: MlflowClient, training: Training) -> None:
 
 def test_the_tree_of_runs(home: Home, training: Training) -> None:
     tracked = tracking.open_study(SPEC, home)
-    tracker = tracked.open_trial(CONFIG)
+    tracker = tracked.open_trial(GIVEN)
     tracker.describe(training)
     tracker.add(entries(training))
     tracker.complete(training.arrays(), training.weights())
@@ -134,7 +135,7 @@ def test_the_tree_of_runs(home: Home, training: Training) -> None:
         assert run.data.tags[schema.DATA_PROVENANCE] == "simulated"
         assert run.data.tags[schema.TRIAL] == "7"
         assert run.data.tags[schema.PROTOCOL] == "released"
-        assert "torch" in run.data.tags[tracking.VERSIONS]
+        assert "torch" in run.data.tags[facts.VERSIONS]
     assert (trial.data.tags[schema.ROLE], trial.data.tags[schema.SEEDS]) == ("grid", "3,5")
     assert trial.data.params["training.epochs"] == "4"
     assert [each.dataset.name for each in trial.inputs.dataset_inputs] == ["tiny"]
@@ -153,7 +154,7 @@ def test_the_tree_of_runs(home: Home, training: Training) -> None:
 def test_a_reopened_trial_adds_what_is_missing(home: Home, training: Training, before: int) -> None:
     """Also where the killed one had sent epochs that its successor computes again, at another time."""
     tracked = tracking.open_study(SPEC, home)
-    first = tracked.open_trial(CONFIG)
+    first = tracked.open_trial(GIVEN)
     first.describe(training)
     first.add(entries(training)[:before])
     first.flush()
@@ -162,9 +163,9 @@ def test_a_reopened_trial_adds_what_is_missing(home: Home, training: Training, b
     assert {run.info.status for key, run in runs(client).items() if key[0] != "study"} == {"KILLED"}
 
     assert tracking.open_study(SPEC, home).run == tracked.run
-    second = tracked.open_trial(CONFIG)
+    second = tracked.open_trial(GIVEN)
     second.describe(training)
-    second.add([entry | {"time": entry["time"] + 999} for entry in entries(training)])
+    second.add([replace(entry, time=entry.time + 999) for entry in entries(training)])
     second.complete({}, training.weights())
     statuses = {run.info.status for key, run in runs(client).items() if key[0] != "study"}
     assert statuses == {"RUNNING"}
@@ -176,7 +177,7 @@ def test_a_reopened_trial_adds_what_is_missing(home: Home, training: Training, b
 def test_a_finished_trial_opened_again_stays_as_it_is(home: Home, training: Training) -> None:
     tracked = tracking.open_study(SPEC, home)
     for _ in range(2):
-        tracker = tracked.open_trial(CONFIG)
+        tracker = tracked.open_trial(GIVEN)
         tracker.add(entries(training))
         tracker.complete({}, {})
         tracker.finish()
@@ -188,11 +189,11 @@ def test_a_finished_trial_opened_again_stays_as_it_is(home: Home, training: Trai
 def test_a_run_made_twice_is_kept_once(home: Home, training: Training) -> None:
     """A request that is repeated because its answer was lost makes a second run."""
     tracked = tracking.open_study(SPEC, home)
-    tracked.open_trial(CONFIG).complete({}, {})
+    tracked.open_trial(GIVEN).complete({}, {})
     client = MlflowClient(home.tracking_uri())
     first = runs(client)["seed", "3"]
     client.create_run(tracked.experiment, tags=first.data.tags, start_time=first.info.start_time + 1)
-    tracker = tracked.open_trial(CONFIG)
+    tracker = tracked.open_trial(GIVEN)
     tracker.add(entries(training))
     tracker.complete({}, {})
     assert runs(client)["seed", "3"].info.run_id == first.info.run_id
@@ -201,8 +202,8 @@ def test_a_run_made_twice_is_kept_once(home: Home, training: Training) -> None:
 
 def test_more_metrics_than_a_request_holds(home: Home) -> None:
     metrics = {f"m/{index}": [float(index), -float(index)] for index in range(60)}
-    records = [{"epoch": epoch, "metrics": metrics, "time": epoch} for epoch in range(1, 41)]
-    tracker = tracking.open_study(SPEC, home).open_trial(CONFIG)
+    records = [Record(epoch, metrics, epoch) for epoch in range(1, 41)]
+    tracker = tracking.open_study(SPEC, home).open_trial(GIVEN)
     tracker.add(records)
     tracker.complete({}, {})
     client = MlflowClient(home.tracking_uri())
@@ -211,9 +212,9 @@ def test_more_metrics_than_a_request_holds(home: Home) -> None:
 
 
 def test_values_that_are_not_finite_are_neither_lost_nor_averaged_away(home: Home) -> None:
-    record = {"epoch": 1, "metrics": {"loss/train": [float("nan"), 1.0]}, "time": 1}
+    record = Record(1, {"loss/train": [float("nan"), 1.0]}, 1)
     for _ in range(2):
-        tracker = tracking.open_study(SPEC, home).open_trial(CONFIG)
+        tracker = tracking.open_study(SPEC, home).open_trial(GIVEN)
         tracker.add([record])
         tracker.complete({}, {})
     client = MlflowClient(home.tracking_uri())
@@ -223,9 +224,9 @@ def test_values_that_are_not_finite_are_neither_lost_nor_averaged_away(home: Hom
 
 
 def _write(tracked: tracking.Tracking, number: int, epochs: int) -> None:
-    tracker = tracked.open_trial(CONFIG | {"number": number})
+    tracker = tracked.open_trial(replace(GIVEN, number=number))
     for epoch in range(1, epochs + 1):
-        tracker.add([{"epoch": epoch, "metrics": {"loss/train": [1.0, 2.0]}, "time": epoch}])
+        tracker.add([Record(epoch, {"loss/train": [1.0, 2.0]}, epoch)])
         tracker._next_flush = 0.0
         tracker.flush()
         assert all(line.sent == epoch for line in tracker._lines or ())
@@ -248,7 +249,7 @@ def test_parallel_writers_on_sqlite(home: Home) -> None:
 
 def test_closing_a_failed_trial_gives_its_reason(home: Home) -> None:
     tracked = tracking.open_study(SPEC, home)
-    tracked.open_trial(CONFIG).complete({}, {})
+    tracked.open_trial(GIVEN).complete({}, {})
     tracking.close_trial(tracked, 7, "FAILED", "the disk is full")
     client = MlflowClient(home.tracking_uri())
     for key, run in runs(client).items():
@@ -259,7 +260,7 @@ def test_closing_a_failed_trial_gives_its_reason(home: Home) -> None:
 def test_a_deleted_experiment_is_said(home: Home) -> None:
     tracked = tracking.open_study(SPEC, home)
     MlflowClient(home.tracking_uri()).delete_experiment(tracked.experiment)
-    with pytest.raises(tracking.TrackingError, match="'s' was deleted"):
+    with pytest.raises(TrackingError, match="'s' was deleted"):
         tracking.open_study(SPEC, home)
 
 
@@ -268,7 +269,7 @@ def test_a_server_that_does_not_answer_is_one_sentence(home: Home) -> None:
         closed.bind(("127.0.0.1", 0))
         uri = f"http://me:geheim@127.0.0.1:{closed.getsockname()[1]}"
         spec = SPEC.model_copy(update={"tracking_uri": uri})
-        with pytest.raises(tracking.TrackingError, match=r"the tracking server http://me@127\.0\.0\.1:\d+ ") as caught:
+        with pytest.raises(TrackingError, match=r"the tracking server http://me@127\.0\.0\.1:\d+ ") as caught:
             tracking.open_study(spec, home)
     assert "geheim" not in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -316,7 +317,7 @@ def test_a_server_that_goes_away_loses_nothing(home: Home, training: Training, m
     records = entries(training)
     with server(port, home.root):
         tracked = tracking.open_study(SPEC.model_copy(update={"tracking_uri": uri}), home, patience=0.0)
-        tracker = tracked.open_trial(CONFIG)
+        tracker = tracked.open_trial(GIVEN)
         tracker.describe(training)
         tracker.add(records[:2])
         tracker.flush()
@@ -324,7 +325,7 @@ def test_a_server_that_goes_away_loses_nothing(home: Home, training: Training, m
     tracker.add(records[2:])
     tracker._next_flush = 0.0
     tracker.flush()
-    with pytest.raises(tracking.TrackingError, match="the trajectories are kept"):
+    with pytest.raises(TrackingError, match="the trajectories are kept"):
         tracker.complete(training.arrays(), training.weights())
     with server(port, home.root):
         tracker.complete(training.arrays(), training.weights())
@@ -338,8 +339,8 @@ def test_a_server_that_goes_away_loses_nothing(home: Home, training: Training, m
 
 def test_no_password_is_in_the_study_file_that_everyone_sees(home: Home) -> None:
     storage = "s3://key:hidden@bucket/prefix"
-    spec = SPEC.model_copy(update={"storage": storage, "storage_uri": "postgresql://me:hidden@database/optuna"})
+    spec = SPEC.model_copy(update={"storage": storage, "optuna_uri": "postgresql://me:hidden@database/optuna"})
     tracked = tracking.open_study(spec, home)
     path = Path(MlflowClient(tracked.uri).download_artifacts(tracked.run, schema.STUDY_FILE))
     shown = StudySpec.from_yaml(path.read_text(encoding="utf-8"))
-    assert (shown.storage, shown.storage_uri) == ("s3://key@bucket/prefix", "postgresql://me@database/optuna")
+    assert (shown.storage, shown.optuna_uri) == ("s3://key@bucket/prefix", "postgresql://me@database/optuna")

@@ -17,10 +17,10 @@ from study.file.spec import Resources, StudySpec
 from study.home import Home
 from study.launch import sweep
 from study.launch.cluster import connect
-from study.record import status
+from study.launch.preflight import preflight
+from study.record import files, status
 from study.servers import logins
 from study.service import jobs
-from study.service.doctor import preflight
 
 SECRET = "hush-7f3a"
 
@@ -60,11 +60,11 @@ def test_a_planted_password_is_in_no_file(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     (trouble := tmp_path / "trouble-once").write_text("3 raise", encoding="utf-8")
-    named = {"tracking_uri": address(tmp_path / "mlflow.db"), "storage_uri": address(tmp_path / "optuna.db")}
+    named = {"tracking_uri": address(tmp_path / "mlflow.db"), "optuna_uri": address(tmp_path / "optuna.db")}
     study = spec(benchmark={"name": "tiny:Tiny", "trouble": str(trouble)}, storage=str(tmp_path / "storage"))
     if where == "environment":
         monkeypatch.setenv("MLFLOW_TRACKING_URI", named["tracking_uri"])
-        monkeypatch.setenv("OPTUNA_STORAGE", named["storage_uri"])
+        monkeypatch.setenv("OPTUNA_STORAGE", named["optuna_uri"])
     else:
         study = study.model_copy(update=named)
     assert sweep.run(study, home).done == 2
@@ -77,7 +77,7 @@ def test_a_planted_password_is_in_no_file(
         assert stat.S_IMODE(kept.stat().st_mode) == 0o600
         assert json.loads(kept.read_text(encoding="utf-8")) == named
     # what is kept is enough to go on
-    again = sweep.load_spec(home, "s")
+    again = files.load_spec(home, "s")
     assert sweep.run(again, home) == sweep.Outcome(2, 0, 0, False)
     assert SECRET not in status.read(home, "s").tracking_uri
 
@@ -85,13 +85,13 @@ def test_a_planted_password_is_in_no_file(
 def test_a_login_that_changed_is_the_new_one(home: Home, tmp_path: Path) -> None:
     folder = tmp_path / "s"
     folder.mkdir()
-    old = spec(storage_uri="postgresql://me:old@db/optuna")
+    old = spec(optuna_uri="postgresql://me:old@db/optuna")
     logins.keep(old, folder)
     kept = logins.without_passwords(old)
-    assert kept.storage_uri == "postgresql://me@db/optuna"
-    assert logins.restored(kept, folder).storage_uri == "postgresql://me:old@db/optuna"
+    assert kept.optuna_uri == "postgresql://me@db/optuna"
+    assert logins.restored(kept, folder).optuna_uri == "postgresql://me:old@db/optuna"
     # another server's is not given to this one
-    moved = spec(storage_uri="postgresql://me@elsewhere/optuna")
+    moved = spec(optuna_uri="postgresql://me@elsewhere/optuna")
     assert logins.restored(moved, folder) == moved
     logins.keep(kept, folder)
     assert list(folder.iterdir()) == []
@@ -100,7 +100,7 @@ def test_a_login_that_changed_is_the_new_one(home: Home, tmp_path: Path) -> None
 def test_a_study_from_elsewhere_takes_its_login_from_the_environment(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = spec(storage_uri="postgresql://me@db/optuna")
+    study = spec(optuna_uri="postgresql://me@db/optuna")
     monkeypatch.setenv("OPTUNA_STORAGE", "postgresql://me:hush@db/optuna")
     assert home.optuna_uri(study) == "postgresql://me:hush@db/optuna"
     monkeypatch.setenv("OPTUNA_STORAGE", "postgresql://me:hush@other/optuna")
@@ -119,8 +119,8 @@ def test_a_password_that_tune_would_write_is_refused(home: Home) -> None:
 def test_a_password_in_a_jobs_command_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text("benchmark: tiny:Tiny\ncriteria: [ce]\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"--set storage_uri=postgresql://me@db/optuna holds a password"):
-        jobs.prepare("mine.yaml", [f"storage_uri=postgresql://me:{SECRET}@db/optuna"], None, tmp_path)
+    with pytest.raises(UserError, match=r"--set optuna_uri=postgresql://me@db/optuna holds a password"):
+        jobs.prepare("mine.yaml", [f"optuna_uri=postgresql://me:{SECRET}@db/optuna"], None, tmp_path)
 
 
 def test_an_error_shows_no_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,3 +131,9 @@ def test_an_error_shows_no_password(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             monkeypatch.setenv("OPTUNA_STORAGE", uri)
             result = CliRunner().invoke(app, command)
             assert SECRET not in result.output and "x@127" not in result.output, result.output
+
+
+def test_a_login_that_an_older_release_kept(tmp_path: Path) -> None:
+    (tmp_path / logins.LOGINS).write_text('{"storage_uri": "postgresql://me:old@db/optuna"}', encoding="utf-8")
+    study = spec(storage_uri="postgresql://me@db/optuna")
+    assert logins.restored(study, tmp_path).optuna_uri == "postgresql://me:old@db/optuna"

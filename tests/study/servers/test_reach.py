@@ -20,10 +20,11 @@ from servers import START_SECONDS, TOKEN, ray_head, ray_ports
 from study.errors import UserError
 from study.file.spec import Resources, StudySpec
 from study.home import Home
-from study.launch import sweep
+from study.launch import preflight
 from study.launch.cluster import connect
-from study.servers import reach
-from study.service import doctor, jobs
+from study.record import files
+from study.servers import checks, reach
+from study.service import jobs
 
 #: seconds within which each address is judged, on a machine that has other things to do
 PROMPT = 2 * reach.DEADLINE
@@ -132,7 +133,7 @@ def refused(ask: Callable[[], object], *words: str) -> None:
 
 @pytest.mark.parametrize("address", ["127.0.0.1:{port}", "ray://127.0.0.1:{client}"])
 def test_the_right_cluster(address: str, ports: dict[str, int]) -> None:
-    assert "answers" in doctor.check_ray(address.format(**ports))
+    assert "answers" in checks.check_ray(address.format(**ports))
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:{port}", "ray://127.0.0.1:{client}"])
@@ -146,7 +147,7 @@ def test_another_clusters_token(
     else:
         monkeypatch.setenv("RAY_AUTH_TOKEN", token)
     address = address.format(**ports)
-    refused(lambda: doctor.check_ray(address), "the token does not match", address, "RAY_AUTH_TOKEN_PATH")
+    refused(lambda: checks.check_ray(address), "the token does not match", address, "RAY_AUTH_TOKEN_PATH")
 
 
 @pytest.mark.parametrize(
@@ -154,14 +155,14 @@ def test_another_clusters_token(
 )
 def test_another_port_of_the_cluster(address: str, ports: dict[str, int]) -> None:
     address = address.format(**ports)
-    refused(lambda: doctor.check_ray(address), f"a server answers at {address}, and it is not", "port")
+    refused(lambda: checks.check_ray(address), f"a server answers at {address}, and it is not", "port")
 
 
 @pytest.mark.parametrize("server", ["silent", "web", "dripping"])
 @pytest.mark.parametrize("scheme", ["", "ray://"])
 def test_a_port_that_is_not_rays(server: str, scheme: str, request: pytest.FixtureRequest) -> None:
     address = f"{scheme}127.0.0.1:{request.getfixturevalue(server)}"
-    refused(lambda: doctor.check_ray(address), f"a server answers at {address}, and it is not", "--address")
+    refused(lambda: checks.check_ray(address), f"a server answers at {address}, and it is not", "--address")
     if not scheme:
 
         def join() -> None:
@@ -173,7 +174,7 @@ def test_a_port_that_is_not_rays(server: str, scheme: str, request: pytest.Fixtu
 
 @pytest.mark.parametrize("address", ["nowhere", "http://127.0.0.1:8265", "ray://nowhere", "127.0.0.1:port", "a:1/b"])
 def test_no_address_of_a_cluster(address: str) -> None:
-    refused(lambda: doctor.check_ray(address), address)
+    refused(lambda: checks.check_ray(address), address)
 
 
 def test_ctrl_c_while_a_port_stays_silent(tmp_path: Path) -> None:
@@ -210,18 +211,18 @@ def test_a_dashboard_on_the_heads_port(ports: dict[str, int]) -> None:
 @pytest.mark.parametrize("server", ["silent", "web", "dripping"])
 def test_a_tracking_server_that_is_none(server: str, request: pytest.FixtureRequest) -> None:
     uri = f"http://127.0.0.1:{request.getfixturevalue(server)}"
-    refused(lambda: doctor.check_tracking(uri), uri, "tracking_uri or MLFLOW_TRACKING_URI")
+    refused(lambda: checks.check_tracking(uri), uri, "tracking_uri or MLFLOW_TRACKING_URI")
 
 
 def test_a_tracking_server_on_rays_port(ports: dict[str, int]) -> None:
     uri = f"http://127.0.0.1:{ports['port']}"
-    refused(lambda: doctor.check_tracking(uri), uri, "MLflow tracking server", "tracking_uri or MLFLOW_TRACKING_URI")
+    refused(lambda: checks.check_tracking(uri), uri, "MLflow tracking server", "tracking_uri or MLFLOW_TRACKING_URI")
 
 
 @pytest.mark.parametrize("server", ["silent", "web", "dripping"])
 def test_a_database_that_is_none(server: str, request: pytest.FixtureRequest) -> None:
     uri = f"postgresql+psycopg://me:hush@127.0.0.1:{request.getfixturevalue(server)}/optuna"
-    refused(lambda: doctor.check_database(uri, "storage_uri"), "storage_uri", "me@127.0.0.1")
+    refused(lambda: checks.check_database(uri, "optuna_uri"), "optuna_uri", "me@127.0.0.1")
 
 
 @pytest.mark.parametrize(
@@ -234,7 +235,7 @@ def test_a_database_that_is_none(server: str, request: pytest.FixtureRequest) ->
     ],
 )
 def test_a_database_address_that_cannot_be_meant(uri: str, word: str) -> None:
-    refused(lambda: doctor.check_database(uri, "storage_uri"), "storage_uri", word)
+    refused(lambda: checks.check_database(uri, "optuna_uri"), "optuna_uri", word)
 
 
 @pytest.mark.parametrize("uri", ["./mlruns", "file:mlruns"])
@@ -242,7 +243,7 @@ def test_a_folder_to_track_in(uri: str, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.chdir(tmp_path)
     found = Home(tmp_path / "home").tracking_uri()
-    refused(lambda: doctor.check_tracking(found), f"sqlite:///{tmp_path}/mlruns/mlflow.db")
+    refused(lambda: checks.check_tracking(found), f"sqlite:///{tmp_path}/mlruns/mlflow.db")
 
 
 @pytest.mark.parametrize("server", ["silent", "web", "closed"])
@@ -256,13 +257,13 @@ def test_an_object_store_that_is_none(
     )
     home = Home(tmp_path)
     named = home.tracking_uri(), home.optuna_uri()
-    refused(lambda: doctor.check_servers(*named, home.storage(spec)), "storage: ", "s3://bucket", "AWS_ENDPOINT_URL")
+    refused(lambda: checks.check_servers(*named, home.storage(spec)), "storage: ", "s3://bucket", "AWS_ENDPOINT_URL")
     monkeypatch.setenv("FIERCE_STORAGE", "s3://bucket/prefix")
     if server != "web":
-        refused(lambda: sweep.load_spec(home, "s"), "storage: ", "s3://bucket", "AWS_ENDPOINT_URL")
+        refused(lambda: files.load_spec(home, "s"), "storage: ", "s3://bucket", "AWS_ENDPOINT_URL")
         data = {"name": "hyperspectral", "data": "s3://bucket/scene.mat"}
         studied = StudySpec.model_validate({"name": "s", "benchmark": data, "criteria": ["ce"]})
-        refused(lambda: doctor.check_data(studied), "benchmark.data", "s3://bucket/scene.mat", "AWS_ENDPOINT_URL")
+        refused(lambda: preflight.check_data(studied), "benchmark.data", "s3://bucket/scene.mat", "AWS_ENDPOINT_URL")
 
 
 def test_an_object_store_that_is_one() -> None:

@@ -1,0 +1,148 @@
+"""What a study file says of a search: ranges, objective, constraint, sampler and pruner."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from study.file.document import Keys
+from study.file.parts import Model, Number, Switch, Text, Whole, named
+from study.file.sentences import nearest, problem
+
+#: samplers by their name in a study file -> class in `optuna.samplers`
+SAMPLERS: Mapping[str, str] = MappingProxyType(
+    {
+        "tpe": "TPESampler",
+        "random": "RandomSampler",
+        "gp": "GPSampler",
+        "qmc": "QMCSampler",
+        "nsga-ii": "NSGAIISampler",
+    }
+)
+#: metric of the label-free rule and of the constraint's coarse accuracy on data that no seed trains on
+VALIDATION_METRIC = "accuracy/validation"
+
+
+class Range(Model):
+    """The interval of one searched hyperparameter, both ends included.
+
+    ``step`` and ``log`` exclude each other, as in Optuna.
+    """
+
+    low: Number
+    high: Number
+    log: Switch = False
+    step: Number | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.low >= self.high:
+            raise problem((), f"low must be below high, and {self.low:g} is not below {self.high:g}")
+        if self.log and self.low <= 0:
+            raise problem(("low",), f"must be above 0 where log is true, not {self.low:g}")
+        if self.step is not None:
+            if self.log:
+                raise problem(("step",), "cannot stand beside log: true; keep one of them")
+            if self.step <= 0:
+                raise problem(("step",), f"must be above 0, not {self.step:g}")
+        return self
+
+
+class Objective(Model):
+    """What a search optimises: a metric's mean over the seeds at the last epoch, or a rule without fine labels.
+
+    The label-free rule takes the largest ``metric`` (feature entropy where none is given) whose coarse
+    validation accuracy stays within one standard error of cross-entropy's.
+    """
+
+    metric: Text = ""
+    direction: Literal["minimize", "maximize"] | None = None
+    label_free: Switch = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("label_free") is True:
+            return {"metric": "entropy/features", "direction": "maximize", **values}
+        return values
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.metric:
+            raise problem((), "needs a metric and a direction, or label_free: true")
+        if self.direction is None:
+            raise problem(("direction",), "is required: minimize or maximize")
+        if self.label_free and self.direction != "maximize":
+            raise problem(("direction",), "the label-free rule takes the largest value: leave direction out")
+        return self
+
+
+class Constraint(Model):
+    """Points whose ``metric`` (mean over seeds, last epoch) is lower than the bound are infeasible.
+
+    The bound is ``at_least``, or cross-entropy's own value less ``within_of_ce``.
+    """
+
+    metric: Text = "accuracy/coarse"
+    at_least: Number | None = None
+    within_of_ce: Number | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.at_least is None) == (self.within_of_ce is None):
+            raise problem((), "needs one of at_least and within_of_ce")
+        if self.within_of_ce is not None and self.within_of_ce < 0:
+            raise problem(("within_of_ce",), f"must be 0 or more, not {self.within_of_ce:g}")
+        return self
+
+
+class Pruner(Model):
+    """ASHA: stop the worse trials early. Off unless asked for, since the fine-label error falls and then rises.
+
+    ``grace_period`` in epochs should lie past that turn.
+    """
+
+    name: Literal["asha"]
+    grace_period: Whole = Field(ge=1)
+    reduction_factor: Whole = Field(default=3, ge=2)
+    brackets: Whole = Field(default=1, ge=1)
+
+
+class SearchSpec(Model):
+    """What Optuna proposes: ``trials`` points for each criterion in ``criteria``, within its ranges."""
+
+    criteria: dict[str, dict[str, Range]]
+    trials: Whole = Field(ge=1)
+    objective: Objective
+    sampler: Text = "tpe"
+    sampler_seed: Whole = Field(default=0, ge=0, le=2**32 - 1)
+    constraint: Constraint | None = None
+    pruner: Annotated[Pruner | None, BeforeValidator(lambda value: None if value == "none" else named(value))] = None
+
+    @property
+    def needs_ce(self) -> bool:
+        """Whether the objective or the constraint refers to cross-entropy's own result."""
+        return self.objective.label_free or (self.constraint is not None and self.constraint.within_of_ce is not None)
+
+    @property
+    def metrics(self) -> dict[str, Keys]:
+        """The metrics that the search reads, each with the key that names it."""
+        read: dict[str, Keys] = {self.objective.metric: ("objective", "metric")}
+        if self.objective.label_free:
+            read[VALIDATION_METRIC] = ("objective",)
+        if self.constraint is not None:
+            read[self.constraint.metric] = ("constraint", "metric")
+        return read
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.criteria:
+            raise problem(("criteria",), "is empty: name a criterion and the range of a hyperparameter")
+        if self.sampler not in SAMPLERS:
+            raise problem(("sampler",), f"unknown sampler {self.sampler!r}{nearest(self.sampler, SAMPLERS)}")
+        if self.objective.label_free and self.constraint is not None:
+            raise problem(("constraint",), "the label-free objective is a constraint already; leave this one out")
+        return self

@@ -1,0 +1,51 @@
+"""The training settings of a study file, against those that there are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import fields
+from types import MappingProxyType
+from typing import get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from study.file.document import Keys
+from study.file.sentences import nearest, problem, sentence
+from trainables.trial import Recipe
+
+#: lower bounds of the training settings: (bound, whether the bound itself is allowed)
+_TRAINING_BOUNDS: Mapping[str, tuple[float, bool]] = MappingProxyType(
+    {
+        "epochs": (1, True),
+        "batch_size": (1, True),
+        "learning_rate": (0, False),
+        "gamma": (0, False),
+        "temperature": (0, False),
+        "momentum": (0, True),
+        "weight_decay": (0, True),
+        # an anchor that no feature chose pulls with -log2 of it, and below 1e-38 it is 0 in float32
+        "entropy_epsilon": (1e-30, True),
+    }
+)
+
+
+def check_training(training: Mapping[str, object]) -> None:
+    """The settings are fields of `trainables.trial.Recipe`, of their types and within their bounds."""
+    known = [field.name for field in fields(Recipe) if field.name != "hyperparameters"]
+    types = get_type_hints(Recipe)
+    for name, value in training.items():
+        at: Keys = ("training", name)
+        if name not in known:
+            raise problem(at, f"unknown training setting {name!r}{nearest(name, known)}")
+        try:
+            # a list is the only way to write a tuple in a study file
+            TypeAdapter(types[name]).validate_python(tuple(value) if isinstance(value, list) else value, strict=True)
+        except ValidationError as error:
+            raise problem(at, sentence(error.errors()[0])) from None
+        for number in value if isinstance(value, list | tuple) else [value]:
+            bound, allowed = _TRAINING_BOUNDS.get(name, (1, True) if name == "milestones" else (-math.inf, True))
+            if isinstance(number, int | float) and not (number >= bound if allowed else number > bound):
+                raise problem(at, f"must be {'at least' if allowed else 'above'} {bound:g}, not {number:g}")
+            if isinstance(number, float) and not math.isfinite(number):
+                raise problem(at, f"must be a finite number, not {number}")

@@ -1,0 +1,65 @@
+"""What the tracking is given from checkpoints, and not by a trial at work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from study.errors import UserError
+from study.file import plan
+from study.file.spec import StudySpec
+from study.launch.placement import split
+from study.record import tracking, trials
+from trainables.assignment import Assignment, Shard
+from trainables.storage import Folder
+from trainables.trainable import place, read_checkpoint, recall
+from trainables.training import Record
+
+
+def send_again(
+    spec: StudySpec, study: optuna.Study, folder: Folder, tracked: tracking.Tracking, number: int, trial: FrozenTrial
+) -> None:
+    """Give MLflow, which lacks runs of a trial that is not run again, what the trial's checkpoints hold."""
+    attributes = trial.user_attrs
+    if trials.HYPERPARAMETER_VALUES not in attributes:
+        return
+    whole = plan.trial_for(spec, attributes[trials.CRITERION], attributes[trials.HYPERPARAMETER_VALUES])
+    parts = split(whole.seeds, int(study.user_attrs.get(trials.SHARDS, 1)))
+    given = Assignment(number, attributes[trials.ROLE], whole)
+    for position, seeds in enumerate(parts):
+        part = replace(given, trial=replace(whole, seeds=seeds), shard=Shard(position, len(parts)))
+        checkpoint = read_checkpoint(place(folder, number, part.shard), part.trial)
+        # without one it ended before it had anything to tell
+        if checkpoint is None:
+            continue
+        tracked.open_shards(given)
+        tracker = tracked.open_trial(part)
+        recall(tracker, checkpoint)
+        tracker.add(checkpoint.records)
+        tracker.flush(now=True)
+    status = "FAILED" if trial.state.name == "FAIL" else "KILLED"
+    tracking.close_trial(tracked, number, status, attributes.get(trials.REASON, ""))
+
+
+def end_shards(folder: Folder, tracked: tracking.Tracking, whole: Assignment, shards: Sequence[Assignment]) -> None:
+    """Give the trial's own run the means over all shards, from their checkpoints, and end it."""
+    parts = []
+    for shard in shards:
+        checkpoint = read_checkpoint(place(folder, shard.number, shard.shard), shard.trial)
+        if checkpoint is None:
+            raise UserError(f"a checkpoint of trial {shard.number} in {folder} is gone; resume the study")
+        parts.append(checkpoint.records)
+    tracker = tracked.open_trial(whole)
+    tracker.add([_merged(records) for records in zip(*parts, strict=True)])
+    tracker.complete({}, {})
+    tracker.finish()
+
+
+def _merged(records: Sequence[Record]) -> Record:
+    """One epoch's records of all shards as one of the whole trial."""
+    first = records[0]
+    metrics = {name: [value for record in records for value in record.metrics[name]] for name in first.metrics}
+    return Record(first.epoch, metrics, max(record.time for record in records))

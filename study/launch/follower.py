@@ -1,0 +1,174 @@
+"""What Tune's events become: lines of the observer, and ends of trials in Optuna and MLflow."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ray import cloudpickle
+from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayTaskError
+from ray.tune import Callback
+
+from analysis.addresses import masked
+from study.errors import UserError
+from study.file import plan
+from study.launch.observer import Observer
+from study.launch.search import Cause, StudySearcher
+from study.record import tracking
+from trainables.assignment import Assignment, Result
+from trainables.benchmarks import DataError
+from trainables.storage import Folder
+from trainables.trainable import STOP, PredecessorError, StorageError, TrialError
+
+log = logging.getLogger(__name__)
+
+
+class Follower(Callback):
+    """Passes Tune's events on: to the observer, and failures with their reason to Optuna and MLflow.
+
+    ``folder`` is the study's, where trials are told to stop once its storage fails.
+    """
+
+    def __init__(self, searcher: StudySearcher, observer: Observer, tracked: tracking.Tracking, folder: Folder) -> None:
+        self._searcher, self._observer, self._tracked, self._folder = searcher, observer, tracked, folder
+        #: metrics whose declarations are kept with the study
+        self._declared: set[str] = set()
+        #: failed in this launch: number -> reason
+        self.failures: dict[int, str] = {}
+        self._started: set[int] = set()
+        #: number -> shard -> its last result and how many seeds that is of
+        self._results: dict[int, dict[int, tuple[Result, int]]] = {}
+
+    def __reduce__(self) -> tuple[type[Callback], tuple[()]]:
+        # Tune keeps its callbacks in a file, and ours know the servers' logins; nothing reads them from there
+        return Callback, ()
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        given = Assignment.from_config(trial.config)
+        if given.number not in self._started and given.number not in self.failures:
+            self._started.add(given.number)
+            label = plan.label(given.trial.criterion, given.trial.hyperparameters)
+            self._observer.trial_started(given.number, label, given.role)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        told = Result.from_tune(result)
+        self._declare(told.declared)
+        if told.epoch:
+            given = Assignment.from_config(trial.config)
+            shards = self._results.setdefault(given.number, {})
+            shards[given.shard.position] = told, len(given.trial.seeds)
+            # a shard may report on after its trial has ended with another one
+            if len(shards) == given.shard.parts and given.number in self._started:
+                slowest = min(shard.epoch for shard, _ in shards.values())
+                self._observer.epoch(given.number, slowest, told.epochs, self._trial_means(given.number))
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        told, number = Result.from_tune(trial.last_result), Assignment.from_config(trial.config).number
+        if told.out_of_memory:
+            self._failed(trial, "out of memory", "memory")
+        elif told.finished:
+            if self._searcher.is_complete(number):
+                self._end(number, "done")
+        elif told.interrupted or self._searcher.stopping:
+            self._end(number, "interrupted")
+        else:
+            reason = f"stopped early after epoch {told.epoch}"
+            self._close(number, "KILLED", reason)
+            self._end(number, "stopped early", reason)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._failed(trial, *reason_of(trial))
+
+    def _failed(self, trial: Any, reason: str, cause: Cause) -> None:
+        noted = self._searcher.fail(trial.trial_id, reason, cause)
+        if noted is None:
+            return
+        piece, share = noted
+        if cause == "storage":
+            # the others need not find out at their ends
+            with suppress(OSError):
+                self._folder.write(STOP, b"")
+            self._end(piece.number, "interrupted")
+        elif share is not None:
+            seeds = "" if piece.shard.parts == 1 else f" (seeds {', '.join(map(str, piece.seeds))})"
+            given = f" with {share} in place of {piece.share}" if share != piece.share else ""
+            text = f"{reason}; tried again{given}"
+            self._observer.message(f"trial {piece.number}{seeds}: {text}")
+            self._note(piece.number, text)
+        elif piece.number not in self.failures:
+            self.failures[piece.number] = reason
+            self._close(piece.number, "FAILED", reason)
+            self._end(piece.number, "failed", reason)
+
+    def _end(self, number: int, state: str, reason: str | None = None) -> None:
+        """Say once that a trial ended, whatever its shards do."""
+        if number in self._started:
+            self._started.discard(number)
+            self._observer.trial_ended(number, state, reason, self._trial_means(number))
+
+    def _trial_means(self, number: int) -> dict[str, float]:
+        """Means over the seeds of all shards, each at the last epoch that it has reported."""
+        shards = [(seeds, told.means) for told, seeds in self._results.get(number, {}).values()]
+        names = set.intersection(*(set(means) for _, means in shards)) if shards else set()
+        total = sum(seeds for seeds, _ in shards)
+        return {name: sum(seeds * means[name] for seeds, means in shards) / total for name in sorted(names)}
+
+    def _declare(self, metrics: Sequence[Mapping[str, str | bool]]) -> None:
+        """Keep with the study what its metrics are, the first time that a trial tells of them."""
+        fresh = [each for each in metrics if each["name"] not in self._declared]
+        if not fresh:
+            return
+        try:
+            tracking.declare_metrics(self._tracked, fresh)
+            self._declared |= {str(each["name"]) for each in fresh}
+        except tracking.TrackingError as error:
+            log.warning("%s; the metrics are declared at the next report", error)
+
+    def _note(self, number: int, text: str) -> None:
+        try:
+            tracking.note_retry(self._tracked, number, text)
+        except tracking.TrackingError as error:
+            log.warning("%s; the retry of trial %d is not noted there", error, number)
+
+    def _close(self, number: int, status: str, reason: str) -> None:
+        try:
+            tracking.close_trial(self._tracked, number, status, reason)
+        except tracking.TrackingError as error:
+            log.warning("%s; tried again at the end of the study", error)
+
+
+def reason_of(trial: Any) -> tuple[str, Cause]:
+    """Why a trial of Tune failed, in one line, and which of the searcher's causes that is."""
+    try:
+        # Tune's own reading looks where the file is copied to later
+        error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+    # an error of a user's own may not come out of its pickle
+    except Exception as unreadable:
+        return f"unknown, since its error cannot be read ({unreadable})", "error"
+    if isinstance(error, OutOfMemoryError) or (
+        isinstance(error, RayActorError) and "running low on memory" in str(error)
+    ):
+        return "out of memory on its node", "memory"
+    # the first minute after a node was lost, Ray only knows that it does not answer
+    if isinstance(error, ActorUnavailableError):
+        return "its node does not answer", "node"
+    if isinstance(error, RayActorError):
+        # Ray tells a lost node in its message alone
+        if "its node has died" in str(error):
+            return "its node was lost", "node"
+        return "the trial's process died: killed, or out of memory", "error"
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    message = masked((str(cause).strip().splitlines() or [""])[0])
+    # what is trained is kept, and the other trials would fail alike
+    if isinstance(cause, StorageError | tracking.TrackingError):
+        return message, "storage"
+    if isinstance(cause, PredecessorError):
+        return message, "node"
+    if isinstance(cause, UserError | DataError | TrialError):
+        return message, "refusal"
+    return f"{type(cause).__name__}: {message}", "error"

@@ -1,0 +1,109 @@
+"""Whether this machine can run a study: its resources and data are looked at before anything starts."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from study.errors import UserError
+from study.file.document import dotted
+from study.file.spec import StudySpec
+from study.servers.logins import require_no_secrets
+from study.servers.reach import is_local, stored_file
+
+if TYPE_CHECKING:
+    from trainables.evaluators import Evaluator
+
+
+def preflight(spec: StudySpec, address: str | None = None) -> None:
+    """Refuse what this machine cannot run, before anything starts; `UserError` with one sentence.
+
+    With ``address`` the trials run elsewhere, and neither devices nor data are looked for here.
+    """
+    require_no_secrets(spec)
+    if is_local(address):
+        _check_resources(spec)
+        check_data(spec)
+
+
+def _check_resources(spec: StudySpec) -> None:
+    cores = os.cpu_count() or 1
+    if spec.resources.cpus > cores:
+        raise UserError(
+            f"resources.cpus: {spec.resources.cpus:g} cores are asked for and this machine has {cores}; lower it"
+        )
+    if spec.resources.needs_gpu:
+        import torch
+
+        if not torch.cuda.is_available():
+            raise UserError(
+                f"resources.gpus: a GPU ({spec.resources.gpus}) is asked for and torch finds none on this machine; "
+                "set it to 0, or give the address of a cluster that has one"
+            )
+
+
+def check_data(spec: StudySpec) -> None:
+    """Load the benchmark's data once, and try a network of one's own, so that a fault is known before any trial."""
+    import torch
+    from pydantic import TypeAdapter
+
+    from study.file.plan import recipe
+    from trainables import contract
+    from trainables.benchmarks import BENCHMARKS, DataError, find
+    from trainables.remote_data import addresses, fetched
+
+    benchmark = find(spec.benchmark.name)
+    for name, values in addresses(benchmark.Options, spec.benchmark.options).items():
+        for value in values:
+            stored_file(f"benchmark.{name}", value)
+    options: Any = TypeAdapter(benchmark.Options).validate_python(fetched(benchmark.Options, spec.benchmark.options))
+    training = recipe(spec)
+    own = contract.own_network(spec.benchmark.name, options)
+    try:
+        data = contract.load(benchmark, options, getattr(torch, training.dtype))
+    except Exception as error:
+        # one of the user's own raises whatever it likes
+        if spec.benchmark.name in BENCHMARKS or isinstance(error, DataError):
+            raise
+        raise UserError(
+            f"benchmark.name: {spec.benchmark.name} cannot load its data: {type(error).__name__}: {error}"
+        ) from error
+    try:
+        evaluators = contract.examine(benchmark, data, options, training, spec.seeds, network=own)
+    except contract.NetworkError:
+        # a network for a GPU need not run on this machine's CPU
+        if not spec.resources.needs_gpu:
+            raise
+        evaluators = contract.examine(benchmark, data, options, training, spec.seeds, network=False)
+    names = {evaluator.name for evaluator in evaluators}
+    for name in spec.evaluation.cadence:
+        if name not in names:
+            raise UserError(
+                f"evaluation.cadence.{name}: {spec.benchmark.name} has no such evaluator; "
+                f"known: {', '.join(sorted(names))}"
+            )
+    _check_search(spec, evaluators)
+
+
+def _check_search(spec: StudySpec, evaluators: Sequence[Evaluator]) -> None:
+    """The search reads metrics that are measured, and no fine label where it promises to do without."""
+    from trainables import criteria
+    from trainables.training import METRICS
+
+    if spec.search is None:
+        return
+    own = [metric for name in spec.search.criteria for metric in criteria.find(name).metrics]
+    declared = {metric.name: metric for metric in (*METRICS, *own)}
+    declared |= {metric.name: metric for evaluator in evaluators for metric in evaluator.metrics}
+    # an evaluator that declares nothing may measure anything; what is lacking is said when the first trial ends
+    complete = all(evaluator.metrics or evaluator.measure is None for evaluator in evaluators)
+    for metric, keys in spec.search.metrics.items():
+        where = f"search.{dotted(keys)}"
+        if metric not in declared and complete:
+            close = difflib.get_close_matches(metric, declared, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"measured are {', '.join(sorted(declared))}"
+            raise UserError(f"{where}: {spec.benchmark.name} does not measure {metric!r}; {hint}")
+        if spec.search.objective.label_free and metric in declared and declared[metric].reads_fine:
+            raise UserError(f"{where}: {metric} reads fine labels, which label_free: true promises to do without")

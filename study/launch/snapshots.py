@@ -1,0 +1,50 @@
+"""Ray Tune's snapshots of a study: after each launch they are made one."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from trainables.storage import Folder
+
+#: Ray Tune's folder in the study's
+TUNE = "tune"
+#: the one snapshot that is left of all launches; Tune's own are named by the second, and the last name is the newest
+WHOLE = "experiment_state-whole.json"
+
+
+def settle(folder: Folder, ended: set[int]) -> set[int]:
+    """Make one snapshot of all in Tune's folder, with each of the ``ended`` trials that they hold once.
+
+    A trial in shards has a row for each. Rows of trials that go on in a later launch are dropped, and so are those of
+    attempts that were followed by another one and a snapshot that a kill left half-written. Returns the numbers of
+    the trials that the snapshot holds whole.
+    """
+    rows: dict[tuple[int, int], Any] = {}
+    begun: dict[tuple[int, int], tuple[int, float]] = {}
+    counts: dict[int, int] = {}
+    newest: dict[str, Any] = {}
+    launches = [
+        name
+        for name in folder.names()
+        if name.startswith("experiment_state-") and name.endswith(".json") and name != WHOLE
+    ]
+    for launch, name in enumerate([WHOLE, *launches]):
+        try:
+            newest = json.loads(folder.read(name) or b"")
+        except ValueError:
+            continue
+        for row in newest["trial_data"]:
+            state = json.loads(row[0])
+            number, (position, count) = state["config"]["number"], state["config"].get("shard", (0, 1))
+            # Tune writes attempts of one launch in any order
+            start = launch, json.loads(row[1]).get("start_time") or 0.0
+            is_last = start >= begun.get((number, position), start)
+            if number in ended and state["status"] in ("TERMINATED", "ERROR") and is_last:
+                rows[number, position], begun[number, position] = row, start
+                counts[number] = count
+    if newest:
+        folder.write(WHOLE, json.dumps({**newest, "trial_data": [rows[key] for key in sorted(rows)]}).encode())
+    for name in launches:
+        folder.remove(name)
+    return {number for number, count in counts.items() if all((number, position) in rows for position in range(count))}

@@ -1,0 +1,117 @@
+"""A study's trials in Optuna's database.
+
+Every trial, baselines and grid points included, is a trial of one Optuna study, and its number is the trial's identity
+everywhere.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from study.file.plan import Point, fixed_points, label
+from study.file.spec import StudySpec
+from study.servers.database import answering, open_storage
+
+if TYPE_CHECKING:
+    from study.home import Home
+
+#: a trial's user attributes in Optuna
+ROLE, CRITERION, HYPERPARAMETER_VALUES, LABEL = "role", "criterion", "hyperparameters", "label"
+MEANS, STANDARD_ERRORS, REASON, TUNE_TRIAL = "means", "standard_errors", "reason", "tune_trial_id"
+#: a second attempt at a failed trial is an Optuna trial of its own, but keeps the first one's number elsewhere
+RETRY_OF = "retry_of"
+#: the study's user attributes: into how many shards its trials are split, and the share of a GPU's memory they took
+SHARDS, GPU_MEMORY = "shards", "gpu_memory"
+#: another of them: what tells the study from others of its name
+IDENTITY = "identity"
+#: fixed points that wait in Optuna at most: it reads each trial that is not finished again at every turn
+WAITING = 32
+
+
+def open_study(spec: StudySpec, home: Home) -> optuna.Study:
+    """The Optuna study of ``spec``, made where it does not exist, with its first fixed points enqueued."""
+    direction = spec.search.objective.direction if spec.search else "maximize"
+    storage = open_storage(home.optuna_uri(spec))
+    with answering(home.optuna_uri(spec)):
+        study = optuna.create_study(storage=storage, study_name=spec.name, direction=direction, load_if_exists=True)
+        if spec.search:
+            study.set_metric_names([spec.search.objective.metric])
+        if not study_identity(study):
+            study.set_user_attr(IDENTITY, uuid.uuid4().hex)
+        for point in absent_points(spec, study)[:WAITING]:
+            enqueue(study, point)
+    return study
+
+
+def enqueue(study: optuna.Study, point: Point) -> None:
+    """Give Optuna the fixed point, which waits there for its turn."""
+    study.enqueue_trial(dict(point.trial.hyperparameters), user_attrs=_attributes(point))
+
+
+def study_identity(study: optuna.Study) -> str:
+    """What tells the study from others of its name, in other databases."""
+    return str(study.user_attrs.get(IDENTITY, ""))
+
+
+def load_study(spec: StudySpec, home: Home) -> optuna.Study | None:
+    """The Optuna study of ``spec`` as it stands, or None where it was never started."""
+    storage = open_storage(home.optuna_uri(spec))
+    with answering(home.optuna_uri(spec)):
+        try:
+            return optuna.load_study(storage=storage, study_name=spec.name)
+        except KeyError:
+            return None
+
+
+def absent_points(spec: StudySpec, study: optuna.Study) -> list[Point]:
+    """The study's fixed points that Optuna does not hold."""
+    held = {_key(trial.user_attrs) for trial in study.get_trials(deepcopy=False)}
+    return [point for point in fixed_points(spec) if _key(_attributes(point)) not in held]
+
+
+def _attributes(point: Point) -> dict[str, Any]:
+    hyperparameters = dict(point.trial.hyperparameters)
+    return {
+        ROLE: point.role,
+        CRITERION: point.trial.criterion,
+        HYPERPARAMETER_VALUES: hyperparameters,
+        LABEL: label(point.trial.criterion, hyperparameters),
+    }
+
+
+def named(trial: FrozenTrial) -> str:
+    """The trial's label, as it was when the trial was made: where that is read, its criterion need not be at hand."""
+    attributes = trial.user_attrs
+    criterion, values = attributes[CRITERION], attributes.get(HYPERPARAMETER_VALUES)
+    if LABEL in attributes:
+        return str(attributes[LABEL])
+    return str(criterion) if values is None else label(criterion, values)
+
+
+def _key(attributes: dict[str, Any]) -> str:
+    return json.dumps([attributes.get(ROLE), attributes.get(CRITERION), attributes.get(HYPERPARAMETER_VALUES)])
+
+
+def identity(trial: FrozenTrial) -> int:
+    """The number under which the trial is known outside Optuna."""
+    return int(trial.user_attrs.get(RETRY_OF, trial.number))
+
+
+def attempts(study: optuna.Study) -> dict[int, FrozenTrial]:
+    """Every trial's last attempt, by the trial's number."""
+    return {identity(trial): trial for trial in study.get_trials(deepcopy=False)}
+
+
+def retry_failed(study: optuna.Study) -> list[int]:
+    """Enqueue another attempt at every trial that failed; their numbers."""
+    failed = {number: trial for number, trial in attempts(study).items() if trial.state == TrialState.FAIL}
+    for number, trial in failed.items():
+        kept = {name: trial.user_attrs[name] for name in (ROLE, CRITERION, HYPERPARAMETER_VALUES)}
+        kept[LABEL] = named(trial)
+        study.enqueue_trial(kept[HYPERPARAMETER_VALUES], user_attrs={**kept, RETRY_OF: number})
+    return sorted(failed)

@@ -1,0 +1,114 @@
+"""What changes hands between a study and its trials: what a trial is to do, and what it tells of how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from trainables.trial import Trial
+
+#: key of what the first and the last result say of the trial's metrics: their declarations (see `trainables.metrics`)
+DECLARED = "metrics_declared"
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one Tune trial gets: CPU cores, and a GPU, a share of one, or none."""
+
+    cpus: float
+    gpus: float
+
+    def __str__(self) -> str:
+        return f"{self.cpus:g} CPU" + (f", {self.gpus:.3g} GPU" if self.gpus else "")
+
+
+class Shard(NamedTuple):
+    """The part at ``position``, from 0, of the ``parts`` into which a trial's seeds are split."""
+
+    position: int = 0
+    parts: int = 1
+
+
+#: all seeds of a trial
+WHOLE = Shard()
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What one Tune trial works at: a trial of a study by its number, or a shard of it, with its share of the cluster.
+
+    ``trial`` has the seeds of the shard alone. ``share`` is None where nothing is to be trained.
+    """
+
+    number: int
+    role: str
+    trial: Trial
+    shard: Shard = WHOLE
+    share: Share | None = None
+
+    def to_config(self) -> dict[str, Any]:
+        """Tune's config: number, role, shard (k, n), trial (`Trial.to_dict`), cpus and gpus."""
+        share = {} if self.share is None else {"cpus": self.share.cpus, "gpus": self.share.gpus}
+        return {
+            "number": self.number,
+            "role": self.role,
+            "shard": tuple(self.shard),
+            "trial": self.trial.to_dict(),
+            **share,
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Assignment:
+        """The assignment of `to_config`."""
+        share = Share(config["cpus"], config["gpus"]) if "cpus" in config else None
+        shard = Shard(*map(int, config.get("shard", WHOLE)))
+        trial = Trial.from_dict(config["trial"])
+        return cls(int(config["number"]), str(config.get("role", "")), trial, shard, share)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a trial, or a shard of one, last told Tune.
+
+    ``epoch`` is 0 where it has told of none. ``memory`` is a share of the GPU's; ``means`` are by metric, and so are
+    ``values``, a list over the seeds, which are there once the trial has finished. ``declared`` are the metrics'
+    declarations.
+    """
+
+    epoch: int = 0
+    epochs: int = 0
+    finished: bool = False
+    interrupted: bool = False
+    out_of_memory: bool = False
+    memory: float = 0.0
+    means: Mapping[str, float] = field(default_factory=dict)
+    values: Mapping[str, list[float]] = field(default_factory=dict)
+    declared: Sequence[Mapping[str, str | bool]] = ()
+
+    def to_tune(self) -> dict[str, Any]:
+        """Plain types, flat, as Tune's schedulers read them: a key ``mean/…`` or ``values/…`` a metric."""
+        told: dict[str, Any] = {"finished": self.finished, "interrupted": self.interrupted}
+        if self.out_of_memory:
+            told["out_of_memory"] = True
+        if self.epoch:
+            told |= {"epoch": self.epoch, "epochs": self.epochs, "memory": self.memory}
+        told |= {f"mean/{name}": value for name, value in self.means.items()}
+        told |= {f"values/{name}": list(values) for name, values in self.values.items()}
+        return told | ({DECLARED: list(self.declared)} if self.declared else {})
+
+    @classmethod
+    def from_tune(cls, told: Mapping[str, Any] | None) -> Result:
+        """The result of `to_tune`, among what Tune adds to it; one that tells nothing where there is none."""
+        told = told or {}
+        by_metric = {
+            kind: {key.removeprefix(kind): value for key, value in told.items() if key.startswith(kind)}
+            for kind in ("mean/", "values/")
+        }
+        plain = ("epoch", "epochs", "finished", "interrupted", "out_of_memory", "memory")
+        return cls(
+            **{name: told[name] for name in plain if name in told},
+            means=by_metric["mean/"],
+            values=by_metric["values/"],
+            declared=told.get(DECLARED, ()),
+        )
