@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -72,12 +72,9 @@ def read(home: Home, name: str) -> StudyStatus:
     from study.record import lookup
 
     spec, is_here = lookup.find_spec(home, name)
-    try:
-        epochs = plan.recipe(spec).epochs
-    except LookupError as error:
-        raise UserError(f"{error.args[0]}; say this where the benchmark of study {name!r} can be imported") from None
     uri = home.tracking_uri(spec)
     runs = lookup.runs(uri, name)
+    epochs = _epochs(spec, runs)
     study = _optuna_study(spec, home)
     if study is not None and not _same(study, lookup.identity(runs)):
         # MLflow's was run elsewhere, and only shares its name
@@ -103,12 +100,41 @@ def read(home: Home, name: str) -> StudyStatus:
             )
         )
     nothing: dict[int, State] = dict.fromkeys(spec.seeds, "missing")
-    for point in absent:
+    for point in absent or ():
         label = plan.label(point.trial.criterion, point.trial.hyperparameters)
         rows.append(TrialStatus(None, point.role, label, "missing", None, nothing, 0, {}))
-    unproposed = TrialStatus(None, "search", "not proposed yet", "missing", None, nothing, 0, {})
-    rows += [unproposed] * (plan.planned(spec) - len(rows))
+    if absent is not None:
+        rest, planned = ("search", "not proposed yet"), plan.planned(spec)
+    else:
+        rest, planned = ("–", "not begun yet"), _planned(runs)
+    rows += [TrialStatus(None, *rest, "missing", None, nothing, 0, {})] * (planned - len(rows))
     return StudyStatus(name, running, without_password(uri), epochs, tuple(rows))
+
+
+def _epochs(spec: StudySpec, runs: Sequence[Run]) -> int:
+    """The epochs of a trial, as the file or its runs say; the benchmark is asked where neither does."""
+    stated = (run.data.params["training.epochs"] for run in runs if "training.epochs" in run.data.params)
+    if (epochs := spec.training.get("epochs") or next(stated, None)) is not None:
+        return int(epochs)
+    try:
+        return plan.recipe(spec).epochs
+    # a network that is an option, and cannot be imported, is a ValueError
+    except (LookupError, ValueError) as error:
+        said = error.args[0] if error.args else error
+        raise UserError(f"{said}; say this where the benchmark of study {spec.name!r} can be imported") from None
+
+
+def _planned(runs: Sequence[Run]) -> int:
+    """How many trials the study's own run announces."""
+    return max((int(run.data.tags.get(schema.PLANNED_TRIALS, 0)) for run in runs), default=0)
+
+
+def _if_importable(points: Callable[[], list[plan.Point]]) -> list[plan.Point] | None:
+    """The ``points``, None where a criterion, benchmark or network that they are made from is not on this machine."""
+    try:
+        return points()
+    except (LookupError, ValueError):
+        return None
 
 
 @dataclass(frozen=True)
@@ -146,8 +172,8 @@ def _same(study: optuna.Study, identity: str) -> bool:
     return not identity or trials.study_identity(study) in ("", identity)
 
 
-def _from_optuna(spec: StudySpec, study: optuna.Study) -> tuple[list[_Trial], list[plan.Point]]:
-    """The trials, and the fixed points that are not among them."""
+def _from_optuna(spec: StudySpec, study: optuna.Study) -> tuple[list[_Trial], list[plan.Point] | None]:
+    """The trials, and the fixed points that are not among them, None where these cannot be told."""
     from study.record import trials
 
     ends: dict[str, State] = {"COMPLETE": "done", "PRUNED": "done", "FAIL": "failed", "RUNNING": "running"}
@@ -159,11 +185,11 @@ def _from_optuna(spec: StudySpec, study: optuna.Study) -> tuple[list[_Trial], li
         rows.append(
             _Trial(number, attributes[trials.ROLE], trials.named(trial), state, attributes.get(trials.REASON), means)
         )
-    return rows, trials.absent_points(spec, study)
+    return rows, _if_importable(lambda: trials.absent_points(spec, study))
 
 
-def _from_mlflow(spec: StudySpec, runs: Sequence[Run]) -> tuple[list[_Trial], list[plan.Point]]:
-    """The trials by their own runs, and the fixed points that are not among them."""
+def _from_mlflow(spec: StudySpec, runs: Sequence[Run]) -> tuple[list[_Trial], list[plan.Point] | None]:
+    """The trials by their own runs, and the fixed points that are not among them, None where these cannot be told."""
     ends: dict[str, State] = {"FINISHED": "done", "FAILED": "failed", "RUNNING": "running"}
     trials: dict[int, _Trial] = {}
     settings = []
@@ -185,7 +211,7 @@ def _from_mlflow(spec: StudySpec, runs: Sequence[Run]) -> tuple[list[_Trial], li
             for role, criterion, params in settings
         )
 
-    absent = [point for point in plan.fixed_points(spec) if not held(point)]
+    absent = _if_importable(lambda: [point for point in plan.fixed_points(spec) if not held(point)])
     return [trials[number] for number in sorted(trials)], absent
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +14,7 @@ from torch.nn import functional
 from tests.own_losses import Focal, plain
 from trainables import criteria
 from trainables.benchmarks import DataError
+from trainables.conformance import examine
 from trainables.criterion import Batch, Hyperparameter, Setup
 from trainables.training import Training
 from trainables.trial import Recipe, Trial
@@ -99,3 +103,23 @@ def test_range_of_a_hyperparameter(value: float, words: str | None) -> None:
     (sigma,) = criteria.find("ls").hyperparameters
     assert sigma.problem(1.0) == "sigma must be at least 0 and below 1, not 1"
     assert (e.cast(100.0), strength.cast(1)) == (100, 1.0)
+
+
+def test_the_documented_criteria_are_these_and_conform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    document = (Path(__file__).resolve().parents[2] / "docs" / "own-data.md").read_text(encoding="utf-8")
+    losses, tests = re.findall(r"```python\n(.*?)```", document, re.DOTALL)
+    for made in (Focal, plain):
+        assert inspect.getsource(made) in losses
+    lines = [line for line in inspect.getsource(Focal).splitlines() if line.strip()]
+    assert len(lines) <= 25
+    (tmp_path / "mylosses.py").write_text(losses, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("mylosses:Focal", "mylosses:plain"):
+        findings = list(examine([Trial("tests.tiny:Tiny", name, (0,))]))
+        assert all(finding.ok for finding in findings), findings
+    # its text alone: the data of its benchmark is made by another command
+    namespace: dict[str, Any] = {"__name__": "mytests"}
+    exec(tests, namespace)
+    focal = namespace["TestFocal"]()
+    for test in (each for each in dir(focal) if each.startswith("test_")):
+        getattr(focal, test)()

@@ -6,11 +6,8 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +21,8 @@ from analysis.legacy import HYPERPARAMETERS
 from study.file.plan import trial_for
 from study.file.spec import StudySpec
 from study.home import Home
+from tests.launches import Launch, epochs_saved
 from trainables.training import Training
-
-TESTS = Path(__file__).resolve().parents[2]
 
 #: two baselines and two searched trials, two at a time: an epoch waits a little, so that a kill finds it at work
 SPEC = StudySpec.model_validate(
@@ -47,48 +43,6 @@ SPEC = StudySpec.model_validate(
 )
 TRIALS, EPOCHS = 4, 10
 
-DRIVER = """
-import sys
-from study.launch import sweep
-from study.home import Home
-from study.file.spec import StudySpec
-spec = StudySpec.from_yaml(sys.stdin.read())
-print(sweep.run(spec, Home.find(sys.argv[1]), cadence=sweep.Cadence(checkpoint=0, report=0)), flush=True)
-"""
-
-
-class Launch:
-    """A driver in a process of its own, with a Ray of its own."""
-
-    def __init__(self, home: Home) -> None:
-        self.home = home
-        hidden = ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "MLFLOW_TRACKING_URI", "OPTUNA_STORAGE")
-        environment = {name: value for name, value in os.environ.items() if name not in hidden}
-        environment["PYTHONPATH"] = os.pathsep.join([str(TESTS.parent), str(TESTS)])
-        self.log = (home.root / f"driver-{len(list(home.root.glob('driver-*')))}").open("w+", encoding="utf-8")
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", DRIVER, str(home.root)],
-            stdin=subprocess.PIPE, stdout=self.log, stderr=self.log, encoding="utf-8", env=environment,
-        )  # fmt: skip
-        assert self.process.stdin is not None
-        self.process.stdin.write(SPEC.to_yaml())
-        self.process.stdin.close()
-
-    def said(self) -> str:
-        self.log.seek(0)
-        return self.log.read()
-
-    def until(self, condition: Callable[[], bool], seconds: float = 300.0) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert self.process.poll() is None, self.said()
-            assert time.monotonic() < deadline, self.said()
-            time.sleep(0.01)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
 
 def workers(home: Home) -> dict[int, int]:
     """Trial -> the process that holds its lock."""
@@ -103,14 +57,6 @@ def workers(home: Home) -> dict[int, int]:
             if path.name == "lock" and path.parent.parent == home.study("s") / "trials":
                 holding[int(path.parent.name)] = int(folder.parent.name)
     return holding
-
-
-def epochs_saved(home: Home) -> int:
-    """Epochs in all checkpoints together."""
-    total = 0
-    for path in (home.study("s") / "trials").glob("*/checkpoint.pt"):
-        total += len(torch.load(path, weights_only=True)["records"])
-    return total
 
 
 @pytest.fixture
@@ -130,22 +76,22 @@ def test_a_study_survives_kills_of_its_driver_and_its_workers(
     home, chance = Home(tmp_path), random.Random(20)
     first, second, third = sorted(chance.sample(range(1, TRIALS * EPOCHS - 8), 3))
 
-    launches.append(launch := Launch(home))
+    launches.append(launch := Launch(home, SPEC))
     # a worker: its trial is taken up again by another one
-    launch.until(lambda: epochs_saved(home) >= first and bool(workers(home)))
+    launch.until(lambda: epochs_saved(home, SPEC) >= first and bool(workers(home)))
     victim = chance.choice(sorted(workers(home).values()))
     os.kill(victim, signal.SIGKILL)
     # the driver; its Ray dies with it, a worker perhaps a moment later
-    launch.until(lambda: epochs_saved(home) >= second)
+    launch.until(lambda: epochs_saved(home, SPEC) >= second)
     launch.kill()
 
-    launches.append(launch := Launch(home))
-    launch.until(lambda: epochs_saved(home) >= third and bool(workers(home)))
+    launches.append(launch := Launch(home, SPEC))
+    launch.until(lambda: epochs_saved(home, SPEC) >= third and bool(workers(home)))
     for worker in workers(home).values():
         os.kill(worker, signal.SIGKILL)
     launch.kill()
 
-    launches.append(launch := Launch(home))
+    launches.append(launch := Launch(home, SPEC))
     assert launch.process.wait(300) == 0, launch.said()
     assert f"Outcome(done={TRIALS}, failed=0, missing=0, interrupted=False)" in launch.said()
     assert not workers(home)
@@ -208,8 +154,8 @@ def test_a_driver_that_lost_its_head_says_so_and_ends(
     for name in ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE"):
         monkeypatch.delenv(name, raising=False)
     home = Home(tmp_path)
-    launches.append(launch := Launch(home))
-    launch.until(lambda: epochs_saved(home) >= 1)
+    launches.append(launch := Launch(home, SPEC))
+    launch.until(lambda: epochs_saved(home, SPEC) >= 1)
     children = (
         Path(f"/proc/{launch.process.pid}/task/{launch.process.pid}/children").read_text(encoding="utf-8").split()
     )
