@@ -52,12 +52,17 @@ def ports() -> Iterator[dict[str, int]]:
 def user(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN_PATH", "AWS_ENDPOINT_URL"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
     # put back afterwards what is set for Ray's client
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
+
+
+@pytest.fixture
+def token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The token of `ports`' cluster; not for tests that bring Ray into this process, which would keep it."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
 
 
 @pytest.fixture
@@ -131,25 +136,28 @@ def refused(ask: Callable[[], object], *words: str) -> None:
         assert word in message, f"{word!r} not in {message!r}"
 
 
+@pytest.mark.usefixtures("token")
 @pytest.mark.parametrize("address", ["127.0.0.1:{port}", "ray://127.0.0.1:{client}"])
 def test_the_right_cluster(address: str, ports: dict[str, int]) -> None:
     assert "answers" in checks.check_ray(address.format(**ports))
 
 
+@pytest.mark.usefixtures("token")
 @pytest.mark.parametrize("address", ["127.0.0.1:{port}", "ray://127.0.0.1:{client}"])
-@pytest.mark.parametrize("token", ["f" * 32, None])
+@pytest.mark.parametrize("other", ["f" * 32, None])
 def test_another_clusters_token(
-    address: str, token: str | None, ports: dict[str, int], monkeypatch: pytest.MonkeyPatch
+    address: str, other: str | None, ports: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if token is None:
+    if other is None:
         monkeypatch.delenv("RAY_AUTH_TOKEN")
         monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     else:
-        monkeypatch.setenv("RAY_AUTH_TOKEN", token)
+        monkeypatch.setenv("RAY_AUTH_TOKEN", other)
     address = address.format(**ports)
     refused(lambda: checks.check_ray(address), "the token does not match", address, "RAY_AUTH_TOKEN_PATH")
 
 
+@pytest.mark.usefixtures("token")
 @pytest.mark.parametrize(
     "address", ["127.0.0.1:{dashboard}", "127.0.0.1:{client}", "ray://127.0.0.1:{port}", "ray://127.0.0.1:{dashboard}"]
 )
