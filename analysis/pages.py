@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from analysis.store import StoreError
 
-if TYPE_CHECKING:
-    from analysis.output import Section
-    from analysis.runs import Study
+#: an `analysis.runs.Study` and the folder to write to -> an `analysis.output.Section`; a study knows its page, and so
+#: a page's type knows no study
+SectionFunction = Callable[[Any, Path], Any]
 
 #: modules with the paper's pages, and the module with the page of every other benchmark
 BUILT_IN = ("analysis.hyperspectral.page", "analysis.age.page", "analysis.natural_images.page")
@@ -34,7 +34,7 @@ class Page:
     -> value: the trial that has them speaks for its criterion; ``metrics`` the main ones, most important first.
     """
 
-    sections: Sequence[Callable[[Study, Path], Section]]
+    sections: Sequence[SectionFunction]
     benchmarks: Sequence[str] = ()
     settings: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     metrics: Sequence[str] = ()
