@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 COMPOSE := cd docker && docker compose
 
-.PHONY: study test lint bench clean up down logs secrets test-docker test-faults
+.PHONY: study test quick lint hooks bench clean up down logs secrets test-docker test-faults
 .DELETE_ON_ERROR:
 
 study: .venv/installed  ## install, run the quickstart study, write its report
@@ -12,10 +12,16 @@ study: .venv/installed  ## install, run the quickstart study, write its report
 test: .venv/installed-test  ## install the test extras and pass the tests
 	$(BIN)/python -m pytest
 
+quick: lint .venv/installed-test  ## lint, types and the tests that start no Ray and no server
+	$(BIN)/python -m pytest -m "not ray and not server and not slow and not docker"
+
 lint: .venv/installed-dev  ## formatting, lint rules and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+hooks: .venv/installed-dev  ## check each commit: whitespace, private keys, spelling, lint
+	$(BIN)/pre-commit install
 
 bench: .venv/installed  ## the benchmarks of benchmarks/README.md
 	$(BIN)/python -m benchmarks.all

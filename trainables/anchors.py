@@ -23,6 +23,9 @@ def draw_anchors(kind: str, e: int, d: int, generators: Sequence[torch.Generator
     ``uniform`` draws U[0, 1], ``centred`` U[−1/e, 1/e]; ``grid`` is 1, 2, …, e for every replica (the released
     age code) and ``centred-grid`` the same less its mean, on the scale of fresh features (ours, for short
     trainings). Grids need d = 1 (``ValueError`` otherwise).
+
+    >>> draw_anchors("centred-grid", 4, 1, [torch.Generator()]).flatten().tolist()
+    [-1.5, -0.5, 0.5, 1.5]
     """
     if kind in ("grid", "centred-grid"):
         if d != 1:
@@ -56,7 +59,11 @@ def similarity(features: Tensor, anchors: Tensor, kind: str) -> Tensor:
 
 
 def entropy(probabilities: Tensor) -> Tensor:
-    """Shannon entropy in bits over the last dimension; rows may hold counts, and 0·log 0 = 0."""
+    """Shannon entropy in bits over the last dimension; rows may hold counts, and 0·log 0 = 0.
+
+    >>> entropy(torch.tensor([[1.0, 1, 1, 1], [0, 7, 7, 0], [0, 0, 3, 0]])).tolist()
+    [2.0, 1.0, 0.0]
+    """
     p = probabilities / probabilities.sum(-1, keepdim=True)
     return torch.special.entr(p).sum(-1) / math.log(2)
 
@@ -65,6 +72,9 @@ def nearest_anchor_entropy(similarities: Tensor) -> Tensor:
     """Entropy (S,) in bits, 0..log2 e, of the assignment of n samples to the most similar anchor (eq. 10).
 
     ``similarities`` (S, n, e). NaN for a replica with a sample whose largest similarity is not finite.
+
+    >>> nearest_anchor_entropy(torch.tensor([[[0.9, 0.1], [0.2, 0.3]], [[0.9, 0.1], [0.3, 0.2]]])).tolist()
+    [1.0, 0.0]
     """
     e = similarities.shape[-1]
     largest, nearest = similarities.max(-1)
@@ -105,6 +115,9 @@ def chance_entropy(samples: int, e: int) -> float:
     """Expected entropy in bits of ``samples`` that each take one of ``e`` anchors with equal probability.
 
     E[−Σ p̂ log2 p̂], the counts n·p̂ being binomial (n, 1/e): what a batch shows where similarities say nothing.
+
+    >>> round(chance_entropy(2, 2), 12)
+    0.5
     """
     share = np.arange(1, samples + 1) / samples
     return float(-e * (binom.pmf(np.arange(1, samples + 1), samples, 1 / e) * share * np.log2(share)).sum())

@@ -19,7 +19,11 @@ _MINUTES = re.compile(r"[0-9]+(?::[0-9]{1,2})+(?:\.[0-9]+)?")
 
 
 def number(given: Any) -> str:
-    """``; write 1.5`` where ``given``, in a number's place, looks like one; else nothing."""
+    """``; write 1.5`` where ``given``, in a number's place, looks like one; else nothing.
+
+    >>> number("1,5"), number("10_000"), number("2:30"), number("many")
+    ('; write 1.5', '; write 10000', "; write one number, without ':'", '')
+    """
     if isinstance(given, float) and given.is_integer():
         return f"; write {given:.0f}" if abs(given) < 1e15 else ""
     if not isinstance(given, str):
@@ -44,7 +48,11 @@ def number(given: Any) -> str:
 
 
 def switch(given: Any) -> str:
-    """``; write true`` where ``given``, in the place of true or false, is YAML 1.1's word for it."""
+    """``; write true`` where ``given``, in the place of true or false, is YAML 1.1's word for it.
+
+    >>> switch("yes"), switch("perhaps")
+    ('; write true', '')
+    """
     word = given.strip().lower() if isinstance(given, str) else ""
     if word in ("true", "false"):
         return f"; write {word} without quotes"

@@ -31,6 +31,10 @@ def reliability(probabilities: Tensor, coarse: Tensor, bins: int = 10) -> Tensor
     prediction of its own, right where its class is the sample's (S, n). The bins are of equal width over
     [0, 1], open below and closed above (0 belongs to the first). Confidence and frequency of an empty bin
     are NaN. In float64.
+
+    >>> certain = torch.tensor([[[0.875, 0.125], [0.875, 0.125]]])
+    >>> reliability(certain, torch.tensor([[0, 1]]), bins=2).tolist()
+    [[[0.125, 0.5, 2.0], [0.875, 0.5, 2.0]]]
     """
     confidence = probabilities.flatten(1).double()
     right = functional.one_hot(coarse, probabilities.shape[-1]).flatten(1).double()
@@ -46,6 +50,9 @@ def expected_calibration_error(curve: Tensor) -> Tensor:
     """ECE (S,), 0..1, of a `reliability` curve: |confidence − frequency|, weighted by the bins' shares.
 
     A share, not a percentage; the paper and the released notebook print per cent.
+
+    >>> expected_calibration_error(torch.tensor([[[0.125, 0.5, 6.0], [0.875, 0.75, 2.0]]])).tolist()
+    [0.3125]
     """
     count = curve[..., 2]
     return (_gaps(curve) * count).sum(-1) / count.sum(-1)

@@ -18,7 +18,11 @@ CAT_DOG = Metric(
 
 
 def class_means(features: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Mean feature (S, C, d) of each class of (S, n, d) features with (S, n) labels; NaN for an absent class."""
+    """Mean feature (S, C, d) of each class of (S, n, d) features with (S, n) labels; NaN for an absent class.
+
+    >>> class_means(torch.tensor([[[1.0], [3.0], [8.0]]]), torch.tensor([[0, 0, 1]]), 2).tolist()
+    [[[2.0], [8.0]]]
+    """
     member = torch.nn.functional.one_hot(labels, classes).to(features.dtype)
     return torch.bmm(member.mT, features) / member.sum(1).unsqueeze(-1)
 

@@ -64,6 +64,9 @@ def age_by_rank(known: Tensor, n: int) -> Tensor:
     The plan is POT's between n equal masses on the ranks and m equal masses on the known ages; a rank whose mass is
     split gets the mean of the ages it goes to (barycentric projection). It holds for every feature with n values, so
     one plan per replica serves a whole training.
+
+    >>> age_by_rank(torch.tensor([[50.0, 20, 40, 30]]), 2).tolist()
+    [[25.0, 45.0]]
     """
     ranks = np.arange(n, dtype=np.float64)
     rows = []
@@ -111,6 +114,9 @@ def class_ages(known: Tensor, coarse: Tensor, classes: int) -> Tensor:
     """Mean age of each class: known ages (S, m) with their true classes (S, m) -> (S, C) float64.
 
     A class without a member gets the mean of all ages.
+
+    >>> class_ages(torch.tensor([[20.0, 30, 70]]), torch.tensor([[0, 0, 1]]), 3).tolist()
+    [[25.0, 70.0, 40.0]]
     """
     one_hot = torch.nn.functional.one_hot(coarse, classes).double()
     ages = known.double().unsqueeze(1)
