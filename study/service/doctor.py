@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from analysis.addresses import masked, sqlite_path, without_login, without_password
+from analysis.addresses import lacks_scheme, masked, sqlite_path, without_login, without_password
 from study.errors import UserError
 from study.file.document import dotted
 from study.file.spec import StudySpec
@@ -241,6 +241,8 @@ def check_disk(home: Path) -> str:
 def check_tracking(uri: str) -> str:
     """MLflow's server, or the database of an embedded store, answers within `DEADLINE`."""
     shown = without_password(uri)
+    if lacks_scheme(uri):
+        raise UserError(f"tracking_uri or MLFLOW_TRACKING_URI: {shown} has no scheme; write http://{shown}")
     scheme = urlsplit(uri).scheme
     if scheme in ("http", "https"):
         _check_answers(
