@@ -23,6 +23,8 @@ _SECRET_VALUE = re.compile(
     r"(?!…)([^&#\s\"'<>]+)"
 )
 _IN_TEXT = re.compile(r"[A-Za-z][\w+.-]*://[^\s\"'<>]+")
+#: a server's, from which http:// was left out
+_HOST_AND_PORT = re.compile(r"[A-Za-z0-9][\w.-]*:\d{1,5}(?:/.*)?")
 #: what MLflow takes that looks like a path
 _MLFLOW_NAMES = ("databricks", "databricks-uc", "uc")
 
@@ -89,9 +91,14 @@ def absolute(address: str, folder: Path | None = None) -> str:
     if address.startswith("file:"):
         path = unquote(urlsplit(address).netloc + urlsplit(address).path)
         return (folder / path).resolve().as_uri()
-    if not address or mark or address in _MLFLOW_NAMES or re.match(r"\w+:", address):
+    if not address or mark or address in _MLFLOW_NAMES or re.match(r"\w+:", address) or lacks_scheme(address):
         return address
     return str((folder / Path(address).expanduser()).resolve())
+
+
+def lacks_scheme(address: str) -> bool:
+    """Whether ``address`` is a server's host and port alone."""
+    return _HOST_AND_PORT.fullmatch(address) is not None
 
 
 def sqlite_path(address: str) -> Path | None:

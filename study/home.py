@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from analysis.addresses import absolute, has_secret, without_login, without_password
 from study.errors import UserError
+from study.file.paths import in_utf_8
 from trainables.storage import Folder
 
 if TYPE_CHECKING:
@@ -41,8 +43,23 @@ class Home:
 
     @classmethod
     def find(cls, path: str | Path | None = None) -> Home:
-        """The home at ``path``, else at ``FIERCE_HOME``, else ``./fierce-home``."""
-        return cls(Path(path or os.environ.get(HOME_VARIABLE) or DEFAULT_HOME).expanduser().resolve())
+        """The home at ``path``, else at ``FIERCE_HOME``, else ``./fierce-home``.
+
+        `UserError` where the address of a database there would be another path's: of a '?' in it, or where the locale
+        spells it otherwise than UTF-8 does.
+        """
+        root = Path(path or os.environ.get(HOME_VARIABLE) or DEFAULT_HOME).expanduser().resolve()
+        if not in_utf_8(root):
+            raise UserError(
+                f"the study home {root} has letters that are spelled otherwise in this locale's encoding "
+                f"({sys.getfilesystemencoding()}) than in UTF-8: set PYTHONUTF8=1, or choose another with --home"
+            )
+        if "?" in str(root):
+            raise UserError(
+                f"the study home {root} has a '?' in its path, which ends the path in a database's address: choose "
+                "another with --home"
+            )
+        return cls(root)
 
     def tracking_uri(self, spec: StudySpec | None = None) -> str:
         """Where MLflow keeps the runs: the study file's, else ``MLFLOW_TRACKING_URI``, else the home's SQLite."""

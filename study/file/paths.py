@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from enum import Enum
@@ -12,6 +14,15 @@ from typing import Any
 def is_address(value: Any) -> bool:
     """Whether the value of a path option names something in an object store or on a server."""
     return isinstance(value, str) and "://" in value
+
+
+def in_utf_8(path: str | Path) -> bool:
+    """Whether ``path`` has the same bytes in UTF-8, which study files and databases are in, and in the locale."""
+    try:
+        return str(path).encode("utf-8") == os.fsencode(path)
+    # a byte that the locale has no letter for
+    except UnicodeEncodeError:
+        return False
 
 
 def on_disk(options: type, values: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -71,8 +82,14 @@ def _absolute(name: str, value: Any, word: Any) -> Any:
         # a name that no file can have
         path.stat()
     except (FileNotFoundError, NotADirectoryError, PermissionError):
-        return str(path)
+        pass
     except (OSError, RuntimeError, ValueError) as error:
         shown = value if len(value) <= 60 else f"{value[:60]}…"
         raise ValueError(name, f"{shown!r} is no path ({getattr(error, 'strerror', None) or error})") from None
+    if not in_utf_8(path):
+        raise ValueError(
+            name,
+            f"{path} has letters that are spelled otherwise in this locale's encoding ({sys.getfilesystemencoding()}) "
+            "than in UTF-8: set PYTHONUTF8=1",
+        )
     return str(path)

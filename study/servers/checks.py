@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 from urllib.parse import unquote, urlsplit
 
-from analysis.addresses import masked, sqlite_path, without_login, without_password
+from analysis.addresses import lacks_scheme, masked, sqlite_path, without_login, without_password
 from study.errors import UserError
 from study.servers.mlflow import connect
 from study.servers.reach import DEADLINE, TIMEOUT, is_local, object_store, ray_cluster, reason, use_token, within
@@ -38,6 +38,8 @@ def check_ray(address: str | None) -> str:
 def check_tracking(uri: str) -> str:
     """MLflow's server, or the database of an embedded store, answers within `DEADLINE`."""
     shown = without_password(uri)
+    if lacks_scheme(uri):
+        raise UserError(f"tracking_uri or MLFLOW_TRACKING_URI: {shown} has no scheme; write http://{shown}")
     scheme = urlsplit(uri).scheme
     if scheme in ("http", "https"):
         check_answers(

@@ -297,6 +297,10 @@ def test_a_home_that_is_a_file() -> None:
     refused(["run", study_file(VALID), "--home", "home"], "home")
 
 
+def test_a_home_that_no_database_address_can_tell() -> None:
+    refused(["studies", "--home", "what?/home"], "what?/home", "'?'", "--home")
+
+
 def test_ui_without_a_home() -> None:
     refused(["ui", "--home", "nowhere"], "nowhere")
 

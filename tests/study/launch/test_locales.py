@@ -70,6 +70,20 @@ def test_a_study_from_its_file_to_its_report(tmp_path: Path, name: str) -> None:
     assert "λ" in page
 
 
+@pytest.mark.parametrize("option", ["home", "data"])
+def test_a_path_that_the_locale_cannot_spell_is_one_sentence(tmp_path: Path, option: str) -> None:
+    """Tables, study file and databases are in UTF-8, where such a path would be another or none."""
+    (tmp_path / "q.yaml").write_text(STUDY, encoding="utf-8")
+    path = ["--home", "Bäume"] if option == "home" else ["--set", "benchmark.data=data/../x.mat"]
+    folder = tmp_path / ("here" if option == "home" else "Bäume")
+    folder.mkdir()
+    for locale in ("ascii", "UTF-8"):
+        done = fierce(folder, LOCALES[locale], "run", "../q.yaml", "--dry-run", "--home", "/tmp", *path)
+        told = b"spelled otherwise in this locale's encoding" in done.stderr
+        assert told == (locale == "ascii") and b"Traceback" not in done.stderr, done.stderr
+        assert not told or (done.returncode == 2 and b"PYTHONUTF8=1" in done.stderr)
+
+
 @pytest.mark.parametrize("name", LOCALES)
 def test_a_plan_is_printed(tmp_path: Path, name: str) -> None:
     plan = fierce(tmp_path, LOCALES[name], "run", "quickstart", "--dry-run")

@@ -254,6 +254,13 @@ def test_a_folder_to_track_in(uri: str, tmp_path: Path, monkeypatch: pytest.Monk
     refused(lambda: checks.check_tracking(found), f"sqlite:///{tmp_path}/mlruns/mlflow.db")
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:5000", "localhost:5000", "mlflow.my-lab.org:5000/"])
+def test_a_tracking_server_without_a_scheme(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    found = Home(tmp_path / "home").tracking_uri()
+    refused(lambda: doctor.check_tracking(found), f"write http://{address}")
+
+
 @pytest.mark.parametrize("server", ["silent", "web", "closed"])
 def test_an_object_store_that_is_none(
     server: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
