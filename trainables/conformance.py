@@ -68,9 +68,12 @@ def examine(trials: Sequence[Trial], device: str = "cpu", required: Sequence[str
             if finding.ok:
                 yield attempt(f"{name}: seeds apart", each.seeds_apart)
                 yield attempt(f"{name}: goes on from a state", each.goes_on)
-    able = next((each for each in tried.values() if each is not None), None)
-    if able is not None:
-        yield attempt("evaluators", lambda: able.evaluators(required))
+    able = [each for each in tried.values() if each is not None]
+    if able:
+        # a criterion's own metrics are those of its own trials
+        own = {metric.name for each in able for metric in criteria.find(each.trial.criterion).metrics}
+        needed = [name for name in required if name not in own]
+        yield attempt("evaluators", lambda: able[0].evaluators(needed))
 
 
 def attempt(name: str, check: Callable[[], str]) -> Finding:
