@@ -127,7 +127,13 @@ class Examination:
 
     def network(self) -> str:
         """Splits, batches and the network are as `trainables.contract.examine` wants them."""
-        contract.examine(self.benchmark, self.data, self.options, self.recipe, self.seeds)
+        try:
+            contract.examine(self.benchmark, self.data, self.options, self.recipe, self.seeds)
+        except contract.NetworkError:
+            # one for a GPU need not run on the CPU; here it is tried on its device, below
+            if self.device == "cpu":
+                raise
+            contract.examine(self.benchmark, self.data, self.options, self.recipe, self.seeds, network=False)
         parts = self._training(1, evaluate=False).parts
         return ", ".join(f"{part} {indices.shape[1]:,}" for part, indices in parts.items())
 
