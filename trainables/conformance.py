@@ -68,9 +68,12 @@ def examine(trials: Sequence[Trial], device: str = "cpu", required: Sequence[str
             if finding.ok:
                 yield attempt(f"{name}: seeds apart", each.seeds_apart)
                 yield attempt(f"{name}: goes on from a state", each.goes_on)
-    able = next((each for each in tried.values() if each is not None), None)
-    if able is not None:
-        yield attempt("evaluators", lambda: able.evaluators(required))
+    able = [each for each in tried.values() if each is not None]
+    if able:
+        # a criterion's own metrics are those of its own trials
+        own = {metric.name for each in able for metric in criteria.find(each.trial.criterion).metrics}
+        needed = [name for name in required if name not in own]
+        yield attempt("evaluators", lambda: able[0].evaluators(needed))
 
 
 def attempt(name: str, check: Callable[[], str]) -> Finding:
@@ -124,7 +127,13 @@ class Examination:
 
     def network(self) -> str:
         """Splits, batches and the network are as `trainables.contract.examine` wants them."""
-        contract.examine(self.benchmark, self.data, self.options, self.recipe, self.seeds)
+        try:
+            contract.examine(self.benchmark, self.data, self.options, self.recipe, self.seeds)
+        except contract.NetworkError:
+            # one for a GPU need not run on the CPU; here it is tried on its device, below
+            if self.device == "cpu":
+                raise
+            contract.examine(self.benchmark, self.data, self.options, self.recipe, self.seeds, network=False)
         parts = self._training(1, evaluate=False).parts
         return ", ".join(f"{part} {indices.shape[1]:,}" for part, indices in parts.items())
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
 
 from study.errors import UserError
 from study.file.plan import fixed_points, trial_for
@@ -20,12 +23,13 @@ def examine(source: str, overrides: Sequence[str] = ()) -> Iterator[Finding]:
     import torch
 
     from trainables import conformance
+    from trainables.benchmarks import find
     from trainables.remote_data import fetched
 
     try:
         spec = StudySpec.load(source, overrides)
     except UserError as error:
-        traceback = conformance.own_traceback(error)
+        traceback = next(filter(None, map(conformance.own_traceback, _reasons(error))), "")
         # a slip in the file is said as every command says it
         if not traceback:
             raise
@@ -33,10 +37,6 @@ def examine(source: str, overrides: Sequence[str] = ()) -> Iterator[Finding]:
         return
     yield conformance.Finding("study file", True, f"{spec.name}: {spec.benchmark.name}")
     device = "cuda" if spec.resources.needs_gpu and torch.cuda.is_available() else "cpu"
-    from dataclasses import replace
-
-    from trainables.benchmarks import find
-
     options = fetched(find(spec.benchmark.name).Options, spec.benchmark.options)
     trials = [replace(trial, options=options) for trial in trials_of(spec)]
     required = tuple(spec.search.metrics) if spec.search else ()
@@ -46,6 +46,17 @@ def examine(source: str, overrides: Sequence[str] = ()) -> Iterator[Finding]:
         yield finding
     if not failed:
         yield conformance.attempt("search and cadence", lambda: _check_study(spec))
+
+
+def _reasons(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, and those that pydantic met on the way and does not chain."""
+    if error is not None:
+        yield error
+    while error is not None:
+        if isinstance(error, ValidationError):
+            met = (details.get("ctx", {}).get("error") for details in error.errors())
+            yield from (each for each in met if isinstance(each, BaseException))
+        error = error.__cause__ or error.__context__
 
 
 def _check_study(spec: StudySpec) -> str:

@@ -262,11 +262,12 @@ def test_a_module_that_cannot_be_imported_is_shown_where_it_fails(
     (tmp_path / "unparsed_of_mine.py").write_text("def f(:\n", encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     for benchmark, criterion in (
-        ("tests.tiny:Tiny", "slips_of_mine:loss"),
-        ("slips_of_mine:Data", "ce"),
-        ("tests.tiny:Tiny", "unparsed_of_mine:loss"),
+        ("name: 'tests.tiny:Tiny'", "slips_of_mine:loss"),
+        ("name: 'slips_of_mine:Data'", "ce"),
+        ("name: hyperspectral, backbone: 'slips_of_mine:Net'", "ce"),
+        ("name: 'tests.tiny:Tiny'", "unparsed_of_mine:loss"),
     ):
-        done = command(tmp_path, f"benchmark: {{name: '{benchmark}'}}\ncriteria: ['{criterion}']\n")
+        done = command(tmp_path, f"benchmark: {{{benchmark}}}\ncriteria: ['{criterion}']\n")
         assert done.exit_code == 2
         assert "FAIL  study file: " in done.output and "cannot be imported" in done.output
         assert "_of_mine.py" in done.output and ", line" in done.output

@@ -115,7 +115,7 @@ def test_mlflow_holds_its_label_and_symbol(home: Home) -> None:
     keyed = runs(home)
     for number in ("1", "2"):
         run = keyed[number, None]
-        assert run.info.run_name == f"Focal γ={float(run.data.params['gamma']):.12g}"
+        assert run.info.run_name == f"Focal γ={float(run.data.params['gamma']):.4g}"
         assert run.data.tags[schema.CRITERION] == FOCAL
 
     def declared(name: str) -> dict[str, Any]:
