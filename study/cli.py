@@ -134,6 +134,24 @@ def run(
     _execute(loaded, at, address, retry_failed, events=events, size=size)
 
 
+@app.command(epilog="Example: fierce check digits.yaml --set benchmark.data=digits.csv")
+def check(spec: SpecArgument, overrides: SetOption = None, as_json: JsonOption = False) -> None:
+    """Try a study's data, network, criteria and evaluators on a few batches here, and say what is wrong."""
+    from study.service.check import examine
+
+    findings = []
+    for finding in examine(spec, overrides or ()):
+        findings.append(finding)
+        if not as_json:
+            typer.echo(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name}: {masked(finding.detail)}")
+            if finding.traceback:
+                typer.echo(masked(finding.traceback.rstrip()))
+    if as_json:
+        _print_json([asdict(finding) for finding in findings])
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(REFUSED)
+
+
 @app.command(epilog="Example: fierce submit hyperspectral-table --set benchmark.data=jasper_ridge.mat --name jasper")
 def submit(
     spec: SpecArgument,

@@ -15,7 +15,7 @@ from torch import Tensor
 from trainables import benchmarks, contract, criteria
 from trainables.anchors import draw_anchors
 from trainables.backbones import Looped
-from trainables.benchmarks import DataError, Split, make_options
+from trainables.benchmarks import Data, DataError, Split, make_options
 from trainables.criterion import Batch, Criterion, Setup
 from trainables.evaluators import Evaluator, Outputs
 from trainables.metrics import Metric
@@ -60,12 +60,12 @@ class Training:
     """All replicas of one trial on one device.
 
     Replica s depends on its seed alone, not on its neighbours: trained alone or among ten it follows the
-    same trajectory up to floating-point reassociation. Raises ``LookupError`` for an unknown benchmark or
-    criterion, `DataError` for what breaks `trainables.contract`, ``KeyError`` for an unknown training
-    setting.
+    same trajectory up to floating-point reassociation. ``data`` is the benchmark's, where it is loaded already.
+    Raises ``LookupError`` for an unknown benchmark or criterion, `DataError` for what breaks
+    `trainables.contract`, ``KeyError`` for an unknown training setting.
     """
 
-    def __init__(self, trial: Trial, device: torch.device | str = "cpu") -> None:
+    def __init__(self, trial: Trial, device: torch.device | str = "cpu", data: Data | None = None) -> None:
         # idle units drive Adam's moments and soft assignments below 1e-38, where CPU arithmetic is many times slower;
         # threads inherit the setting, so it comes before the first parallel operation
         torch.set_flush_denormal(True)
@@ -81,7 +81,8 @@ class Training:
 
         self.owner = contract.owner_of(self.benchmark)
         self.dtype = getattr(torch, self.recipe.dtype)
-        data = contract.load(self.benchmark, self.options, self.dtype)
+        if data is None:
+            data = contract.load(self.benchmark, self.options, self.dtype)
         self.evaluators = contract.check_evaluators(
             self.benchmark.evaluators(data, self.options), f"{self.owner}.evaluators"
         )

@@ -1,0 +1,64 @@
+"""``fierce check``: a study's own code tried here on a few batches, before anything is run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from study.errors import UserError
+from study.file.plan import fixed_points, trial_for
+from study.file.spec import StudySpec
+from study.service.doctor import check_data
+
+if TYPE_CHECKING:
+    from trainables.conformance import Finding
+    from trainables.trial import Trial
+
+
+def examine(source: str, overrides: Sequence[str] = ()) -> Iterator[Finding]:
+    """What is found of the study file ``source``, check by check; see `trainables.conformance`."""
+    import torch
+
+    from trainables import conformance
+    from trainables.remote_data import fetched
+
+    try:
+        spec = StudySpec.load(source, overrides)
+    except UserError as error:
+        traceback = conformance.own_traceback(error)
+        # a slip in the file is said as every command says it
+        if not traceback:
+            raise
+        yield conformance.Finding("study file", False, str(error), traceback)
+        return
+    yield conformance.Finding("study file", True, f"{spec.name}: {spec.benchmark.name}")
+    device = "cuda" if spec.resources.needs_gpu and torch.cuda.is_available() else "cpu"
+    from dataclasses import replace
+
+    from trainables.benchmarks import find
+
+    options = fetched(find(spec.benchmark.name).Options, spec.benchmark.options)
+    trials = [replace(trial, options=options) for trial in trials_of(spec)]
+    required = tuple(spec.search.metrics) if spec.search else ()
+    failed = False
+    for finding in conformance.examine(trials, device, required):
+        failed |= not finding.ok
+        yield finding
+    if not failed:
+        yield conformance.attempt("search and cadence", lambda: _check_study(spec))
+
+
+def _check_study(spec: StudySpec) -> str:
+    check_data(spec)
+    return "metrics and evaluators that the study names are there"
+
+
+def trials_of(spec: StudySpec) -> list[Trial]:
+    """For each criterion its first and last fixed points, and the lower and upper ends of what is searched."""
+    points: dict[str, list[Trial]] = {}
+    for point in fixed_points(spec):
+        points.setdefault(point.trial.criterion, []).append(point.trial)
+    for criterion, space in (spec.search.criteria if spec.search else {}).items():
+        ends = ({name: getattr(interval, end) for name, interval in space.items()} for end in ("low", "high"))
+        points.setdefault(criterion, []).extend(trial_for(spec, criterion, values) for values in ends)
+    return [trial for each in points.values() for trial in (each if len(each) == 1 else (each[0], each[-1]))]

@@ -1,0 +1,306 @@
+"""Does code of one's own keep to what training relies on: tried on a few batches, in seconds, without Ray or MLflow.
+
+Each check gives one `Finding`. What the code raises comes with its traceback from the first frame that is neither the
+project's nor an installed package's.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import sysconfig
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainables import benchmarks, contract, criteria
+from trainables.benchmarks import Data, DataError, make_options
+from trainables.training import Record, Training
+from trainables.trial import Trial
+
+#: replicas that are trained together, batches of an epoch and samples of a batch, where seeds and states are compared
+SEEDS, BATCHES, SAMPLES = 3, 3, 32
+#: relative and absolute differences that reassociation may leave, by dtype
+TOLERANCES: Mapping[str, tuple[float, float]] = {"float64": (1e-6, 1e-9), "float32": (1e-2, 1e-4)}
+
+_PROJECT = Path(__file__).resolve().parents[1]
+_INSTALLED = ("site-packages", "dist-packages")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check: ``detail`` says what was seen or what is wrong, ``traceback`` where in the code of one's own."""
+
+    name: str
+    ok: bool
+    detail: str
+    traceback: str = ""
+
+
+class ConformanceError(DataError):
+    """The code breaks the contract; the message says what it does and what it should do."""
+
+
+def examine(trials: Sequence[Trial], device: str = "cpu", required: Sequence[str] = ()) -> Iterator[Finding]:
+    """What is found of one benchmark under the criteria of ``trials``, check by check.
+
+    The first trial of each criterion is tried in full, the others by one batch. ``required`` are metrics that must be
+    measured after the last epoch. What cannot be told since an earlier check failed is left out.
+    """
+    first = Examination(trials[0], device)
+    for name, check in (("data", first.load), ("network", first.network)):
+        finding = attempt(name, check)
+        yield finding
+        if not finding.ok:
+            return
+    tried: dict[str, Examination | None] = {}
+    for trial in trials:
+        each, name = Examination(trial, device, first.data), _label(trial)
+        finding = attempt(f"{name}: one batch", each.one_batch)
+        yield finding
+        if trial.criterion not in tried:
+            tried[trial.criterion] = each if finding.ok else None
+            if finding.ok:
+                yield attempt(f"{name}: seeds apart", each.seeds_apart)
+                yield attempt(f"{name}: goes on from a state", each.goes_on)
+    able = next((each for each in tried.values() if each is not None), None)
+    if able is not None:
+        yield attempt("evaluators", lambda: able.evaluators(required))
+
+
+def attempt(name: str, check: Callable[[], str]) -> Finding:
+    """The finding of ``check``, which returns what it saw or raises what is wrong."""
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return Finding(name, True, check())
+    # code of one's own raises whatever it likes
+    except Exception as error:
+        return Finding(name, False, sentence(error), own_traceback(error))
+
+
+class Examination:
+    """The checks of one trial; each returns what it saw, in words, and raises where something is wrong.
+
+    ``data`` is the benchmark's, where it is loaded already.
+    """
+
+    def __init__(self, trial: Trial, device: str = "cpu", data: Data | None = None) -> None:
+        self.trial, self.device = trial, device
+        self._given = data
+
+    @cached_property
+    def benchmark(self) -> benchmarks.Benchmark:
+        return benchmarks.find(self.trial.benchmark)
+
+    @cached_property
+    def options(self) -> Any:
+        return make_options(self.benchmark.Options, self.trial.options)
+
+    @cached_property
+    def recipe(self) -> Any:
+        return self.benchmark.recipe(self.trial.protocol, self.options).override(self.trial.training)
+
+    @cached_property
+    def data(self) -> Data:
+        if self._given is not None:
+            return self._given
+        return contract.load(self.benchmark, self.options, getattr(torch, self.recipe.dtype))
+
+    @cached_property
+    def seeds(self) -> tuple[int, ...]:
+        """Three of the trial's, and others where it has fewer."""
+        others = (seed for seed in range(2 * SEEDS) if seed not in self.trial.seeds)
+        return (*self.trial.seeds, *others)[:SEEDS]
+
+    def load(self) -> str:
+        """The data is as `trainables.contract.check_data` wants it."""
+        data = self.data
+        return f"{len(data.inputs):,} samples of {tuple(data.inputs.shape[1:])}, {data.classes} coarse classes"
+
+    def network(self) -> str:
+        """Splits, batches and the network are as `trainables.contract.examine` wants them."""
+        contract.examine(self.benchmark, self.data, self.options, self.recipe, self.seeds)
+        parts = self._training(1, evaluate=False).parts
+        return ", ".join(f"{part} {indices.shape[1]:,}" for part, indices in parts.items())
+
+    def one_batch(self) -> str:
+        """A batch goes forwards and backwards; the criterion's parameters are each replica's own, and all learn."""
+        training = self._training(1, evaluate=False)
+        criterion, name, count = training.criterion, self.trial.criterion, len(self.seeds)
+        for parameter, value in criterion.named_parameters():
+            if value.shape[:1] != (count,):
+                raise ConformanceError(
+                    f"the criterion {name}: parameter {parameter} is {tuple(value.shape)}; give it a leading dimension "
+                    f"of the seeds, setup.replicas, here {count}"
+                )
+        (record,) = training.run()
+        losses = record.metrics["loss/train"]
+        for seed, loss in zip(self.seeds, losses, strict=True):
+            if not math.isfinite(loss):
+                raise ConformanceError(
+                    f"the criterion {name} gives a loss of {loss:g} for the first batch, seed {seed}"
+                )
+        for parameter, value in criterion.named_parameters():
+            if value.requires_grad and value.grad is None:
+                raise ConformanceError(f"the criterion {name}: parameter {parameter} has no part in the loss")
+        where = f"the criterion {name}"
+        measured = contract.check_metrics(criterion.measured, count, {}, where)
+        if unknown := sorted(set(measured) - {metric.name for metric in criterion.metrics}):
+            raise ConformanceError(f"{where} measures {unknown[0]!r}, which is not declared among its metrics")
+        return f"loss {losses[0]:.4g} for seed {self.seeds[0]}"
+
+    def seeds_apart(self) -> str:
+        """A seed alone has the losses that it has among three."""
+        dtype, together, alone = self._both(evaluate=False)
+        self._compare(together, alone, dtype, f"the criterion {self.trial.criterion}")
+        return f"seed {self.seeds[1]} alone is as among {len(self.seeds)} ({dtype})"
+
+    def goes_on(self) -> str:
+        """An epoch after saving and restoring is the one that an undisturbed training has."""
+        undisturbed = self._training(BATCHES, evaluate=False, epochs=2, batch_size=self._samples)
+        run, file = undisturbed.run(), io.BytesIO()
+        next(run)
+        torch.save(undisturbed.state(), file)
+        file.seek(0)
+        restored = self._training(BATCHES, evaluate=False, epochs=2, batch_size=self._samples)
+        restored.load(torch.load(file, map_location=self.device, weights_only=True))
+        expected, found = next(run), next(restored.run())
+        # a GPU need not repeat itself to the bit
+        exact = self.device == "cpu"
+        for name, values in expected.metrics.items():
+            for seed, one, other in zip(self.seeds, values, found.metrics[name], strict=True):
+                if not _close(one, other, (0.0, 0.0) if exact else TOLERANCES["float32"]):
+                    raise ConformanceError(
+                        f"{name} of seed {seed} is {other:.9g} in the epoch after a state was saved and restored, and "
+                        f"{one:.9g} without: keep what changes in parameters and buffers, and draw random numbers "
+                        "from the streams that are given"
+                    )
+        return "an epoch after saving and restoring is the same"
+
+    def evaluators(self, required: Sequence[str] = ()) -> str:
+        """Every evaluator measures each seed by itself, and ``required`` metrics are among what is measured."""
+        dtype, together, alone = self._both(evaluate=True)
+        self._compare(together, alone, dtype, f"{contract.owner_of(self.benchmark)}.evaluators")
+        lacking = [name for name in required if name not in together.metrics]
+        if lacking:
+            raise ConformanceError(
+                f"{lacking[0]!r}, which the study needs, is not measured after the last epoch; measured are "
+                f"{', '.join(sorted(together.metrics))}"
+            )
+        return f"{len(together.metrics)} metrics, of seed {self.seeds[1]} alone as among {len(self.seeds)} ({dtype})"
+
+    @property
+    def _samples(self) -> int:
+        return min(int(self.recipe.batch_size), SAMPLES)
+
+    def _both(self, *, evaluate: bool) -> tuple[str, Record, Record]:
+        """The dtype, and the records of three seeds and of the second of them alone."""
+
+        def record(seeds: tuple[int, ...], dtype: str) -> Record:
+            training = self._training(BATCHES, evaluate=evaluate, seeds=seeds, batch_size=self._samples, dtype=dtype)
+            (only,) = training.run()
+            if evaluate:
+                training.arrays()
+            return only
+
+        dtype = "float64"
+        try:
+            together = record(self.seeds, dtype)
+        # code may be written for one precision
+        except Exception:
+            dtype = str(self.recipe.dtype)
+            together = record(self.seeds, dtype)
+        return dtype, together, record(self.seeds[1:2], dtype)
+
+    def _compare(self, together: Record, alone: Record, dtype: str, whose: str) -> None:
+        if odd := together.metrics.keys() ^ alone.metrics.keys():
+            raise ConformanceError(f"{whose}: {min(odd)!r} is measured for one seed or for three, not for both")
+        for name, values in together.metrics.items():
+            among, by_itself = values[1], alone.metrics[name][0]
+            if not _close(among, by_itself, TOLERANCES[dtype]):
+                raise ConformanceError(
+                    f"{whose}: {name} of seed {self.seeds[1]} is {by_itself:.9g} alone and {among:.9g} among "
+                    f"{len(self.seeds)} seeds: a replica must depend on its own seed alone, in what it computes as in "
+                    "what it draws"
+                )
+
+    def _training(
+        self, batches: int, *, evaluate: bool, seeds: tuple[int, ...] = (), epochs: int = 1, **settings: Any
+    ) -> _Short:
+        changed = {**self.trial.training, "compile": False, "epochs": epochs, **settings}
+        trial = replace(self.trial, seeds=seeds or self.seeds, training=changed)
+        return _Short(trial, self.device, self.data, batches, evaluate)
+
+
+class _Short(Training):
+    """A training whose epochs are a few whole batches long; evaluators see all data, and run where asked."""
+
+    def __init__(self, trial: Trial, device: str, data: Data, batches: int, evaluate: bool) -> None:
+        super().__init__(trial, device, data)
+        self._batches, self._evaluates = batches, evaluate
+
+    def _order(self, epoch: int) -> torch.Tensor:
+        order = super()._order(epoch)
+        # a last batch of one sample is for `contract.examine` to judge
+        whole = max(1, min(self._batches, order.shape[1] // self.recipe.batch_size))
+        return order[:, : whole * self.recipe.batch_size]
+
+    def _evaluate(self) -> dict[str, torch.Tensor]:
+        return super()._evaluate() if self._evaluates else {}
+
+
+def sentence(error: BaseException) -> str:
+    """What went wrong on one line; an error that says so in a sentence is taken at its word."""
+    said = error.args[0] if isinstance(error, LookupError) and error.args else error
+    text = " ".join(str(said).split())
+    return text if isinstance(error, ValueError | LookupError) and text else f"{type(error).__name__}: {text}"
+
+
+def own_traceback(error: BaseException) -> str:
+    """The traceback of what led to ``error``, from the first frame of code of one's own; empty where there is none."""
+    chain: list[BaseException] = []
+    step: BaseException | None = error
+    while step is not None and step not in chain:
+        chain.append(step)
+        step = step.__cause__ or step.__context__
+    for each in reversed(chain):
+        # a file that cannot be parsed has no frames
+        if isinstance(each, SyntaxError) and _is_own(each.filename or ""):
+            return "".join(traceback.format_exception_only(each))
+        frames = traceback.extract_tb(each.__traceback__)
+        begin = next((position for position, frame in enumerate(frames) if _is_own(frame.filename)), None)
+        if begin is not None:
+            return "".join([*traceback.format_list(frames[begin:]), *traceback.format_exception_only(each)])
+    return ""
+
+
+def _is_own(filename: str) -> bool:
+    """Whether the file is neither the project's nor installed."""
+    if not filename or filename.startswith("<"):
+        return False
+    path = Path(filename).resolve()
+    packages = [_PROJECT / name for name in ("trainables", "study", "analysis")]
+    foreign = [*packages, Path(sysconfig.get_path("stdlib")).resolve()]
+    return not any(path.is_relative_to(each) for each in foreign) and not any(part in _INSTALLED for part in path.parts)
+
+
+def _close(one: float, other: float, tolerance: tuple[float, float]) -> bool:
+    relative, absolute = tolerance
+    return math.isclose(one, other, rel_tol=relative, abs_tol=absolute) or (math.isnan(one) and math.isnan(other))
+
+
+def _label(trial: Trial) -> str:
+    """``ls σ=0.1``; for a criterion that cannot be found its bare name."""
+    try:
+        known = criteria.find(trial.criterion).hyperparameters
+    except LookupError:
+        known = ()
+    values = trial.hyperparameters
+    return " ".join(
+        [trial.criterion, *(f"{each.symbol}={values[each.name]:g}" for each in known if each.name in values)]
+    )
