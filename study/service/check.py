@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from study.errors import UserError
 from study.file.plan import fixed_points, trial_for
 from study.file.spec import StudySpec
-from study.service.doctor import check_data
+from study.launch.preflight import check_data
 
 if TYPE_CHECKING:
     from trainables.conformance import Finding
