@@ -24,10 +24,10 @@ class Share:
 
 
 class Shard(NamedTuple):
-    """The part at ``position``, from 0, of the ``count`` into which a trial's seeds are split."""
+    """The one at ``position``, from 0, of the ``parts`` into which a trial's seeds are split."""
 
     position: int = 0
-    count: int = 1
+    parts: int = 1
 
 
 #: all seeds of a trial

@@ -181,7 +181,7 @@ def train_trial(
 def place(folder: Folder, number: int, shard: Shard) -> Folder:
     """Where the trial, or a part of it, keeps its checkpoint and lock."""
     whole = folder / "trials" / str(number)
-    return whole if shard.count == 1 else whole / f"shard-{shard.position + 1}-of-{shard.count}"
+    return whole if shard.parts == 1 else whole / f"shard-{shard.position + 1}-of-{shard.parts}"
 
 
 class _Stop:

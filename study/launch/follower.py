@@ -63,7 +63,7 @@ class Follower(Callback):
             shards = self._results.setdefault(given.number, {})
             shards[given.shard.position] = told, len(given.trial.seeds)
             # a shard may report on after its trial has ended with another one
-            if len(shards) == given.shard.count and given.number in self._started:
+            if len(shards) == given.shard.parts and given.number in self._started:
                 slowest = min(shard.epoch for shard, _ in shards.values())
                 self._observer.epoch(given.number, slowest, told.epochs, self._trial_means(given.number))
 
@@ -95,7 +95,7 @@ class Follower(Callback):
                 self._folder.write(STOP, b"")
             self._end(piece.number, "interrupted")
         elif share is not None:
-            seeds = "" if piece.shard.count == 1 else f" (seeds {', '.join(map(str, piece.seeds))})"
+            seeds = "" if piece.shard.parts == 1 else f" (seeds {', '.join(map(str, piece.seeds))})"
             given = f" with {share} in place of {piece.share}" if share != piece.share else ""
             text = f"{reason}; tried again{given}"
             self._observer.message(f"trial {piece.number}{seeds}: {text}")

@@ -292,7 +292,7 @@ class StudySearcher(Searcher):
         if told.finished:
             done = self._finished.setdefault(piece.number, {})
             done[piece.shard.position] = piece, told.values
-            if len(done) == piece.shard.count:
+            if len(done) == piece.shard.parts:
                 self._complete(piece, [done[position] for position in sorted(done)])
         elif self.spec.search and self.spec.search.pruner and not told.interrupted and told.epoch:
             self._prune(piece, told)
@@ -300,7 +300,7 @@ class StudySearcher(Searcher):
     def is_complete(self, number: int) -> bool:
         """Whether all shards of the trial finished in this launch."""
         done = self._finished.get(number, {})
-        return any(len(done) == piece.shard.count for piece, _ in done.values())
+        return any(len(done) == piece.shard.parts for piece, _ in done.values())
 
     def fail(self, trial_id: str, reason: str, cause: Cause = "refusal") -> tuple[Piece, Share | None] | None:
         """Take note of an attempt that failed: the piece, and the share with which it will be tried again.

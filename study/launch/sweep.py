@@ -286,7 +286,7 @@ def _scheduler(spec: StudySpec) -> Any:
 
 def _folder_name(trial: Any) -> str:
     given = Assignment.from_config(trial.config)
-    part = f"-{given.shard.position + 1}-of-{given.shard.count}" if given.shard.count > 1 else ""
+    part = f"-{given.shard.position + 1}-of-{given.shard.parts}" if given.shard.parts > 1 else ""
     return f"{given.number:05d}{part}-{trial.trial_id}"
 
 

@@ -334,7 +334,7 @@ class TrialTracker:
 
     def _is_partial(self, line: _Line) -> bool:
         """Whether the run is of more seeds than this tracker's."""
-        return self._shard.count > 1 and line.column is None
+        return self._shard.parts > 1 and line.column is None
 
     def _take_facts(self, line: _Line) -> tuple[dict[str, str], dict[str, str]]:
         """Tags and params that the next request of a run carries; the recipe stands on the trial's run alone."""
