@@ -24,7 +24,7 @@ class Share:
 
 
 class Shard(NamedTuple):
-    """The part at ``position``, from 0, of the ``parts`` into which a trial's seeds are split."""
+    """The one at ``position``, from 0, of the ``parts`` into which a trial's seeds are split."""
 
     position: int = 0
     parts: int = 1

@@ -258,7 +258,7 @@ def test_a_folder_to_track_in(uri: str, tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_tracking_server_without_a_scheme(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     found = Home(tmp_path / "home").tracking_uri()
-    refused(lambda: doctor.check_tracking(found), f"write http://{address}")
+    refused(lambda: checks.check_tracking(found), f"write http://{address}")
 
 
 @pytest.mark.parametrize("server", ["silent", "web", "closed"])
