@@ -25,6 +25,8 @@ from study.file.spec import StudySpec
 from study.home import Home
 from trainables.training import Training
 
+pytestmark = pytest.mark.ray
+
 TESTS = Path(__file__).resolve().parents[2]
 
 #: two baselines and two searched trials, two at a time: an epoch waits a little, so that a kill finds it at work

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,23 +13,15 @@ from mlflow.entities import Run
 
 from analysis import artifacts, schema
 from analysis.runs import Study, StudyNotFound
-from study.file.spec import Resources, StudySpec
+from study.file.spec import StudySpec
 from study.home import Home
 from study.launch import sweep
-from study.launch.cluster import connect
 from study.record import status, tracking
 
 SPEC = StudySpec.model_validate(
     {"name": "s", "benchmark": "tiny:Tiny", "criteria": ["ce", "ls", "fierce"], "seeds": [1, 4]}
 )
 ALL_DONE = sweep.Outcome(done=3, failed=0, missing=0, interrupted=False)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_here() -> Iterator[None]:
-    """One Ray for all studies of this file: it takes seconds to start."""
-    with connect(Resources(cpus=1)):
-        yield
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +31,7 @@ def no_servers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Home:
+def original(ray_here: None, tmp_path_factory: pytest.TempPathFactory) -> Home:
     """The home of a study that was run to its end; the tests do not change it."""
     home = Home(tmp_path_factory.mktemp("original") / "h")
     assert sweep.run(SPEC, home) == ALL_DONE
