@@ -417,6 +417,7 @@ def _arrays(study: Study, trial: int) -> Iterator[dict[str, np.ndarray]]:
 
 
 def absent(study: Study, criteria: Sequence[str]) -> str:
+    """Which of ``criteria`` no trial is done of, as a sentence."""
     chosen = selection.headline(study)
     return "no trial is done of " + " and ".join(NAMES[name] for name in criteria if name not in chosen)
 
