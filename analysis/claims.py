@@ -132,6 +132,7 @@ def surely_lowest(study: Study, metric: str, trials: Sequence[int], best: int) -
 
 
 def absent(study: Study, criteria: Sequence[str]) -> str:
+    """Which of ``criteria`` no trial is done of, as a sentence."""
     chosen = selection.headline(study)
     return "no trial is done of " + " and ".join(study.criterion(name).label for name in criteria if name not in chosen)
 

@@ -172,6 +172,7 @@ def _cell(value: object, is_wide: bool) -> str:
 
 
 def main() -> None:
+    """Write a study's report: ``python -m analysis.report``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--study", required=True, help="name of the study")
     command.add_tracking_uri(parser)

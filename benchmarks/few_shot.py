@@ -1,4 +1,4 @@
-"""Few-shot evaluation: batched runs against one task at a time. ``python -m benchmarks.few_shot``
+"""Few-shot evaluation: batched runs against one task at a time: ``python -m benchmarks.few_shot``.
 
 20 classes × 600 samples × 512 features, as of CIFAR-FS's novel classes; 5-way 1-shot, 15 queries, 10,000 runs.
 Two ways of one task at a time: ``loader`` samples and collates it through a DataLoader, with labels of its own

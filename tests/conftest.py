@@ -1,11 +1,35 @@
-"""Shared fixtures: where the real data for tests stands."""
+"""Shared fixtures: where the real data for tests stands, and one Ray for all studies that need not start their own."""
 
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+#: fixtures that start what `make quick` goes without, and the marker of the tests that use them
+STARTED_BY = {"ray_here": "ray", "finished": "ray", "bucket": "server", "service": "server", "ports": "server"}
+
+
+def pytest_configure() -> None:
+    # a shell's background job ignores Ctrl-C, and so would all that the tests start; a handler is not inherited
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by the fixtures they use; those on the shared Ray come last, since others start one in this process.
+
+    First of all markers, so that ``-m`` finds them.
+    """
+    for item in items:
+        for fixture, marker in STARTED_BY.items():
+            if fixture in getattr(item, "fixturenames", ()):
+                item.add_marker(marker)
+    items.sort(key=lambda item: "ray_here" in getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +40,38 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no test data at {folder}; set FIERCE_TEST_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def _bucket() -> Iterator[dict[str, str]]:
+    import object_store
+
+    with object_store.started() as environment:
+        yield environment
+
+
+@pytest.fixture
+def bucket(_bucket: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a bucket in an object store that all tests share, which the environment names."""
+    import object_store
+
+    for name, value in _bucket.items():
+        monkeypatch.setenv(name, value)
+    return object_store.BUCKET
+
+
+@pytest.fixture(scope="session")
+def ray_here(_bucket: dict[str, str]) -> Iterator[None]:
+    """One Ray for the studies of all tests, as it takes seconds to start; its workers know the object store."""
+    from study.file.spec import Resources
+    from study.launch.cluster import connect
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in _bucket.items():
+            patch.setenv(name, value)
+        context = connect(Resources(cpus=1))
+        context.__enter__()
+    try:
+        yield
+    finally:
+        context.__exit__(None, None, None)

@@ -16,8 +16,8 @@ BUCKET = "studies"
 
 
 @contextmanager
-def serve(host: str = "127.0.0.1", port: int = 0) -> Iterator[pytest.MonkeyPatch]:
-    """A server with an empty `BUCKET`, named by this process's environment for as long as the context lasts."""
+def started(host: str = "127.0.0.1", port: int = 0) -> Iterator[dict[str, str]]:
+    """A server with an empty `BUCKET`; the variables that name it."""
     if not port:
         with socket.socket() as probe:
             probe.bind((host, 0))
@@ -33,13 +33,29 @@ def serve(host: str = "127.0.0.1", port: int = 0) -> Iterator[pytest.MonkeyPatch
             except OSError:
                 assert server.poll() is None and time.monotonic() < deadline
                 time.sleep(0.1)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-            patch.setenv("AWS_ACCESS_KEY_ID", "test")
-            patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-            patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-            boto3.client("s3").create_bucket(Bucket=BUCKET)
-            yield patch
+        environment = {
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+        boto3.client(
+            "s3",
+            endpoint_url=environment["AWS_ENDPOINT_URL"],
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+            region_name="us-east-1",
+        ).create_bucket(Bucket=BUCKET)
+        yield environment
     finally:
         server.kill()
         server.wait()
+
+
+@contextmanager
+def serve(host: str = "127.0.0.1", port: int = 0) -> Iterator[pytest.MonkeyPatch]:
+    """A server with an empty `BUCKET`, named by this process's environment for as long as the context lasts."""
+    with started(host, port) as environment, pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        yield patch

@@ -25,6 +25,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
 
 
+@pytest.mark.ray
 def test_the_example_runs_as_documented(tmp_path: Path) -> None:
     assert len((ROOT / "examples" / "own_data.py").read_text(encoding="utf-8").splitlines()) <= 60
     shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("__pycache__"))

@@ -70,6 +70,8 @@ Switch = Annotated[bool, Strict()]
 
 
 class Model(BaseModel):
+    """A part of a study file: what it does not know is refused, and what was read stays as it is."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 

@@ -50,8 +50,10 @@ def fixed_points(spec: StudySpec) -> list[Point]:
         if entry.hyperparameters or entry.name not in varied
     ]
     for criterion, axes in (spec.grid or {}).items():
-        for values in itertools.product(*axes.values()):
-            points.append(Point("grid", trial_for(spec, criterion, dict(zip(axes, values, strict=True)))))
+        points += (
+            Point("grid", trial_for(spec, criterion, dict(zip(axes, values, strict=True))))
+            for values in itertools.product(*axes.values())
+        )
     distinct: dict[tuple[Any, ...], Point] = {}
     for point in points:
         distinct.setdefault((point.trial.criterion, *point.trial.hyperparameters.items()), point)

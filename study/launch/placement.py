@@ -53,8 +53,10 @@ def first_share(resources: Resources, memory: float | None) -> Share:
 
 
 def larger(share: Share, capacity: Capacity) -> Share | None:
-    """Twice the share, for a trial that ran out of memory: of a GPU, else of a node's cores, which has fewer
-    neighbours; None where it has the whole of either."""
+    """Twice the share, for a trial that ran out of memory; None where it has the whole of a GPU or of a node's cores.
+
+    Of a GPU, else of the cores, by which it has fewer neighbours.
+    """
     if share.gpus:
         return Share(share.cpus, min(1.0, 2 * share.gpus)) if share.gpus < 1 else None
     most = math.floor(capacity.largest_node)

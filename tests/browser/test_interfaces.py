@@ -28,6 +28,7 @@ selenium = pytest.importorskip("selenium.webdriver", reason="no selenium: instal
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.server,
     pytest.mark.skipif(
         os.environ.get("FIERCE_TEST_BROWSER") != "1", reason="drives a browser; FIERCE_TEST_BROWSER=1 runs it"
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -87,7 +88,9 @@ def test_scale_is_numpys_deviation_of_all_values(features: Tensor) -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("measure", [histogram_entropy, spectral_entropy, scale])
-def test_a_diverged_replica_gives_nan_and_harms_no_other(features: Tensor, measure, value: float) -> None:  # type: ignore[no-untyped-def]
+def test_a_diverged_replica_gives_nan_and_harms_no_other(
+    features: Tensor, measure: Callable[[Tensor], Tensor], value: float
+) -> None:
     healthy = measure(features)
     features[1, 7, 2] = value
     measured = measure(features)

@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from object_store import BUCKET, serve
 
 from trainables import remote_data, storage
 from trainables.benchmarks import DataError
 from trainables.storage import Folder, Held
 
 
-@pytest.fixture(scope="module")
-def store() -> Iterator[None]:
-    with serve():
-        yield
-
-
-@pytest.fixture(params=["disk", "object store"])
+@pytest.fixture(params=["disk", pytest.param("object store", marks=pytest.mark.server)])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
     if request.param == "disk":
         return Folder(str(tmp_path / "studies"))
-    request.getfixturevalue("store")
-    return Folder(f"s3://{BUCKET}/{tmp_path.name}")
+    bucket = request.getfixturevalue("bucket")
+    return Folder(f"s3://{bucket}/{tmp_path.name}")
 
 
 def test_files(folder: Folder) -> None:
@@ -65,9 +57,9 @@ def test_a_lock_is_held_by_one(folder: Folder) -> None:
         assert folder.exists("lock") and folder.is_locked("lock")
 
 
-def test_a_lock_in_a_store_whose_holder_died_is_taken_over(store: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_in_a_store_whose_holder_died_is_taken_over(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "LEASE_SECONDS", 2.0)
-    folder = Folder(f"s3://{BUCKET}/died")
+    folder = Folder(f"s3://{bucket}/died")
     # what a killed holder leaves behind
     folder.write("lock", b'{"owner": "gone", "turn": 3}')
     monkeypatch.setattr(storage, "RENEW_SECONDS", 1.0)
@@ -77,8 +69,8 @@ def test_a_lock_in_a_store_whose_holder_died_is_taken_over(store: None, monkeypa
     assert not folder.exists("lock")
 
 
-def test_a_holder_that_was_taken_over_learns_of_it(store: None) -> None:
-    folder = Folder(f"s3://{BUCKET}/lost")
+def test_a_holder_that_was_taken_over_learns_of_it(bucket: str) -> None:
+    folder = Folder(f"s3://{bucket}/lost")
     with pytest.raises(Held, match="was taken over"), folder.lock("lock", 0):
         folder.write("lock", b'{"owner": "another", "turn": 1}')
     assert folder.read("lock") == b'{"owner": "another", "turn": 1}'
@@ -100,17 +92,17 @@ def test_a_full_disk_is_an_os_error(tmp_path: Path) -> None:
     assert folder.read("a") == b"whole"
 
 
-def test_remote_data_is_fetched_once(store: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remote_data_is_fetched_once(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FIERCE_CACHE", str(tmp_path))
-    Folder(f"s3://{BUCKET}/data").write("scene.npz", b"spectra")
-    options = {"data": f"s3://{BUCKET}/data/scene.npz", "pixels": 10}
+    Folder(f"s3://{bucket}/data").write("scene.npz", b"spectra")
+    options = {"data": f"s3://{bucket}/data/scene.npz", "pixels": 10}
     copy = remote_data.fetched(options)
     path = Path(copy["data"])
     assert (path.name, path.read_bytes(), path.is_relative_to(tmp_path)) == ("scene.npz", b"spectra", True)
     assert copy["pixels"] == 10
     path.write_bytes(b"kept")
     assert Path(remote_data.fetched(options)["data"]).read_bytes() == b"kept"
-    Folder(f"s3://{BUCKET}/data").write("scene.npz", b"other spectra")
+    Folder(f"s3://{bucket}/data").write("scene.npz", b"other spectra")
     assert Path(remote_data.fetched(options)["data"]).read_bytes() == b"other spectra"
     with pytest.raises(DataError, match=r"s3://studies/data/none\.npz cannot be fetched"):
-        remote_data.fetched({"data": f"s3://{BUCKET}/data/none.npz"})
+        remote_data.fetched({"data": f"s3://{bucket}/data/none.npz"})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,20 +13,13 @@ import pytest
 import torch
 from filelock import FileLock
 
-from study.file.spec import Resources
-from study.launch.cluster import connect
 from trainables import trainable
 from trainables.storage import Folder
 from trainables.trainable import CHECKPOINT, STOP, TrialError, train_trial
 from trainables.training import Record, Training
 from trainables.trial import Trial
 
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_here() -> Iterator[None]:
-    """One Ray for all tests of this file: it takes seconds to start."""
-    with connect(Resources(cpus=1)):
-        yield
+pytestmark = pytest.mark.usefixtures("ray_here")
 
 
 class Notes:

@@ -148,9 +148,7 @@ def test_cadence_and_last_epoch() -> None:
 
 def test_the_learning_rate_falls_after_its_milestones() -> None:
     training = Training(trial("ce", (0,), milestones=[2, 4], gamma=0.5))
-    rates = []
-    for _ in training.run():
-        rates.append(training.optimizer.param_groups[0]["lr"])
+    rates = [training.optimizer.param_groups[0]["lr"] for _ in training.run()]
     assert rates == [0.01, 0.01, 0.005, 0.005, 0.0025]
 
 

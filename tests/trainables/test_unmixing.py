@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -78,7 +80,7 @@ def ill_conditioned(x: Tensor, heldout: Tensor) -> None:
 
 
 @pytest.mark.parametrize("damage", [dead, repeated, constant, ill_conditioned])
-def test_least_squares_has_numpys_minimum_norm_solution(parts: Parts, damage) -> None:  # type: ignore[no-untyped-def]
+def test_least_squares_has_numpys_minimum_norm_solution(parts: Parts, damage: Callable[[Tensor, Tensor], None]) -> None:
     damage(parts[0], parts[2])
     expected = [numpy_least_squares(*p) for p in zip(*parts, strict=True)]
     np.testing.assert_allclose(least_squares_mse(*parts), expected, rtol=1e-6)

@@ -205,4 +205,5 @@ def _pixels_first(
 
 
 def size(array: NDArray[Any]) -> str:
+    """The shape as a message shows it: ``3×4``."""
     return "×".join(map(str, array.shape))

@@ -114,8 +114,11 @@ def write_age_store(folder: Path) -> Store:
 
 
 def replica_arrays(criterion: str, seed: int) -> dict[str, np.ndarray]:
-    """Twelve ages in two classes. FIERCE's feature falls with age, so that it has to be turned; the others' swaps
-    two pairs of each class: a rank correlation of 1 − 6·4/(6·35) within it."""
+    """Twelve ages in two classes.
+
+    FIERCE's feature falls with age, so that it has to be turned; the others' swaps two pairs of each class: a rank
+    correlation of 1 − 6·4/(6·35) within it.
+    """
     ages = np.array([20, 21, 22, 23, 24, 25, 50, 51, 52, 53, 54, 55], np.float32)
     coarse = (ages > 36).astype(np.int64)
     order = np.array([1.0, 3, 2, 4, 6, 5])

@@ -24,6 +24,8 @@ from study.home import Home
 from tests.launches import Launch, epochs_saved
 from trainables.training import Training
 
+pytestmark = pytest.mark.ray
+
 #: two baselines and two searched trials, two at a time: an epoch waits a little, so that a kill finds it at work
 SPEC = StudySpec.model_validate(
     {

@@ -51,7 +51,8 @@ def fierce(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["8 bits", "C", "UTF-8"])
+@pytest.mark.ray
+@pytest.mark.parametrize("name", ["8 bits", "UTF-8"])
 def test_a_study_from_its_file_to_its_report(tmp_path: Path, name: str) -> None:
     locale = LOCALES[name]
     (tmp_path / "q.yaml").write_text(STUDY, encoding="utf-8")
@@ -160,6 +161,7 @@ def test_displays_on_a_stream_that_was_closed(kind: str, monkeypatch: pytest.Mon
 
 
 @pytest.mark.slow
+@pytest.mark.ray
 def test_a_study_whose_reader_went_away_trains_to_its_end(tmp_path: Path) -> None:
     (tmp_path / "q.yaml").write_text("benchmark: tiny:Tiny\ncriteria: [ce]\nseeds: 1\nname: q\n", encoding="utf-8")
     reading, writing = os.pipe()

@@ -62,7 +62,7 @@ def home(tmp_path: Path, empty: Path) -> Home:
     return copy(empty, tmp_path)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, empty: Path) -> list[dict[str, Any]]:
     """The configs of a study that one launch carries through."""
     return drain(searcher(spec(), copy(empty, tmp_path_factory.mktemp("undisturbed"))))

@@ -1,4 +1,4 @@
-"""Studies from start to end on a Ray of their own: outcome, what the stores hold, failures, Ctrl-C, refusals."""
+"""Studies from start to end: outcome, what the stores hold, failures, Ctrl-C, refusals."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +20,6 @@ import torch
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from object_store import BUCKET, serve
 from ray import cloudpickle
 from ray.exceptions import ActorUnavailableError, RayActorError
 from rich.console import Console
@@ -30,7 +29,6 @@ from study.errors import UserError
 from study.file.spec import Resources, StudySpec
 from study.home import Home
 from study.launch import follower, search, snapshots, sweep
-from study.launch.cluster import connect
 from study.launch.progress import StudyProgress
 from study.record import facts, files, status, tracking, trials
 from trainables.storage import Folder
@@ -41,21 +39,8 @@ TESTS = Path(__file__).resolve().parents[2]
 ROOT = TESTS.parent
 
 
-@pytest.fixture(scope="module")
-def store() -> Iterator[None]:
-    with serve():
-        yield
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_here(store: None) -> Iterator[None]:
-    """One Ray for all studies of this file, as it takes seconds to start; its workers know the object store."""
-    with connect(Resources(cpus=1)):
-        yield
-
-
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+def home(ray_here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     for name in ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE"):
         monkeypatch.delenv(name, raising=False)
     return Home(tmp_path)
@@ -471,7 +456,7 @@ def test_another_study_of_that_name_in_the_same_mlflow_is_refused(home: Home, tm
     assert not state.running
 
 
-def test_a_study_in_an_object_store_is_resumed_from_another_machine(home: Home, tmp_path: Path) -> None:
+def test_a_study_in_an_object_store_is_resumed_from_another_machine(home: Home, tmp_path: Path, bucket: str) -> None:
     """Two homes share nothing but the store and the databases; the second goes on from the first one's checkpoint."""
     first, second = Home(tmp_path / "first"), Home(tmp_path / "second")
     (trouble := tmp_path / "trouble").write_text("4 die", encoding="utf-8")
@@ -479,12 +464,12 @@ def test_a_study_in_an_object_store_is_resumed_from_another_machine(home: Home, 
         benchmark={"name": "tiny:Tiny", "trouble": str(trouble)},
         criteria=["ls"],
         max_failures=0,
-        storage=f"s3://{BUCKET}/prefix",
+        storage=f"s3://{bucket}/prefix",
         tracking_uri=home.tracking_uri(),
         optuna_uri=home.optuna_uri(),
     )
     assert sweep.run(study, first, cadence=sweep.Cadence(checkpoint=0)).failed == 1
-    kept = Folder(f"s3://{BUCKET}/prefix/s")
+    kept = Folder(f"s3://{bucket}/prefix/s")
     assert {"study.yaml", "trials", "tune"} <= set(kept.names())
     assert [path.name for path in first.study("s").iterdir()] == ["study.yaml"]
     assert 3 in [len(records_in(folder)) for folder in places(kept / "trials" / "0")]

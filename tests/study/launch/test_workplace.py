@@ -41,6 +41,8 @@ class Mine(Tiny):
         return super().backbone(data, options, generators)
 """
 
+pytestmark = pytest.mark.ray
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -55,7 +57,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def ray_here(folder: Path) -> Iterator[None]:
+def own_ray(folder: Path) -> Iterator[None]:
+    """A Ray whose workers import from the user's directory."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
         with connect(Resources(cpus=1)):

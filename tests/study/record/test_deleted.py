@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +13,9 @@ from mlflow.entities import Run
 
 from analysis import artifacts, schema
 from analysis.runs import Study, StudyNotFound
-from study.file.spec import Resources, StudySpec
+from study.file.spec import StudySpec
 from study.home import Home
 from study.launch import sweep
-from study.launch.cluster import connect
 from study.record import status, tracking
 from study.servers.mlflow import TrackingError
 
@@ -27,13 +25,6 @@ SPEC = StudySpec.model_validate(
 ALL_DONE = sweep.Outcome(done=3, failed=0, missing=0, interrupted=False)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def ray_here() -> Iterator[None]:
-    """One Ray for all studies of this file: it takes seconds to start."""
-    with connect(Resources(cpus=1)):
-        yield
-
-
 @pytest.fixture(autouse=True)
 def no_servers(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE", "FIERCE_STORAGE"):
@@ -41,7 +32,7 @@ def no_servers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Home:
+def original(ray_here: None, tmp_path_factory: pytest.TempPathFactory) -> Home:
     """The home of a study that was run to its end; the tests do not change it."""
     home = Home(tmp_path_factory.mktemp("original") / "h")
     assert sweep.run(SPEC, home) == ALL_DONE

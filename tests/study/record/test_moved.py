@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -16,10 +15,9 @@ from typer.testing import CliRunner
 from analysis import artifacts, feature_space, report, schema
 from analysis.runs import StoreError, Study
 from study.cli import app
-from study.file.spec import Resources, StudySpec
+from study.file.spec import StudySpec
 from study.home import SPEC, Home
 from study.launch import sweep
-from study.launch.cluster import connect
 from study.record import files, lookup, moved, tracking, trials
 
 SEARCH = """
@@ -35,15 +33,8 @@ search:
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
-def ray_here() -> Iterator[None]:
-    """One Ray for all studies of this file: it takes seconds to start."""
-    with connect(Resources(cpus=1)):
-        yield
-
-
 @pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Home:
+def original(ray_here: None, tmp_path_factory: pytest.TempPathFactory) -> Home:
     """The home of a search that was run to its end; the tests do not change it."""
     home = Home(tmp_path_factory.mktemp("old place, ä") / "h")
     assert sweep.run(StudySpec.from_yaml(SEARCH), home).done == 3
@@ -270,7 +261,7 @@ def test_a_home_that_never_wrote_down_its_place_is_known_by_its_artifacts(copied
     assert files.load_spec(copied, "q").storage == f"{copied.root}/more"
 
 
-def test_a_trial_goes_on_where_its_data_lies_now(tmp_path: Path) -> None:
+def test_a_trial_goes_on_where_its_data_lies_now(tmp_path: Path, ray_here: None) -> None:
     """A study with data in its home, moved half-way: nothing is trained again, and the results are the undisturbed."""
     trouble = Home(tmp_path / "old").root / "trouble"
     trouble.parent.mkdir()

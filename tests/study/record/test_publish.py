@@ -30,7 +30,7 @@ search:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+def home(ray_here: None, tmp_path_factory: pytest.TempPathFactory) -> Home:
     """The home of a small search that was run to its end."""
     found = Home(tmp_path_factory.mktemp("publish"))
     outcome = sweep.run(StudySpec.from_yaml(SEARCH), found)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,22 +12,15 @@ from typer.testing import CliRunner
 
 from study.cli import app
 from study.errors import UserError
-from study.file.spec import Resources, StudySpec
+from study.file.spec import StudySpec
 from study.home import Home
 from study.launch import sweep
-from study.launch.cluster import connect
 from study.launch.preflight import preflight
 from study.record import files, status
 from study.servers import logins
 from study.service import jobs
 
 SECRET = "hush-7f3a"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_here() -> Iterator[None]:
-    with connect(Resources(cpus=1)):
-        yield
 
 
 @pytest.fixture
@@ -54,6 +46,7 @@ def holding(folder: Path, secret: str = SECRET) -> list[str]:
     return sorted(path.name for path in files if secret.encode() in path.read_bytes())
 
 
+@pytest.mark.usefixtures("ray_here")
 @pytest.mark.parametrize("where", ["environment", "file"])
 def test_a_planted_password_is_in_no_file(
     where: str, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -82,6 +75,7 @@ def test_a_planted_password_is_in_no_file(
     assert SECRET not in status.read(home, "s").tracking_uri
 
 
+@pytest.mark.usefixtures("ray_here")
 def test_a_login_that_changed_is_the_new_one(home: Home, tmp_path: Path) -> None:
     folder = tmp_path / "s"
     folder.mkdir()

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from object_store import BUCKET, serve
 from servers import START_SECONDS, TOKEN, ray_head, ray_ports
 
 from study.errors import UserError
@@ -281,12 +280,12 @@ def test_an_object_store_that_is_none(
         refused(lambda: preflight.check_data(studied), "benchmark.data", "s3://bucket/scene.mat", "AWS_ENDPOINT_URL")
 
 
-def test_an_object_store_that_is_one() -> None:
-    with serve():
-        reach.object_store(f"s3://{BUCKET}/prefix")
-        refused(lambda: reach.object_store("s3://none/prefix"), "storage: s3://none/prefix")
+def test_an_object_store_that_is_one(bucket: str) -> None:
+    reach.object_store(f"s3://{bucket}/prefix")
+    refused(lambda: reach.object_store("s3://none/prefix"), "storage: s3://none/prefix")
 
 
+@pytest.mark.ray
 def test_a_path_too_long_for_rays_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted in bytes, as the system does: the folder's name is of 60 characters and 120 bytes."""
     long = tmp_path / ("ü" * 60)

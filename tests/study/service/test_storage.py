@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from object_store import BUCKET, serve
 
 from study.errors import UserError
 from study.file.spec import StudySpec
@@ -38,15 +37,16 @@ def test_files_are_kept_by_content(tmp_path: Path) -> None:
     assert import_data(spec(data=str(again)), home).benchmark.options["data"] != str(kept)
 
 
-def test_a_file_in_an_object_store_reaches_the_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_in_an_object_store_reaches_the_trial(
+    tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scene = tmp_path / "scene.npz"
     scene.write_bytes(b"spectra")
-    with serve():
-        monkeypatch.setenv("FIERCE_STORAGE", f"s3://{BUCKET}/prefix")
-        monkeypatch.setenv("FIERCE_CACHE", str(tmp_path / "cache"))
-        data = import_data(spec(data=str(scene)), Home(tmp_path)).benchmark.options["data"]
-        assert data.startswith(f"s3://{BUCKET}/prefix/data/")
-        assert Path(fetched(HyperspectralOptions, {"data": data})["data"]).read_bytes() == b"spectra"
+    monkeypatch.setenv("FIERCE_STORAGE", f"s3://{bucket}/prefix")
+    monkeypatch.setenv("FIERCE_CACHE", str(tmp_path / "cache"))
+    data = import_data(spec(data=str(scene)), Home(tmp_path)).benchmark.options["data"]
+    assert data.startswith(f"s3://{bucket}/prefix/data/")
+    assert Path(fetched(HyperspectralOptions, {"data": data})["data"]).read_bytes() == b"spectra"
 
 
 def test_a_storage_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 from servers import PASSWORD, TOKEN, USER, Proxy, free_port, mlflow_server, ray_head
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
 TINY = Path(__file__).resolve().parents[2] / "tiny.py"
 FIERCE = Path(sys.executable).with_name("fierce")

@@ -1,0 +1,112 @@
+"""The study homes that released versions left behind are read as before, and go on: see tests/golden/make.py."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from pandas.testing import assert_frame_equal
+from typer.testing import CliRunner
+
+from analysis.runs import load
+from study.cli import app
+from study.home import Home
+from study.launch import search, sweep
+from study.record import status
+from trainables.training import Training
+
+GOLDEN = Path(__file__).with_name("golden")
+VERSIONS = sorted(path.parent.name for path in GOLDEN.glob("*/home.tar.xz"))
+KEYS = ["trial", "seed", "metric", "epoch"]
+
+
+@pytest.fixture(params=VERSIONS)
+def version(request: pytest.FixtureRequest) -> str:
+    found: str = request.param
+    return found
+
+
+@pytest.fixture
+def home(version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """The home of that version, at another place than where it was made."""
+    for name in ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE", "FIERCE_STORAGE"):
+        monkeypatch.delenv(name, raising=False)
+    with tarfile.open(GOLDEN / version / "home.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    return Home(tmp_path / "home")
+
+
+def fierce(home: Home, *arguments: str) -> str:
+    result = CliRunner().invoke(app, [*arguments, "--home", str(home.root)])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def table(path: Path) -> pd.DataFrame:
+    """An exported table, its rows in an order of their own."""
+    return pd.read_csv(path).sort_values(KEYS, ignore_index=True)
+
+
+def test_there_is_one() -> None:
+    assert VERSIONS
+    assert all(path.stat().st_size < 1_000_000 for path in GOLDEN.glob("*/*"))
+
+
+def test_what_is_done_and_what_is_missing(home: Home) -> None:
+    grid, interrupted = status.read(home, "grid"), status.read(home, "search")
+    assert [trial.label for trial in grid.trials] == ["ce", "fierce λ=0.1 e=10", "fierce λ=1 e=10"]
+    assert (grid.count("done"), grid.count_replicas("done")) == (3, 6)
+    assert (interrupted.trials[0].label, interrupted.trials[0].state) == ("ce", "done")
+    assert (interrupted.count("done"), interrupted.count("missing"), interrupted.running) == (1, 2, False)
+
+
+@pytest.mark.parametrize("name", ["grid", "search"])
+def test_the_same_table_is_exported(version: str, home: Home, name: str, tmp_path: Path) -> None:
+    fierce(home, "export", name, "--out", str(tmp_path / "now.csv"))
+    assert_frame_equal(table(tmp_path / "now.csv"), table(GOLDEN / version / f"{name}.csv"), check_exact=True)
+
+
+def test_the_report_shows_its_numbers(version: str, home: Home, tmp_path: Path) -> None:
+    fierce(home, "report", "grid", "--out", str(tmp_path / "report"))
+    assert (tmp_path / "report" / "report.html").is_file()
+    last = table(GOLDEN / version / "grid.csv").query("metric == 'accuracy/coarse' and epoch == 4")
+    shown = pd.read_csv(tmp_path / "report" / "metrics.csv").query("metric == 'accuracy/coarse'")
+    np.testing.assert_allclose(sorted(shown["mean"]), sorted(last.groupby("trial")["value"].mean()))
+
+
+def test_an_interrupted_study_goes_on_to_the_numbers_of_an_undisturbed_one(
+    version: str, home: Home, ray_here: None
+) -> None:
+    before = table(GOLDEN / version / "search.csv")
+    study = sweep.load_spec(home, "search")
+    assert sweep.run(study, home) == sweep.Outcome(done=3, failed=0, missing=0, interrupted=False)
+    after = load(home.tracking_uri(), "search").sort_values(KEYS, ignore_index=True)
+    # what was there is kept as it was
+    merged = before[[*KEYS, "value"]].merge(after[[*KEYS, "value"]], on=KEYS, suffixes=("", "_now"))
+    assert len(merged) == len(before)
+    np.testing.assert_array_equal(merged["value"], merged["value_now"])
+    torch.set_num_threads(1)
+    loaded = search.load_study(study, home)
+    assert loaded is not None
+    for number, attempt in search.attempts(loaded).items():
+        values = attempt.user_attrs[search.HYPERPARAMETER_VALUES]
+        trial = search.trial_for(study, attempt.user_attrs[search.CRITERION], values)
+        wanted = [
+            (seed, metric, record.epoch, value)
+            for record in Training(trial).run()
+            for metric, replicas in record.metrics.items()
+            for seed, value in zip(trial.seeds, replicas, strict=True)
+        ]
+        undisturbed = pd.DataFrame(wanted, columns=[*KEYS[1:], "value"]).sort_values(KEYS[1:], ignore_index=True)
+        # another processor rounds otherwise, and the store's first epochs are of the one it was made on
+        assert_frame_equal(
+            after.query(f"trial == {number}")[[*KEYS[1:], "value"]].reset_index(drop=True),
+            undisturbed,
+            check_dtype=False,
+            rtol=1e-3,
+            atol=1e-6,
+        )
