@@ -13,13 +13,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis import schema
 from analysis.addresses import without_password
-from study.file.plan import criteria_of, label, planned
+from study.file.plan import criteria_of, label, planned, recipe
 from study.record import facts, moved, runs
 from study.record.facts import TAG_LENGTH
 from study.servers.logins import without_passwords
@@ -73,7 +73,8 @@ class Tracking:
 def open_study(spec: StudySpec, home: Home, identity: str = "", patience: float = 300.0) -> Tracking:
     """Find or make the study's experiment and run; the run is RUNNING afterwards.
 
-    `TrackingError` where the run there is of another study of that name, as their ``identity`` tells.
+    `TrackingError` where the run there is of another study of that name, as their ``identity`` tells, or of one that
+    was trained by another recipe.
     """
     uri = home.tracking_uri(spec)
     client = connect(uri)
@@ -84,6 +85,7 @@ def open_study(spec: StudySpec, home: Home, identity: str = "", patience: float 
         schema.STUDY: spec.name,
         schema.IDENTITY: identity,
         schema.PROTOCOL: spec.protocol,
+        schema.RECIPE: json.dumps(asdict(recipe(spec))),
         schema.BENCHMARK: spec.benchmark.name,
         schema.SEEDS: ",".join(map(str, spec.seeds)),
         schema.PLANNED_TRIALS: str(planned(spec)),
@@ -100,6 +102,8 @@ def open_study(spec: StudySpec, home: Home, identity: str = "", patience: float 
                 f"the MLflow experiment {spec.name!r} at {without_password(uri)} holds another study of that name, "
                 "with trials in another Optuna database; run this one under another --name"
             )
+        if found:
+            _require_same_recipe(spec, found)
         run = found or client.create_run(experiment, tags=tags, run_name=spec.name)
         client.log_batch(run.info.run_id, tags=_entities(tags))
         client.update_run(run.info.run_id, status="RUNNING")
@@ -107,6 +111,24 @@ def open_study(spec: StudySpec, home: Home, identity: str = "", patience: float 
     _keep(uri, run, schema.STUDY_FILE, without_passwords(spec).to_yaml())
     _keep(uri, run, schema.CRITERIA_FILE, _json(criteria_of(spec)))
     return Tracking(uri, spec.name, experiment, run.info.run_id, source, patience)
+
+
+def _require_same_recipe(spec: StudySpec, run: Run) -> None:
+    """What a release changes in a recipe must not be mixed with what an earlier one trained."""
+    kept = run.data.tags.get(schema.RECIPE)
+    # 0.1 kept no recipe; where it followed the paper, it took the released code's assignment
+    before = json.loads(kept) if kept else {"assignment": "sampled"}
+    now = json.loads(json.dumps(asdict(recipe(spec))))
+    changed = [name for name, value in before.items() if name in now and now[name] != value]
+    # without anchors of its own a criterion knows no assignment
+    if not kept and not any(each["name"] == "e" for one in criteria_of(spec) for each in one["hyperparameters"]):
+        changed = []
+    if changed:
+        name = changed[0]
+        raise TrackingError(
+            f"study {spec.name!r} was begun with training.{name} {before[name]!r}, and would go on with {now[name]!r}: "
+            f"run it anew under another --name, or as it was begun with --set training.{name}={before[name]}"
+        )
 
 
 def _keep(uri: str, run: Run, name: str, text: str) -> None:

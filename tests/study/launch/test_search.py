@@ -237,11 +237,13 @@ def test_concurrency_limits_everything(home: Home) -> None:
 def test_constraint_at_least(home: Home) -> None:
     asked = spec().model_dump()["search"] | {"constraint": {"metric": "accuracy/coarse", "at_least": 0.95}}
     one = searcher(spec(search=asked), home)
-    for name, accuracy in (("a", 0.9), ("b", 0.97)):
+    for name, accuracy in (("a", 0.9), ("b", 0.97), ("c", 0.9), ("d", 0.96)):
         one.on_trial_complete(name, result(one.suggest(name), **{"accuracy/coarse": accuracy}))
-    assert one.study.trials[0].constraints == {"accuracy/coarse": pytest.approx(0.05)}
-    assert one.study.trials[1].constraints == {"accuracy/coarse": pytest.approx(-0.02)}
-    assert one.study.best_trial.number == 1
+    baseline = {search.NOT_SEARCHED: 1.0}
+    assert one.study.trials[0].constraints == {"accuracy/coarse": pytest.approx(0.05), **baseline}
+    assert one.study.trials[1].constraints == {"accuracy/coarse": pytest.approx(-0.02), **baseline}
+    assert one.study.trials[2].constraints == {"accuracy/coarse": pytest.approx(0.05)}
+    assert one.study.best_trial.number == 3
 
 
 def test_label_free_objective_compares_with_cross_entropy(home: Home) -> None:

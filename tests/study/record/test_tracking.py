@@ -150,6 +150,27 @@ def test_the_tree_of_runs(home: Home, training: Training) -> None:
     assert StudySpec.from_yaml(text) == SPEC
 
 
+def test_another_recipe_is_not_mixed_in(home: Home) -> None:
+    """As where a release changes what a protocol trains by."""
+    begun = SPEC
+    tracking.open_study(begun, home)
+    tracking.open_study(begun, home)
+    with pytest.raises(
+        TrackingError, match=r"begun with training\.assignment 'sampled', and would go on with 'nearest'"
+    ):
+        tracking.open_study(begun.model_copy(update={"training": {**begun.training, "assignment": "nearest"}}), home)
+
+
+def test_a_study_of_before_recipes_were_kept_sampled_its_assignments(home: Home) -> None:
+    begun = SPEC
+    tracked = tracking.open_study(begun, home)
+    connect(tracked.uri).delete_tag(tracked.run, schema.RECIPE)
+    tracking.open_study(begun, home)
+    connect(tracked.uri).delete_tag(tracked.run, schema.RECIPE)
+    with pytest.raises(TrackingError, match="would go on with 'nearest'"):
+        tracking.open_study(begun.model_copy(update={"training": {**begun.training, "assignment": "nearest"}}), home)
+
+
 @pytest.mark.parametrize("before", range(5))
 def test_a_reopened_trial_adds_what_is_missing(home: Home, training: Training, before: int) -> None:
     """Also where the killed one had sent epochs that its successor computes again, at another time."""
