@@ -27,6 +27,9 @@ DISJOINT = ("train", "validation", "heldout")
 TRAINING_METRICS = ("loss/train", "accuracy/train")
 #: what MLflow takes as a metric's name
 _METRIC_NAME = re.compile(r"[\w.\- ]+(/[\w.\- ]+)*")
+#: MLflow takes no longer name
+_LONGEST_METRIC_NAME = 250
+_SIGNED = (torch.int8, torch.int16, torch.int32, torch.int64)
 #: seeds of which a network is made, at most, where those of all seeds would hold more than so many values
 _FEW_SEEDS, _MANY_VALUES = 2, 2**26
 
@@ -85,7 +88,8 @@ def check_data(data: Any, where: str, dtype: torch.dtype = torch.float32) -> Non
     _check_classes(data, where)
     _check_finite(data.inputs.to(dtype) if data.inputs.is_floating_point() else data.inputs, "inputs", data, where)
     _check_finite(data.fine, "fine", data, where)
-    if data.fine.dtype == torch.int64 and int(data.fine.min()) == -1:
+    # pandas' own codes have 8 bits where the classes are few
+    if data.fine.dtype in _SIGNED and int(data.fine.min()) == -1:
         row = int((data.fine == -1).nonzero()[0, 0])
         raise DataError(
             f"{where}: fine of row {row} (from 0) is -1, as pandas numbers a label that is missing: fill it in, leave "
@@ -185,8 +189,14 @@ def check_metrics(metrics: Any, seeds: int, known: Mapping[str, Any], where: str
     if not isinstance(metrics, Mapping):
         raise DataError(f"{where} must give a dict, metric -> one value a seed, not {_kind(metrics)}")
     for name, values in metrics.items():
-        if not isinstance(name, str) or not _METRIC_NAME.fullmatch(name):
+        # to MLflow . and .. are folders
+        if not isinstance(name, str) or not _METRIC_NAME.fullmatch(name) or {".", ".."} & set(name.split("/")):
             raise DataError(f"{where}: metric {name!r} must be named by letters, digits, '_', '-', '.', ' ' and '/'")
+        if len(name) > _LONGEST_METRIC_NAME:
+            raise DataError(
+                f"{where}: the name of metric '{name[:40]}…' has {len(name)} letters; at most {_LONGEST_METRIC_NAME} "
+                "are kept"
+            )
         if name in known or name in TRAINING_METRICS:
             raise DataError(f"{where}: metric {name!r} is measured twice: name it otherwise")
         if not isinstance(values, Tensor) or values.shape != (seeds,) or values.is_complex():
@@ -269,6 +279,7 @@ def _examine_network(
             f"{features.shape[-1]} dimensions: set uniform or centred"
         )
     _check_last_batch(network, inputs[True], data.classes, last, recipe)
+    _check_nothing_kept(network, inputs, data.classes)
     check_independent(network.train(), inputs[True], data.classes)
 
 
@@ -465,13 +476,35 @@ def _check_last_batch(network: nn.Module, inputs: Tensor, classes: int, last: in
         return
     _run(network.train(), inputs, classes)
     try:
-        network(inputs[:, :1])
+        check_outputs(network(inputs[:, :1]), (len(inputs), 1), classes, network)
     # what two samples pass
     except Exception as error:
         raise DataError(
             f"training.batch_size: batches of {recipe.batch_size} leave one sample for the last, and "
             f"{_class(network)} cannot be trained on one alone ({_first_line(error)}): set another size"
         ) from error
+
+
+def _check_nothing_kept(network: nn.Module, inputs: Mapping[bool, Tensor], classes: int) -> None:
+    """What one replica of `Looped` makes of ``inputs`` (by whether for training) is the same after another trained.
+
+    This finds what is kept outside parameters and buffers, as in a class's attribute or a list of the module.
+    """
+    if not isinstance(network, Looped) or len(network.replicas) < 2:
+        return
+    first, second = (Looped([network.replicas[s]]) for s in (0, 1))
+
+    def seen() -> tuple[Tensor, ...]:
+        return _run(first.eval(), inputs[False][:1], classes)
+
+    before, again = seen(), seen()
+    _run(second.train(), inputs[True][1:2], classes)
+    # one that draws random numbers tells nothing
+    if all(map(torch.equal, before, again)) and not all(map(torch.equal, before, seen())):
+        raise DataError(
+            f"{_class(network)}: training one seed changes another's outputs: keep what it remembers in buffers of its "
+            "own (register_buffer)"
+        )
 
 
 def _batch(

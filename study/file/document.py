@@ -82,6 +82,12 @@ class Document:
         target[last] = self._set(keys, text, flag)
         self._places[keys] = f"--set {dotted(keys)}"
 
+    def put(self, key: str, value: str, flag: str) -> None:
+        """Set ``key`` to the text that stands after ``flag`` on the command line."""
+        self.values[key] = value
+        self._places[key,] = flag
+        self._written.pop((key,), None)
+
     def _set(self, keys: Keys, text: str, flag: str) -> Any:
         """The value of the ``text`` that is set at ``keys``."""
         may_be_text = True
@@ -199,6 +205,8 @@ def _require_whole(path: str, text: str, node: yaml.Node | None) -> None:
         covered = end
     lost = (left + text[covered:]).strip()
     folded = isinstance(node, yaml.ScalarNode) and node.style is None and "\n" in text.strip()
+    if isinstance(node, yaml.ScalarNode) and node.style in ("|", ">") and not node.value:
+        lost = node.style
     if lost or folded:
         why = f"YAML drops {lost!r}" if lost else "YAML turns its line breaks into spaces"
         raise UserError(f"--set {path}: {why}; leave that out")

@@ -122,7 +122,7 @@ class StudySpec(Model):
         for assignment in overrides:
             document.override(assignment)
         if name is not None:
-            document.values["name"] = name
+            document.put("name", name, "--name")
         document.values.setdefault("name", path.stem)
         spec = _validated(document)
         with _located(document):

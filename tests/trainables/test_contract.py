@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from study.file.spec import StudySpec
 from study.launch.preflight import check_data
 from tests.tiny import Tiny, TinyOptions
-from trainables import backbones, criteria
+from trainables import backbones
 from trainables.benchmarks import Data, DataError, Split
 from trainables.evaluators import Evaluator, Snapshot, classification, entropy
 from trainables.training import Training
@@ -115,6 +115,10 @@ DATA: dict[str, tuple[Callable[[Data], Any], str]] = {
     "numbers for names": (_have(coarse_names=(0, 1)), "coarse_names must be a tuple of text"),
     "a missing label": (_put("coarse", 5, -1), "Odd.split, seed .: part .* has row 5 .* no coarse label"),
     "a missing fine label": (_put("fine", 5, -1), "fine of row 5 .* is -1"),
+    "a missing fine label in 8 bits": (
+        lambda data: replace(_put("fine", 5, -1)(data), fine=data.fine.to(torch.int8)),
+        "fine of row 5 .* is -1",
+    ),
     "a NaN fine label": (
         lambda data: _put("fine", 4, math.nan)(replace(data, fine=data.fine.float())),
         "fine in row 4 .* is nan",
@@ -261,6 +265,39 @@ class Leaking(Net):
         self.register_buffer("mean", Leaking.memory[:2])
 
 
+class Centred(Net):
+    """Keeps a running mean where all instances of its class find it."""
+
+    mean = torch.zeros(2)
+
+    def forward(self, x: Tensor) -> Any:
+        features = self.body(x)
+        if self.training:
+            self.mean.lerp_(features.detach().mean(0) + 1, 0.1)
+        return features - self.mean, self.head(features)
+
+
+_MEANS: list[Tensor] = []
+
+
+class Remembering(Net):
+    """Keeps what it saw in a list of its module."""
+
+    def forward(self, x: Tensor) -> Any:
+        features = self.body(x)
+        if self.training:
+            _MEANS.append(features.detach().mean(0) + 1)
+        return features - sum(_MEANS), self.head(features)
+
+
+class Flat(Net):
+    """Drops the batch's dimension where it holds one sample."""
+
+    def forward(self, x: Tensor) -> Any:
+        features, logits = super().forward(x)
+        return features.squeeze(0), logits.squeeze(0)
+
+
 _KEPT: dict[str, Any] = {}
 _HEAD = nn.Linear(2, 2)
 
@@ -334,6 +371,8 @@ def features_are_logits(data: Data) -> nn.Module:
         ("with_one_head", "head.* of seed number . shares its memory with head"),
         ("with_views", "head.weight of seed number 1 shares its memory with head.weight of seed number 0"),
         ("Leaking", "mean of seed number 1 shares its memory with mean"),
+        ("Centred", "Centred: training one seed changes another's outputs"),
+        ("Remembering", "Remembering: training one seed changes another's outputs"),
         ("with_one_layer", "a module Counting is in the networks of seed number 0 and seed number 1"),
     ],
 )
@@ -372,6 +411,8 @@ def test_a_last_batch_of_one_sample() -> None:
     settings = {"batch_size": 119}
     with pytest.raises(DataError, match=r"training.batch_size: batches of 119 leave one .* Normalised cannot .* alone"):
         check_data(spec(training=settings, backbone=f"{__name__}:Normalised"))
+    with pytest.raises(DataError, match=r"batches of 119 leave one .* Flat cannot be trained on one alone"):
+        check_data(spec(training=settings, backbone=f"{__name__}:Flat"))
     check_data(spec(training=settings, backbone=f"{__name__}:Net"))
     check_data(spec(training={"batch_size": 40}, backbone=f"{__name__}:Normalised"))
 
@@ -475,6 +516,8 @@ METRICS: dict[str, tuple[Any, str]] = {
     "twice": (_measuring({"a": torch.ones(2)}, {"a": torch.ones(2)}), "'own-1': metric 'a' is measured twice"),
     "the training's": (_measuring({"loss/train": torch.ones(2)}), "'loss/train' is measured twice"),
     "a name": (_measuring({"top@1": torch.ones(2)}), "metric 'top@1' must be named by letters"),
+    "a name that is a folder": (_measuring({"../a": torch.ones(2)}), "metric '../a' must be named by letters"),
+    "a long name": (_measuring({"a" * 251: torch.ones(2)}), "metric 'a{40}…' has 251 letters; at most 250"),
     "no such part": (
         (Evaluator("own", lambda snapshot: {"a": snapshot.outputs("test").logits[:, 0, 0]}),),
         "Odd.evaluators read part 'test', which is empty or not in the split; it has train, validation, heldout",

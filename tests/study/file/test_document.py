@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -175,3 +176,16 @@ def test_an_option_that_is_a_number_takes_no_switch(tmp_path: Path) -> None:
 
 def test_a_digit_that_python_does_not_count_with_is_a_key(tmp_path: Path) -> None:
     assert "no entry '²'" in refusal(tmp_path, STUDY, "criteria.²=1")
+
+
+@pytest.mark.parametrize("mark", ["|", ">"])
+def test_a_mark_of_a_block_of_text_is_no_empty_text(mark: str) -> None:
+    document = Document("name: q", "q.yaml")
+    with pytest.raises(UserError, match=re.escape(f"YAML drops '{mark}'")):
+        document.override(f"description={mark}")
+
+
+def test_a_name_from_the_command_line_is_not_blamed_on_the_file() -> None:
+    document = Document("name: q", "q.yaml")
+    document.put("name", ".inf", "--name")
+    assert document.values["name"] == ".inf" and document.where(("name",)) == "--name, name"
