@@ -25,6 +25,8 @@ from study.home import Home
 from tests.launches import TESTS, Launch, epochs_saved
 from trainables.training import Training
 
+pytestmark = pytest.mark.ray
+
 FOCAL = "own_losses:Focal"
 SPEC = StudySpec.model_validate(
     {
