@@ -1,4 +1,4 @@
-"""Means over seeds: Student-t intervals, paired differences, bands along training.
+"""Means over seeds: Student-t intervals, paired differences with an exact test beside, bands along training.
 
 An interval belongs to all planned seeds. Where one is missing (failed, not trained yet, or not finite) the mean is
 given with how many seeds it rests on, and no interval.
@@ -15,6 +15,12 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 LEVEL = 0.95
+#: two-sided p at which a verdict is given
+ALPHA = 0.05
+#: seeds up to which every pattern of signs is gone through; of more, `RESAMPLES` drawn ones are
+EXACT_SEEDS, RESAMPLES = 20, 99_999
+#: differences that spread by less than this share of the values are equal but for rounding
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -52,9 +58,20 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference(Estimate):
-    """A mean of differences on the same seeds; ``p`` of the paired t-test, two-sided, NaN for fewer than two."""
+    """A mean of differences on the same seeds, with two tests that it is 0, both two-sided.
+
+    ``p`` is the paired t-test's: NaN for fewer than two seeds, and where the differences are all equal, since these
+    leave no variance to test against. ``exact`` is the sign-flip test's (see `sign_flip`). ``values`` are the
+    differences by seed.
+    """
 
     p: float = np.nan
+    exact: float = np.nan
+    values: tuple[float, ...] = ()
+
+    def less(self, shift: float) -> Difference:
+        """The same differences, each less ``shift``."""
+        return one_sample([value - shift for value in self.values], self.planned, self.level)
 
     def __str__(self) -> str:
         """``−0.020 [−0.022, −0.018], p < 0.001``."""
@@ -62,6 +79,8 @@ class Difference(Estimate):
             return super().__str__()
         digits = decimals(self.mean, self.half)
         low, mean, high = (f"{value:+.{digits}f}" for value in (self.low, self.mean, self.high))
+        if np.isnan(self.p):
+            return _minus(f"{mean}, the same for every seed: exact p = {self.exact:.3g}")
         p = "p < 0.001" if self.p < 0.001 else f"p = {self.p:.3f}"
         return _minus(f"{mean} [{low}, {high}], {p}")
 
@@ -76,16 +95,57 @@ def estimate(values: ArrayLike, planned: int, level: float = LEVEL) -> Estimate:
 
 
 def paired(first: pd.Series, second: pd.Series, planned: int, level: float = LEVEL) -> Difference:
-    """Mean of ``first − second`` over the seeds (the index) that both have, with interval and paired t-test."""
-    difference = first - second
-    finite = difference[np.isfinite(difference)]
-    mean, half, n = _interval(finite.to_numpy(float), level)
-    p = np.nan
+    """Mean of ``first − second`` over the seeds (the index) that both have, with interval and tests."""
+    scale = max((float(each[np.isfinite(each)].abs().max()) for each in (first, second) if len(each)), default=0.0)
+    return one_sample(first - second, planned, level, scale)
+
+
+def one_sample(values: ArrayLike, planned: int, level: float = LEVEL, scale: float = 0.0) -> Difference:
+    """Mean of ``values``, one per seed, with its interval and the tests that it is 0.
+
+    ``scale`` is the size of the numbers that the values were computed from, by which rounding is told from variance.
+    """
+    numbers = np.asarray(values, dtype=float)
+    numbers = numbers[np.isfinite(numbers)]
+    mean, half, n = _interval(numbers, level)
+    p = exact = np.nan
     if n >= 2:
-        error = float(stats.sem(finite))
-        # differences that are all equal leave no variance to test against
-        p = float(2 * stats.t.sf(abs(mean) / error, n - 1)) if error > 0 else float(mean == 0)
-    return Difference(mean, half, n, planned, level, p)
+        exact = sign_flip(numbers)
+        if np.ptp(numbers) > ROUNDING * max(scale, float(np.abs(numbers).max())):
+            p = float(2 * stats.t.sf(abs(mean) / stats.sem(numbers), n - 1))
+    return Difference(mean, half, n, planned, level, p, exact, tuple(map(float, numbers)))
+
+
+def sign_flip(values: ArrayLike, larger: bool = False) -> float:
+    """p of the exact test that ``values`` are symmetric about 0, by the size of their mean; ``larger``: one-sided.
+
+    The share of the 2^n patterns of signs whose mean is as far from 0, so never below 2^(1−n), one-sided 2^−n. Beyond
+    `EXACT_SEEDS` values it is that of `RESAMPLES` drawn patterns. After Fisher (1935), The Design of Experiments, §21.
+    """
+    values = np.asarray(values, dtype=float)
+    if len(values) > EXACT_SEEDS:
+        found = stats.permutation_test(
+            (values,),
+            lambda sample, axis: sample.mean(axis=axis),
+            permutation_type="samples",
+            vectorized=True,
+            n_resamples=RESAMPLES,
+            batch=1000,
+            alternative="greater" if larger else "two-sided",
+            rng=np.random.default_rng(0),
+        )
+        return float(found.pvalue)
+    sums = np.zeros(1)
+    for value in values:
+        sums = np.concatenate([sums + value, sums - value])
+    # sums of the same numbers in another order differ by rounding
+    least = (values.sum() if larger else abs(values.sum())) - 1e-9 * np.abs(values).sum()
+    return float(np.mean((sums if larger else np.abs(sums)) >= least))
+
+
+def smallest_p(n: int, larger: bool = False) -> float:
+    """The smallest p that `sign_flip` can give ``n`` values: 2^(1−n), one-sided 2^−n."""
+    return 2.0 ** (-n if larger else 1 - n)
 
 
 def band(values: pd.DataFrame, planned: int, level: float = LEVEL) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.statistics import band, decimals, estimate, paired
+from analysis.statistics import band, decimals, estimate, one_sample, paired, sign_flip, smallest_p
 
 
 @pytest.fixture
@@ -61,10 +61,19 @@ def test_paired_difference_takes_the_seeds_of_both() -> None:
     assert str(found) == "1.75 (n = 2 of 4)"
 
 
-def test_equal_differences_leave_nothing_to_test() -> None:
+def test_equal_differences_leave_no_variance_to_test_against() -> None:
     values = pd.Series([1.0, 2.0, 4.0])
-    assert paired(values, values, 3).p == 1.0
-    assert paired(values + 0.5, values, 3).p == 0.0
+    assert np.isnan(paired(values, values, 3).p) and paired(values, values, 3).exact == 1
+    # 1.1 − 0.1 and 2.1 − 1.1 differ by rounding
+    found = paired(pd.Series([1.1, 2.1]), pd.Series([0.1, 1.1]), 2)
+    assert np.isnan(found.p) and found.exact == 0.5
+    assert "the same for every seed: exact p = 0.5" in str(found)
+
+
+def test_less_shifts_every_seed() -> None:
+    found = one_sample([0.1, 0.2, 0.4, 0.3], 4).less(0.3)
+    expected = stats.ttest_1samp([0.1, 0.2, 0.4, 0.3], 0.3)
+    assert (found.mean, found.p) == (pytest.approx(-0.05), pytest.approx(expected.pvalue))
 
 
 def test_difference_in_words() -> None:
@@ -94,3 +103,30 @@ def test_band_is_the_interval_of_every_epoch() -> None:
 )
 def test_decimals(mean: float, half: float, places: int) -> None:
     assert decimals(mean, half) == places
+
+
+@pytest.mark.parametrize("n", [2, 5, 9])
+def test_sign_flip_is_scipys(n: int) -> None:
+    values = np.random.default_rng(n).normal(0.5, 1, n)
+    for larger, alternative in ((False, "two-sided"), (True, "greater")):
+        expected = stats.permutation_test(
+            (values,), np.mean, permutation_type="samples", n_resamples=np.inf, alternative=alternative
+        )
+        # scipy doubles the smaller tail, which the symmetry makes the same
+        assert sign_flip(values, larger) == pytest.approx(expected.pvalue, rel=1e-12)
+
+
+def test_sign_flip_by_hand() -> None:
+    # of ±1 ±2 ±3, sums of 6 or more from 0: 6 and −6; of 4 or more: 6, 4, −4, −6
+    assert sign_flip([1, 2, 3]) == 2 / 8
+    assert sign_flip([-1, 2, 3]) == 4 / 8
+    assert sign_flip([1, 2, 3], larger=True) == 1 / 8
+    assert sign_flip([0, 0, 0]) == 1
+    assert [sign_flip([0.01] * n) for n in (2, 3, 5, 10)] == [0.5, 0.25, 0.0625, 2 / 1024]
+    assert [smallest_p(n) for n in (3, 5, 10)] == [0.25, 0.0625, 2 / 1024]
+
+
+def test_sign_flip_of_many_seeds_draws_patterns() -> None:
+    values = np.random.default_rng(0).normal(0.4, 1, 25)
+    assert sign_flip(values) == pytest.approx(stats.ttest_1samp(values, 0).pvalue, abs=0.02)
+    assert sign_flip(np.ones(25)) < 0.001
