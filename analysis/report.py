@@ -58,7 +58,7 @@ def write(tracking_uri: str, study: str, out: Path, page_module: str = "") -> Pa
         provenance=origin,
         data=output.data_note(found),
         sections=sections,
-        verdicts=(claims.HOLDS, claims.FAILS, claims.UNDECIDED, claims.UNTESTED),
+        verdicts=claims.OUTCOMES,
         command=f"fierce run {study}.yaml && fierce report {study}",
     )
     out.mkdir(parents=True, exist_ok=True)

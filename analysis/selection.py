@@ -18,13 +18,15 @@ from analysis.statistics import Difference, Estimate
 
 @dataclass(frozen=True)
 class Choice:
-    """A trial and the reason why it was taken."""
+    """A trial and the reason why it was taken; ``searched``: by a search, on the study's own results."""
 
     trial: int
     label: str
     why: str
+    searched: bool = False
 
 
+@lru_cache(maxsize=64)
 def values(study: Study, metric: str) -> pd.DataFrame:
     """``metric`` at the last epoch, of replicas that are done: trials × seeds, NaN where a seed lacks it."""
     final = study.final
@@ -111,7 +113,7 @@ def search(study: Study) -> dict[str, tuple[Choice | None, pd.DataFrame]]:
         ]
         best = min(ranked, default=None)
         why = f"the best of {len(points)} searched points by {metric}"
-        found[criterion] = (Choice(int(best[1]), best[2], why) if best else None, points)
+        found[criterion] = (Choice(int(best[1]), best[2], why, searched=True) if best else None, points)
     return found
 
 

@@ -143,9 +143,58 @@ def sign_flip(values: ArrayLike, larger: bool = False) -> float:
     return float(np.mean((sums if larger else np.abs(sums)) >= least))
 
 
+def below(value: Difference, bound: float) -> tuple[float, float]:
+    """One-sided p that the mean is at or above ``bound``: of the t-test (NaN without variance), and the exact one."""
+    less = value.less(bound)
+    p = np.nan if np.isnan(less.p) else float(stats.t.cdf(less.mean / stats.sem(less.values), less.n - 1))
+    return p, sign_flip([-each for each in less.values], larger=True)
+
+
+def within(value: Difference, width: float) -> tuple[float, float]:
+    """p of the equivalence test that the mean lies within ± ``width``: of t-tests (NaN without variance), and exact.
+
+    Two one-sided tests (TOST), of which the larger p counts. After Schuirmann (1987), J. Pharmacokinetics Biopharm. 15.
+    """
+    opposite = one_sample([-each for each in value.values], value.planned, value.level)
+    (high, high_exact), (low, low_exact) = below(value, width), below(opposite, width)
+    return float(np.maximum(high, low)), max(high_exact, low_exact)
+
+
+def holm(p: ArrayLike) -> np.ndarray:
+    """Holm's adjusted p of a family of tests, in their order: the chance of one false finding among all is held.
+
+    After Holm (1979), Scandinavian Journal of Statistics 6. Those that are NaN stay so and don't count.
+    """
+    p = np.asarray(p, dtype=float)
+    order = np.argsort(p)[: int(np.isfinite(p).sum())]
+    steps = p[order] * np.arange(len(order), 0, -1)
+    adjusted = np.full(len(p), np.nan)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    return adjusted
+
+
 def smallest_p(n: int, larger: bool = False) -> float:
     """The smallest p that `sign_flip` can give ``n`` values: 2^(1−n), one-sided 2^−n."""
     return 2.0 ** (-n if larger else 1 - n)
+
+
+def chosen_on_others(values: pd.DataFrame, largest: bool = False) -> pd.Series:
+    """By seed, the row of ``values`` (options × seeds) whose mean over the other seeds is smallest, or ``largest``.
+
+    Whoever takes the best of what he tests finds one in noise alone. None where the other seeds have no value.
+    """
+    found: dict[object, object] = {}
+    for seed in values:
+        means = values.drop(columns=[seed]).mean(axis=1)
+        known = means.notna().any()
+        found[seed] = (means.idxmax() if largest else means.idxmin()) if known else None
+    return pd.Series(found, dtype=object)
+
+
+def at(values: pd.DataFrame, chosen: pd.Series) -> pd.Series:
+    """By seed, ``values`` (options × seeds) at the option that was chosen for that seed; NaN where there is none."""
+    known = {seed: values.at[option, seed] if option in values.index else np.nan for seed, option in chosen.items()}
+    return pd.Series(known, dtype=float)
 
 
 def band(values: pd.DataFrame, planned: int, level: float = LEVEL) -> pd.DataFrame:
