@@ -54,7 +54,7 @@ def stable_anchors(study: Study, metric: str, start: int = 100) -> Verdict:
 
 
 def optimal_weight(study: Study, metric: str) -> Verdict:
-    """The best λ inside the range, chosen on the other seeds, has a lower ``metric`` than both ends; CE is λ = 0."""
+    """The best λ inside the range, chosen on other seeds, has a lower ``metric`` than both ends; CE is λ = 0."""
     measure = study.metric(metric).label
     found, trials = weights(study, metric)
     if len(trials) < 3:
@@ -67,12 +67,12 @@ def optimal_weight(study: Study, metric: str) -> Verdict:
         evidence = Evidence(FAILS if sure.side == HOLDS else UNDECIDED, sure.p, sure.exact, sure.note)
         return claims.conclude(study, measure, evidence, f"{text}: an end of the range")
     table = by_weight(study, metric, trials)
-    inside = statistics.at(table, statistics.chosen_on_others(table.drop(index=list(ends))))
-    wanted = max(selection.planned(study, trial) for trial in trials.values())
+    inside = statistics.at(table, statistics.chosen_apart(table.drop(index=list(ends))))
+    wanted = statistics.left_to_test(max(selection.planned(study, trial) for trial in trials.values()))
     differences = [statistics.paired(inside, table.T[end], wanted) for end in ends]
     numbers = "; ".join(f"less λ = {end:g}: {each}" for end, each in zip(ends, differences, strict=True))
     evidence = claims.combine([claims.decide(each, -1) for each in differences])
-    return claims.conclude(study, measure, evidence, f"{text}; chosen on the other seeds, {numbers}")
+    return claims.conclude(study, measure, evidence, f"{text}; chosen on other seeds, {numbers}")
 
 
 def by_weight(study: Study, metric: str, trials: Mapping[float, int]) -> pd.DataFrame:

@@ -111,6 +111,8 @@ def search_result(study: Study, out: Path) -> Section | None:
     if not found:
         return None
     items: list[str | Figure | Table] = [f"Searched for: {selection.rule(study)}."]
+    if warning := selection.few_seeds(study):
+        items.append(warning)
     for criterion, (best, points) in found.items():
         name = study.criterion(criterion).label
         if best is None:

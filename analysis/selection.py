@@ -15,6 +15,9 @@ from analysis import statistics
 from analysis.runs import Study
 from analysis.statistics import Difference, Estimate
 
+#: seeds from which on one standard error is a bound to rely on
+ENOUGH_SEEDS = 5
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -117,6 +120,21 @@ def search(study: Study) -> dict[str, tuple[Choice | None, pd.DataFrame]]:
     return found
 
 
+def few_seeds(study: Study) -> str:
+    """What a label-free search of few seeds cannot tell, in a sentence; empty where it has `ENOUGH_SEEDS` or more."""
+    objective = (study.settings.get("search") or {}).get("objective") or {}
+    rows = study.trials[study.trials["criterion"] == study.reference]
+    seeds = max((len(each) for each in rows["planned"]), default=0)
+    if not objective.get("label_free") or seeds >= ENOUGH_SEEDS:
+        return ""
+    if seeds < 2:
+        return "One seed has no standard error to stay within, so no point is feasible: train two seeds at least."
+    return (
+        f"The standard error of {seeds} seeds is uncertain, and the accuracy that the rule allows to lose may be "
+        f"large: train {ENOUGH_SEEDS} seeds or more."
+    )
+
+
 def rule(study: Study) -> str:
     """The search's objective and constraint in words; empty without a search."""
     settings = study.settings.get("search") or {}
@@ -154,7 +172,8 @@ def _bound(study: Study, settings: Mapping[str, Any], label_free: bool) -> tuple
     if rows.empty:
         return metric, np.nan
     ce = rows.iloc[0].dropna().to_numpy(float)
-    slack = stats.sem(ce) if label_free else float(limit["within_of_ce"])
+    # of one seed there is no standard error, hence nothing is feasible
+    slack = (stats.sem(ce) if len(ce) > 1 else np.nan) if label_free else float(limit["within_of_ce"])
     return metric, float(ce.mean() - slack)
 
 

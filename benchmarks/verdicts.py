@@ -90,9 +90,9 @@ def made(
     rows = []
     for number, (criterion, hyperparameters, role) in enumerate(trials):
         settings_of = {name: hyperparameters.get(name, np.nan) for name in study.hyperparameters}
-        label = study.label(criterion, settings_of)
-        rows.append({"trial": number, "label": label, "criterion": criterion, **settings_of, "role": role})
-    table = pd.DataFrame(rows).assign(benchmark=benchmark, protocol="released", state="done", reason="")
+        rows.append({"trial": number, "criterion": criterion, **settings_of, "role": role})
+    labels = study.labels([(number, each[0], each[1]) for number, each in enumerate(trials)])
+    table = pd.DataFrame(rows).assign(label=labels, benchmark=benchmark, protocol="released", state="done", reason="")
     seeds = tuple(range(shape[1]))
     table["planned"] = table["found"] = pd.Series([seeds] * len(table))
     table["classes"] = pd.Series([()] * len(table))

@@ -36,7 +36,7 @@ def section(study: Study, out: Path) -> Section:
 
 
 def rises(study: Study, metric: str, criterion: str) -> Verdict:
-    """The error is higher at the last epoch than at its best, which is chosen on the other seeds."""
+    """The error is higher at the last epoch than at its best, which is chosen on other seeds."""
     measure = f"{study.metric(metric).label}, last less best epoch, {study.criterion(criterion).label}"
     found = _gap(study, metric, criterion)
     if found is None:
@@ -62,15 +62,15 @@ def rises_less(study: Study, metric: str, other: str) -> Verdict:
     curves = trajectories.by_criterion(study, metric)
     if not {"fierce", other} <= curves.keys():
         return Verdict(measure, UNTESTED, "not measured along training")
-    gaps = [trajectories.gap(curves[criterion]) for criterion in ("fierce", other)]
-    found = statistics.paired(gaps[0], gaps[1], wanted(study, "fierce"))
+    gaps = [trajectories.gap_apart(curves[criterion]) for criterion in ("fierce", other)]
+    found = statistics.paired(gaps[0], gaps[1], statistics.left_to_test(wanted(study, "fierce")))
     return _once_trained(study, measure, metric, claims.decide(found, -1), str(found), ("fierce", other))
 
 
 def keeps_accuracy(study: Study, criterion: str) -> Verdict:
     """While the error rises, which must be decided, the coarse accuracy stays the same from its best epoch on.
 
-    The epoch of the lowest error is chosen on the other seeds.
+    The epoch of the lowest error is chosen on other seeds.
     """
     name = study.criterion(criterion).label
     measure = f"coarse accuracy, last epoch less that of the best error, within ±{ACCURACY_MARGIN:g}, {name}"
@@ -80,12 +80,13 @@ def keeps_accuracy(study: Study, criterion: str) -> Verdict:
     if error is None or accuracy is None:
         return Verdict(measure, UNTESTED, "not measured along training")
     common = error.index.intersection(accuracy.index)
-    rise = statistics.one_sample(trajectories.gap(error.loc[common]), wanted(study, criterion))
+    seeds = statistics.left_to_test(wanted(study, criterion))
+    rise = statistics.one_sample(trajectories.gap_apart(error.loc[common]), seeds)
     presupposed = claims.decide(rise, 1)
     if presupposed.outcome != HOLDS:
         return Verdict(measure, UNTESTED, f"that the error rises is not decided: {rise}")
-    chosen = statistics.chosen_on_others(error.loc[common])
-    found = statistics.one_sample(accuracy.iloc[-1] - statistics.at(accuracy, chosen), wanted(study, criterion))
+    chosen = statistics.chosen_apart(error.loc[common])
+    found = statistics.one_sample(accuracy.iloc[-1] - statistics.at(accuracy, chosen), seeds)
     evidence = claims.given(presupposed, claims.decide_within(found, ACCURACY_MARGIN), "")
     epochs = " or ".join(str(epoch) for epoch in sorted(set(chosen)))
     return claims.conclude(study, measure, evidence, f"from epoch {epochs} on: {found}", (criterion,))
@@ -94,21 +95,21 @@ def keeps_accuracy(study: Study, criterion: str) -> Verdict:
 def close_to_early_ce(study: Study, metric: str) -> Verdict:
     """FIERCE, once it has trained, has an error at the last epoch of at least CE's at its best, less a tenth.
 
-    CE's best epoch is chosen on the other seeds.
+    CE's best epoch is chosen on other seeds.
     """
     measure = f"{study.metric(metric).label}, CE's best less FIERCE's last epoch at most {MSE_MARGIN:.0%} of CE's best"
     curves = trajectories.by_criterion(study, metric)
     if not {"fierce", "ce"} <= curves.keys():
         return Verdict(measure, UNTESTED, "not measured along training")
     fierce, ce = curves["fierce"], curves["ce"]
-    best = ce.iloc[-1] - trajectories.gap(ce)
-    found = statistics.paired(best, fierce.iloc[-1], wanted(study, "fierce"))
+    best = statistics.at(ce, statistics.chosen_apart(ce))
+    found = statistics.paired(best, fierce.iloc[-1], statistics.left_to_test(wanted(study, "fierce")))
     evidence = claims.decide_at_most(found, MSE_MARGIN * float(best.mean()))
     return _once_trained(study, measure, metric, evidence, str(found), ("fierce", "ce"))
 
 
 def entropy_falls(study: Study, criterion: str) -> Verdict:
-    """The entropy is lower at the last epoch than at its highest, which is chosen on the other seeds."""
+    """The entropy is lower at the last epoch than at its highest, which is chosen on other seeds."""
     measure = f"{study.metric(ENTROPY).label}, last less highest, {study.criterion(criterion).label}"
     found = _gap(study, ENTROPY, criterion, largest=True)
     if found is None:
@@ -129,7 +130,7 @@ def beats_class_mean(study: Study, criterion: str) -> Verdict:
 
 
 def limit_of_accuracy(study: Study, metric: str) -> Verdict:
-    """The best λ, chosen on the other seeds, keeps CE's coarse accuracy, and the next larger λ loses some of it."""
+    """The best λ, chosen on other seeds, keeps CE's coarse accuracy, and the next larger λ loses some of it."""
     measure = f"λ of the lowest {study.metric(metric).label}; accuracy margin {ACCURACY_MARGIN:g}"
     found, trials = paper.weights(study, metric)
     ce = selection.headline(study).get("ce")
@@ -140,17 +141,17 @@ def limit_of_accuracy(study: Study, metric: str) -> Verdict:
     if not {ce.trial, *trials.values()} <= set(table.index):
         return Verdict(measure, UNTESTED, "accuracy/coarse was not measured")
     accuracy, order = paper.by_weight(study, "accuracy/coarse", trials), sorted(trials)
-    best = statistics.chosen_on_others(paper.by_weight(study, metric, trials))
+    best = statistics.chosen_apart(paper.by_weight(study, metric, trials))
     larger = best.map(dict(pairwise(order)))
     if larger.isna().any():
         return Verdict(measure, UNDECIDED, f"{text}: the largest that was run, by some of the seeds")
-    seeds = max(selection.planned(study, trial) for trial in trials.values())
+    seeds = statistics.left_to_test(max(selection.planned(study, trial) for trial in trials.values()))
     kept = statistics.paired(table.T[ce.trial], statistics.at(accuracy, best), seeds)
     lost = statistics.paired(statistics.at(accuracy, larger), statistics.at(accuracy, best), seeds)
     evidence = claims.combine(
         [claims.decide_at_most(kept, ACCURACY_MARGIN), claims.decide(lost.less(-ACCURACY_MARGIN), -1)]
     )
-    numbers = f"{text}; chosen on the other seeds, CE's accuracy less that there: {kept}; at the next λ less it: {lost}"
+    numbers = f"{text}; chosen on other seeds, CE's accuracy less that there: {kept}; at the next λ less it: {lost}"
     return claims.conclude(study, measure, evidence, numbers)
 
 
@@ -302,11 +303,13 @@ CLAIMS: Sequence[Claim] = (
 
 
 def _gap(study: Study, metric: str, criterion: str, largest: bool = False) -> Difference | None:
-    """Last less best epoch, chosen on the other seeds; None where it was not measured along training."""
+    """Last less best epoch, chosen on other seeds; None where it was not measured along training."""
     curves = trajectories.by_criterion(study, metric).get(criterion)
     if curves is None:
         return None
-    return statistics.one_sample(trajectories.gap(curves, largest), wanted(study, criterion))
+    return statistics.one_sample(
+        trajectories.gap_apart(curves, largest), statistics.left_to_test(wanted(study, criterion))
+    )
 
 
 def _once_trained(

@@ -74,7 +74,7 @@ def misleading(study: Study, probe: str) -> Verdict:
 
 
 def other_weight(study: Study, probe: str) -> Verdict:
-    """The λ of the lowest raw MSE has a higher transfer MSE than the best for that; both chosen on the other seeds."""
+    """The λ of the lowest raw MSE has a higher transfer MSE than the best for that; both chosen on other seeds."""
     measure = f"transfer MSE, {PROBES[probe]}"
     (raw, trials), (transfer, again) = paper.weights(study, "mse/raw"), paper.weights(study, probe)
     if len(trials) < 3 or trials != again:
@@ -89,10 +89,10 @@ def other_weight(study: Study, probe: str) -> Verdict:
         evidence = Evidence(FAILS if sure.side == HOLDS else UNDECIDED, sure.p, sure.exact, sure.note)
         return claims.conclude(study, measure, evidence, text)
     errors = paper.by_weight(study, probe, trials)
-    chosen = [statistics.chosen_on_others(table) for table in (paper.by_weight(study, "mse/raw", trials), errors)]
-    wanted = max(selection.planned(study, trial) for trial in trials.values())
+    chosen = [statistics.chosen_apart(table) for table in (paper.by_weight(study, "mse/raw", trials), errors)]
+    wanted = statistics.left_to_test(max(selection.planned(study, trial) for trial in trials.values()))
     difference = statistics.paired(statistics.at(errors, chosen[0]), statistics.at(errors, chosen[1]), wanted)
-    numbers = f"{text}; transfer MSE there, chosen on the other seeds: {difference}"
+    numbers = f"{text}; transfer MSE there, chosen on other seeds: {difference}"
     return claims.conclude(study, measure, claims.decide(difference, 1), numbers)
 
 
