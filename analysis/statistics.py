@@ -199,7 +199,8 @@ def chosen_on_others(values: pd.DataFrame, largest: bool = False) -> pd.Series:
 def chosen_apart(values: pd.DataFrame, largest: bool = False) -> pd.Series:
     """The row of ``values`` (options × seeds) that is best over the first two fifths of the seeds, for the others.
 
-    By seed, for those that are left to test on alone (see `left_to_test`). Best is the smallest mean, or the ``largest``.
+    By seed, for those alone that are left to test on (see `left_to_test`). Best is the smallest mean, or the
+    ``largest``.
     """
     seeds = sorted(values.columns)
     choosing = len(seeds) - left_to_test(len(seeds))
