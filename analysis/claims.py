@@ -1,7 +1,7 @@
 """Judging claims: a claim is a sentence with the tests that it is put to, and a page holds its own.
 
 A test takes a study and gives a verdict. The tests here are of any metric and any criteria; a page adds those that
-only its own claims need.
+only its own claims need. How a verdict comes about: docs/method.md.
 """
 
 from __future__ import annotations
@@ -10,23 +10,51 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from analysis import output, selection, statistics
 from analysis.output import Section
 from analysis.runs import Study
-from analysis.statistics import Difference, Estimate
+from analysis.statistics import ALPHA, Difference
 
 HOLDS, FAILS, UNDECIDED, UNTESTED = "holds", "does not hold", "undecided", "not tested here"
+#: of a number that is printed and proves nothing
+NO_VERDICT = "no verdict"
+OUTCOMES = (HOLDS, FAILS, UNDECIDED, UNTESTED, NO_VERDICT)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a test says: ``measure`` under which it was made, ``outcome``, and the ``numbers`` behind it."""
+    """What a test says: ``measure`` under which it was made, ``outcome``, and the ``numbers`` behind it.
+
+    ``p`` and ``exact`` are those of `Evidence`, NaN where nothing was tested. The outcome is that of the test alone.
+    """
 
     measure: str
     outcome: str
     numbers: str
+    p: float = np.nan
+    exact: float = np.nan
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """To which ``side`` (`HOLDS` or `FAILS`) the numbers lean, and how surely.
+
+    ``p`` is the t-test's, or the sign-flip test's, ``exact``, where that is above `ALPHA` or there is no variance: it
+    is small only where both are. ``note`` says why nothing could be decided; p is NaN where nothing was tested.
+    """
+
+    side: str
+    p: float = np.nan
+    exact: float = np.nan
+    note: str = ""
+
+    @property
+    def outcome(self) -> str:
+        """The side where p is at most `ALPHA`, else undecided."""
+        return self.side if self.p <= ALPHA else UNDECIDED
 
 
 Test = Callable[[Study], Verdict]
@@ -45,24 +73,63 @@ class Claim:
 
 def section(study: Study, out: Path, claims: Sequence[Claim]) -> Section:
     """Table ``claims``: a row per test of ``claims``, with its verdict."""
+    data = judge(study, claims)
+    count = int(data["p"].notna().sum())
     caption = (
-        f"A claim holds where the {statistics.LEVEL:.0%} interval of the paired difference on the same seeds lies on "
-        "the claimed side of 0, does not hold where it lies on the other, and is undecided where it contains 0 or "
-        "seeds are missing; a claim on several differences holds where all do. No correction for the number of tests."
+        f"A verdict needs two tests: the paired t-test on the same seeds (p), with Holm's adjustment over the {count} "
+        f"tests of this table (adjusted p), and the exact sign-flip test, each at {ALPHA:g}. A claim holds where both "
+        "say so on the claimed side, does not hold where they say so on the other, and is undecided else; p is the "
+        "exact one where that alone is too large. A claim on several differences holds where all do (the largest p). "
+        '"Within" is an equivalence test: two one-sided tests against the margin that is named; "at most" and "at '
+        'least" are one-sided. "No verdict": a number that proves nothing.'
     )
-    chosen = "; ".join(f"{choice.label} ({choice.why})" for choice in selection.headline(study).values())
-    table = output.save_table(study, judge(study, claims), out, "claims", caption)
-    return Section("The paper's claims", (f"Trials compared: {chosen or 'none'}.", table))
+    chosen = selection.headline(study)
+    searched = [choice.label for choice in chosen.values() if choice.searched]
+    if searched:
+        caption += (
+            f" Chosen by the search on the data that it would be tested on, hence no verdict: {'; '.join(searched)}."
+        )
+    shown = data.assign(**{name: data[name].map(_p) for name in ("p", "exact p", "adjusted p")})
+    table = output.save_table(study, shown, out, "claims", caption, data)
+    words = "; ".join(f"{choice.label} ({choice.why})" for choice in chosen.values())
+    return Section("The paper's claims", (f"Trials compared: {words or 'none'}.", table))
 
 
 def judge(study: Study, claims: Sequence[Claim]) -> pd.DataFrame:
-    """A row per test of ``claims``: claim, where, measure, verdict, numbers."""
-    rows = []
-    for claim in claims:
-        for test in claim.tests:
-            verdict = test(study)
-            rows.append((claim.sentence, claim.where, verdict.measure, verdict.outcome, verdict.numbers))
-    return pd.DataFrame(rows, columns=["claim", "where", "measured by", "verdict", "numbers"])
+    """A row per test of ``claims``: claim, where, measured by, verdict, p, exact p, adjusted p, numbers.
+
+    The verdict is by Holm's adjusted p over all rows that have a p.
+    """
+    found = [(claim, test(study)) for claim in claims for test in claim.tests]
+    adjusted = statistics.holm([verdict.p for _, verdict in found])
+    rows = [
+        (
+            claim.sentence,
+            claim.where,
+            verdict.measure,
+            UNDECIDED if verdict.outcome in (HOLDS, FAILS) and not p <= ALPHA else verdict.outcome,
+            verdict.p,
+            verdict.exact,
+            p,
+            verdict.numbers,
+        )
+        for (claim, verdict), p in zip(found, adjusted, strict=True)
+    ]
+    columns = ["claim", "where", "measured by", "verdict", "p", "exact p", "adjusted p", "numbers"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def conclude(
+    study: Study, measure: str, evidence: Evidence, numbers: str = "", criteria: Sequence[str] = ()
+) -> Verdict:
+    """The verdict that ``evidence`` on ``criteria`` comes to: none where the search chose one of their trials."""
+    chosen = selection.headline(study)
+    searched = [chosen[name].label for name in criteria if name in chosen and chosen[name].searched]
+    if searched:
+        why = f"{' and '.join(searched)} was chosen on the data that it would be tested on"
+        return Verdict(measure, NO_VERDICT, "; ".join(filter(None, (numbers, why))))
+    words = "; ".join(filter(None, (numbers, evidence.note)))
+    return Verdict(measure, evidence.outcome, words, evidence.p, evidence.exact)
 
 
 def lower(study: Study, metric: str, first: str, second: str, measure: str = "") -> Verdict:
@@ -83,7 +150,7 @@ def lowest(study: Study, metric: str, criterion: str, others: Sequence[str], mea
 
 
 def similar(study: Study, metric: str, first: str, second: str, margin: float, relative: bool = False) -> Verdict:
-    """The interval of the difference lies within ± ``margin``, or ± that share of ``second``'s mean."""
+    """The difference lies within ± ``margin``, or ± that share of ``second``'s mean."""
     chosen = selection.headline(study)
     bound = f"{margin:.0%}" if relative else f"{margin:g}"
     names = " against ".join(study.criterion(name).label for name in (first, second))
@@ -94,7 +161,7 @@ def similar(study: Study, metric: str, first: str, second: str, margin: float, r
     if difference is None:
         return Verdict(measure, UNTESTED, f"{metric} was not measured")
     width = margin * abs(selection.summary(study, metric)[chosen[second].trial].mean) if relative else margin
-    return Verdict(measure, decide_within(difference, width), str(difference))
+    return conclude(study, measure, decide_within(difference, width), str(difference), (first, second))
 
 
 def elsewhere(study: Study, benchmark: str) -> Verdict:
@@ -102,33 +169,58 @@ def elsewhere(study: Study, benchmark: str) -> Verdict:
     return Verdict(benchmark, UNTESTED, f"this study is of {study.trials['benchmark'].iloc[0]}")
 
 
-def decide(value: Estimate, sign: int) -> str:
-    """Whether the interval lies on the side of 0 that ``sign`` names."""
-    if not value.complete or value.low <= 0 <= value.high:
-        return UNDECIDED
-    return HOLDS if value.mean * sign > 0 else FAILS
-
-
-def decide_within(value: Estimate, width: float) -> str:
-    """Whether the interval lies within ± ``width``, outside, or across."""
+def decide(value: Difference, sign: int) -> Evidence:
+    """Whether the mean lies on the side of 0 that ``sign`` names."""
     if not value.complete:
-        return UNDECIDED
-    if -width <= value.low and value.high <= width:
-        return HOLDS
-    return FAILS if value.low > width or value.high < -width else UNDECIDED
+        return Evidence(UNDECIDED)
+    side = HOLDS if value.mean * sign > 0 else FAILS
+    return _evidence(side, value.p, value.exact, value.n)
 
 
-def combine(outcomes: Sequence[str]) -> str:
-    """Holds where all do; does not where one does not."""
-    if FAILS in outcomes:
-        return FAILS
-    return HOLDS if outcomes and all(outcome == HOLDS for outcome in outcomes) else UNDECIDED
+def decide_within(value: Difference, width: float) -> Evidence:
+    """Whether the mean lies within ± ``width`` (an equivalence test), or outside."""
+    if not value.complete:
+        return Evidence(UNDECIDED)
+    if abs(value.mean) <= width:
+        return _evidence(HOLDS, *statistics.within(value, width), value.n, one_sided=True)
+    return _beyond(value, width if value.mean > 0 else -width)
 
 
-def surely_lowest(study: Study, metric: str, trials: Sequence[int], best: int) -> bool:
-    """Whether ``best`` has a lower ``metric`` than every other of ``trials``, by more than chance."""
+def decide_at_most(value: Difference, bound: float) -> Evidence:
+    """Whether the mean is below ``bound``, one-sided."""
+    if not value.complete:
+        return Evidence(UNDECIDED)
+    if value.mean <= bound:
+        return _evidence(HOLDS, *statistics.below(value, bound), value.n, one_sided=True)
+    return _beyond(value, bound)
+
+
+def combine(found: Sequence[Evidence]) -> Evidence:
+    """Holds where all do: the largest p counts. Does not where one does not: the smallest, times how many there are."""
+    against = [each for each in found if each.side == FAILS]
+    if not against:
+        if not found or any(np.isnan(each.p) for each in found):
+            return Evidence(UNDECIDED)
+        worst = max(found, key=lambda each: each.p)
+        return Evidence(HOLDS, worst.p, max(each.exact for each in found), worst.note)
+    best = min(against, key=lambda each: each.p)
+    return Evidence(FAILS, min(1.0, best.p * len(found)), best.exact, best.note)
+
+
+def given(condition: Evidence, found: Evidence, note: str) -> Evidence:
+    """``found``, where ``condition`` holds as well (the larger p counts); else undecided, as ``note`` says."""
+    worse = max(condition, found, key=lambda each: each.p)
+    if condition.outcome != HOLDS:
+        return Evidence(UNDECIDED, worse.p, worse.exact, note)
+    return Evidence(found.side, worse.p, worse.exact, found.note)
+
+
+def surely_lowest(study: Study, metric: str, trials: Sequence[int], best: int) -> Evidence:
+    """Whether ``best`` has a lower ``metric`` than every other of ``trials``, out of which its mean singled it."""
     others = [selection.difference(study, metric, best, trial) for trial in trials if trial != best]
-    return all(difference is not None and decide(difference, -1) == HOLDS for difference in others)
+    found = combine([decide(each, -1) if each is not None else Evidence(UNDECIDED) for each in others])
+    # any of them could have been the lowest
+    return Evidence(found.side, min(1.0, found.p * len(trials)), found.exact, found.note)
 
 
 def absent(study: Study, criteria: Sequence[str]) -> str:
@@ -159,4 +251,23 @@ def _sided(
         f"{study.criterion(first).label} − {study.criterion(name).label}: {value}"
         for name, value in differences.items()
     )
-    return Verdict(measure, combine([decide(value, sign) for value in differences.values()]), numbers)
+    evidence = combine([decide(value, sign) for value in differences.values()])
+    return conclude(study, measure, evidence, numbers, (first, *others))
+
+
+def _beyond(value: Difference, bound: float) -> Evidence:
+    """Evidence that the mean lies farther from 0 than ``bound`` does, on its side; above it where it is 0."""
+    turned = value if bound < 0 else statistics.one_sample([-each for each in value.values], value.planned, value.level)
+    return _evidence(FAILS, *statistics.below(turned, -abs(bound)), value.n, one_sided=True)
+
+
+def _evidence(side: str, p: float, exact: float, n: int, one_sided: bool = False) -> Evidence:
+    note = "" if statistics.smallest_p(n, one_sided) <= ALPHA else f"{n} seeds cannot decide"
+    return Evidence(side, exact if np.isnan(p) or exact > max(p, ALPHA) else p, exact, note)
+
+
+def _p(value: float) -> str:
+    """As a table shows a p."""
+    if np.isnan(value):
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

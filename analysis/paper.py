@@ -8,7 +8,7 @@ from functools import partial
 import pandas as pd
 
 from analysis import claims, feature_space, selection, sensitivity, statistics
-from analysis.claims import FAILS, UNDECIDED, UNTESTED, Verdict
+from analysis.claims import FAILS, HOLDS, UNDECIDED, UNTESTED, Evidence, Verdict
 from analysis.runs import Study
 from analysis.sensitivity import Sweep
 from analysis.statistics import Estimate
@@ -49,11 +49,12 @@ def stable_anchors(study: Study, metric: str, start: int = 100) -> Verdict:
         claims.decide_within(difference, width) for difference in differences.values() if difference is not None
     ]
     numbers = "; ".join(f"e = {e:g} less that: {difference}" for e, difference in differences.items())
-    return Verdict(measure, claims.combine(outcomes), f"e = {start}: {found[int(trials[start])]}; {numbers}")
+    numbers = f"e = {start}: {found[int(trials[start])]}; {numbers}"
+    return claims.conclude(study, measure, claims.combine(outcomes), numbers)
 
 
 def optimal_weight(study: Study, metric: str) -> Verdict:
-    """Some λ inside the range that was run has a lower ``metric`` than both ends; CE counts as λ = 0."""
+    """The best λ inside the range, chosen on other seeds, has a lower ``metric`` than both ends; CE is λ = 0."""
     measure = study.metric(metric).label
     found, trials = weights(study, metric)
     if len(trials) < 3:
@@ -63,10 +64,21 @@ def optimal_weight(study: Study, metric: str) -> Verdict:
     text = f"lowest at λ = {best:g} ({found[trials[best]]}), of λ = {ends[0]:g} to {ends[1]:g}"
     if best in ends:
         sure = claims.surely_lowest(study, metric, list(trials.values()), trials[best])
-        return Verdict(measure, FAILS if sure else UNDECIDED, f"{text}: an end of the range")
-    differences = [selection.difference(study, metric, trials[best], trials[end]) for end in ends]
-    outcome = claims.combine([claims.decide(difference, -1) for difference in differences if difference is not None])
-    return Verdict(measure, outcome, text)
+        evidence = Evidence(FAILS if sure.side == HOLDS else UNDECIDED, sure.p, sure.exact, sure.note)
+        return claims.conclude(study, measure, evidence, f"{text}: an end of the range")
+    table = by_weight(study, metric, trials)
+    inside = statistics.at(table, statistics.chosen_apart(table.drop(index=list(ends))))
+    wanted = statistics.left_to_test(max(selection.planned(study, trial) for trial in trials.values()))
+    differences = [statistics.paired(inside, table.T[end], wanted) for end in ends]
+    numbers = "; ".join(f"less λ = {end:g}: {each}" for end, each in zip(ends, differences, strict=True))
+    evidence = claims.combine([claims.decide(each, -1) for each in differences])
+    return claims.conclude(study, measure, evidence, f"{text}; chosen on other seeds, {numbers}")
+
+
+def by_weight(study: Study, metric: str, trials: Mapping[float, int]) -> pd.DataFrame:
+    """``metric`` at the last epoch: λ × seeds, of the trial of each λ (see `weights`)."""
+    rows = selection.values(study, metric).loc[list(trials.values())]
+    return rows.set_axis(list(trials), axis=0)
 
 
 def weights(study: Study, metric: str) -> tuple[Mapping[int, Estimate], dict[float, int]]:
@@ -91,5 +103,5 @@ def continuous(study: Study) -> Verdict:
         return Verdict(measure, UNTESTED, "features of CE, LS and FIERCE are needed")
     wanted = selection.planned(study, selection.headline(study)["fierce"].trial)
     differences = [statistics.paired(values["fierce"], values[other], wanted) for other in ("ce", "ls")]
-    outcome = claims.combine([claims.decide(difference, -1) for difference in differences])
-    return Verdict(measure, outcome, "; ".join(map(str, differences)))
+    evidence = claims.combine([claims.decide(difference, -1) for difference in differences])
+    return claims.conclude(study, measure, evidence, "; ".join(map(str, differences)), CRITERIA)

@@ -58,7 +58,7 @@ def write(tracking_uri: str, study: str, out: Path, page_module: str = "") -> Pa
         provenance=origin,
         data=output.data_note(found),
         sections=sections,
-        verdicts=(claims.HOLDS, claims.FAILS, claims.UNDECIDED, claims.UNTESTED),
+        verdicts=claims.OUTCOMES,
         command=f"fierce run {study}.yaml && fierce report {study}",
     )
     out.mkdir(parents=True, exist_ok=True)
@@ -111,6 +111,8 @@ def search_result(study: Study, out: Path) -> Section | None:
     if not found:
         return None
     items: list[str | Figure | Table] = [f"Searched for: {selection.rule(study)}."]
+    if warning := selection.few_seeds(study):
+        items.append(warning)
     for criterion, (best, points) in found.items():
         name = study.criterion(criterion).label
         if best is None:

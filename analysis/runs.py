@@ -128,12 +128,27 @@ class Study:
         """Place of a criterion in figures and tables, from 0."""
         return list(self.criteria).index(criterion)
 
-    def label(self, criterion: str, hyperparameters: Mapping[str, float]) -> str:
-        """How a trial is called in figures and tables: ``FIERCE λ=1 e=100``."""
+    def label(self, criterion: str, hyperparameters: Mapping[str, float], digits: int = 3) -> str:
+        """How a trial is called in figures and tables: ``FIERCE λ=1 e=100``, values to so many digits."""
         found = self.criterion(criterion)
         values = {each.symbol: hyperparameters.get(each.name, np.nan) for each in found.hyperparameters}
-        read = [f"{symbol}={value:.3g}" for symbol, value in values.items() if not np.isnan(value)]
+        read = [f"{symbol}={number(value, digits)}" for symbol, value in values.items() if not np.isnan(value)]
         return " ".join([found.label, *read])
+
+    def labels(self, trials: Sequence[tuple[int, str, Mapping[str, float]]]) -> list[str]:
+        """Labels of ``trials`` (number, criterion, hyperparameters), each unlike the others.
+
+        Values have as many digits as tell the settings apart; two trials of one setting have their number behind.
+        """
+        labels = [self.label(criterion, values) for _, criterion, values in trials]
+        for digits in (4, 5, 7, 10, 17):
+            again = {label for label in labels if labels.count(label) > 1}
+            for place, (_, criterion, values) in enumerate(trials):
+                if labels[place] in again:
+                    labels[place] = self.label(criterion, values, digits)
+        again = {label for label in labels if labels.count(label) > 1}
+        named = zip(trials, labels, strict=True)
+        return [f"{label} (trial {number})" if label in again else label for (number, *_), label in named]
 
     @cached_property
     def replicas(self) -> pd.DataFrame:
@@ -167,7 +182,7 @@ class Study:
         state, planned (tuple of seeds), found (tuple of the seeds whose run is done), data_name, provenance,
         fingerprint, description, classes (names), epochs (planned; NaN where unknown), reason.
         """
-        rows = []
+        rows: list[dict[str, Any]] = []
         found = {number: self.replicas[self.replicas["trial"] == number] for number in set(self.replicas["trial"])}
         for run in self._level("trial"):
             tags = run.data.tags
@@ -178,7 +193,7 @@ class Study:
             rows.append(
                 {
                     "trial": number,
-                    "label": self.label(tags[schema.CRITERION], hyperparameters),
+                    "label": "",
                     "criterion": tags[schema.CRITERION],
                     "protocol": tags.get(schema.PROTOCOL, ""),
                     "benchmark": tags.get(schema.BENCHMARK, ""),
@@ -196,6 +211,11 @@ class Study:
                     "reason": "; ".join(dict.fromkeys(reason for reason in reasons if reason)),
                 }
             )
+        settings = [
+            (row["trial"], row["criterion"], {name: row[name] for name in self.hyperparameters}) for row in rows
+        ]
+        for row, label in zip(rows, self.labels(settings), strict=True):
+            row["label"] = label
         columns = ["trial", "label", "criterion", "protocol", "benchmark", *self.hyperparameters, "role", "state"]
         columns += [
             "planned",
@@ -381,6 +401,13 @@ class Study:
 
     def _level(self, level: str) -> list[Run]:
         return [run for run in self.runs if run.data.tags.get(schema.LEVEL) == level]
+
+
+def number(value: float, digits: int = 3) -> str:
+    """``value`` to so many significant digits, and whole as it is up to a million: 0.0123, 1000."""
+    if abs(value) < 1e6 and value == round(value):
+        return f"{value:.0f}"
+    return f"{value:.{digits}g}"
 
 
 def _seeds(text: str) -> tuple[int, ...]:

@@ -15,16 +15,21 @@ from analysis import statistics
 from analysis.runs import Study
 from analysis.statistics import Difference, Estimate
 
+#: seeds from which on one standard error is a bound to rely on
+ENOUGH_SEEDS = 5
+
 
 @dataclass(frozen=True)
 class Choice:
-    """A trial and the reason why it was taken."""
+    """A trial and the reason why it was taken; ``searched``: by a search, on the study's own results."""
 
     trial: int
     label: str
     why: str
+    searched: bool = False
 
 
+@lru_cache(maxsize=64)
 def values(study: Study, metric: str) -> pd.DataFrame:
     """``metric`` at the last epoch, of replicas that are done: trials × seeds, NaN where a seed lacks it."""
     final = study.final
@@ -111,8 +116,23 @@ def search(study: Study) -> dict[str, tuple[Choice | None, pd.DataFrame]]:
         ]
         best = min(ranked, default=None)
         why = f"the best of {len(points)} searched points by {metric}"
-        found[criterion] = (Choice(int(best[1]), best[2], why) if best else None, points)
+        found[criterion] = (Choice(int(best[1]), best[2], why, searched=True) if best else None, points)
     return found
+
+
+def few_seeds(study: Study) -> str:
+    """What a label-free search of few seeds cannot tell, in a sentence; empty where it has `ENOUGH_SEEDS` or more."""
+    objective = (study.settings.get("search") or {}).get("objective") or {}
+    rows = study.trials[study.trials["criterion"] == study.reference]
+    seeds = max((len(each) for each in rows["planned"]), default=0)
+    if not objective.get("label_free") or seeds >= ENOUGH_SEEDS:
+        return ""
+    if seeds < 2:
+        return "One seed has no standard error to stay within, so no point is feasible: train two seeds at least."
+    return (
+        f"The standard error of {seeds} seeds is uncertain, and the accuracy that the rule allows to lose may be "
+        f"large: train {ENOUGH_SEEDS} seeds or more."
+    )
 
 
 def rule(study: Study) -> str:
@@ -152,7 +172,8 @@ def _bound(study: Study, settings: Mapping[str, Any], label_free: bool) -> tuple
     if rows.empty:
         return metric, np.nan
     ce = rows.iloc[0].dropna().to_numpy(float)
-    slack = stats.sem(ce) if label_free else float(limit["within_of_ce"])
+    # of one seed there is no standard error, hence nothing is feasible
+    slack = (stats.sem(ce) if len(ce) > 1 else np.nan) if label_free else float(limit["within_of_ce"])
     return metric, float(ce.mean() - slack)
 
 

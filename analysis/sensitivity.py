@@ -17,7 +17,7 @@ from matplotlib.ticker import NullFormatter, NullLocator
 
 from analysis import command, output, selection, statistics
 from analysis.output import Figure, Section, Table
-from analysis.runs import Study
+from analysis.runs import Study, number
 from analysis.statistics import Estimate
 
 #: metrics of one panel are told apart by colour, marker and line
@@ -108,12 +108,22 @@ def points(study: Study, criterion: str, metrics: Sequence[str]) -> pd.DataFrame
     rows = rows.sort_values([each.name for each in read]) if read else rows
     table = pd.DataFrame({"trial": rows["trial"]})
     for each in read:
-        table[each.symbol] = rows[each.name].map("{:.0f}".format if each.whole else "{:.3g}".format)
+        table[each.symbol] = _distinct(rows[each.name])
     for metric in metrics:
         found = selection.summary(study, metric)
         if found:
             table[study.metric(metric).label] = [str(found.get(trial, "–")) for trial in rows["trial"]]
     return table
+
+
+def _distinct(values: pd.Series) -> list[str]:
+    """``values`` as text, with as many digits as tell them apart."""
+    texts = [number(value) for value in values]
+    for digits in (4, 5, 7, 10, 17):
+        if len(set(texts)) == values.nunique():
+            break
+        texts = [number(value, digits) for value in values]
+    return texts
 
 
 def _figure(

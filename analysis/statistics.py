@@ -1,4 +1,4 @@
-"""Means over seeds: Student-t intervals, paired differences, bands along training.
+"""Means over seeds: Student-t intervals, paired differences with an exact test beside, bands along training.
 
 An interval belongs to all planned seeds. Where one is missing (failed, not trained yet, or not finite) the mean is
 given with how many seeds it rests on, and no interval.
@@ -15,6 +15,12 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 LEVEL = 0.95
+#: two-sided p at which a verdict is given
+ALPHA = 0.05
+#: seeds up to which every pattern of signs is gone through; of more, `RESAMPLES` drawn ones are
+EXACT_SEEDS, RESAMPLES = 20, 99_999
+#: differences that spread by less than this share of the values are equal but for rounding
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -47,14 +53,28 @@ class Estimate:
         if not self.complete:
             return _minus(f"{self.mean:.3g} (n = {self.n} of {self.planned})")
         digits = decimals(self.mean, self.half)
-        return _minus(f"{self.mean:.{digits}f} ± {self.half:.{digits}f}")
+        half = f"{self.half:.{digits}f}"
+        # a half-width that no place shows is not 0
+        half = f"{self.half:.1g}" if self.half and not float(half) else half
+        return _minus(f"{self.mean:.{digits}f} ± {half}")
 
 
 @dataclass(frozen=True)
 class Difference(Estimate):
-    """A mean of differences on the same seeds; ``p`` of the paired t-test, two-sided, NaN for fewer than two."""
+    """A mean of differences on the same seeds, with two tests that it is 0, both two-sided.
+
+    ``p`` is the paired t-test's: NaN for fewer than two seeds, and where the differences are all equal, since these
+    leave no variance to test against. ``exact`` is the sign-flip test's (see `sign_flip`). ``values`` are the
+    differences by seed.
+    """
 
     p: float = np.nan
+    exact: float = np.nan
+    values: tuple[float, ...] = ()
+
+    def less(self, shift: float) -> Difference:
+        """The same differences, each less ``shift``."""
+        return one_sample([value - shift for value in self.values], self.planned, self.level)
 
     def __str__(self) -> str:
         """``−0.020 [−0.022, −0.018], p < 0.001``."""
@@ -62,6 +82,8 @@ class Difference(Estimate):
             return super().__str__()
         digits = decimals(self.mean, self.half)
         low, mean, high = (f"{value:+.{digits}f}" for value in (self.low, self.mean, self.high))
+        if np.isnan(self.p):
+            return _minus(f"{mean}, the same for every seed: exact p = {self.exact:.3g}")
         p = "p < 0.001" if self.p < 0.001 else f"p = {self.p:.3f}"
         return _minus(f"{mean} [{low}, {high}], {p}")
 
@@ -76,16 +98,126 @@ def estimate(values: ArrayLike, planned: int, level: float = LEVEL) -> Estimate:
 
 
 def paired(first: pd.Series, second: pd.Series, planned: int, level: float = LEVEL) -> Difference:
-    """Mean of ``first − second`` over the seeds (the index) that both have, with interval and paired t-test."""
-    difference = first - second
-    finite = difference[np.isfinite(difference)]
-    mean, half, n = _interval(finite.to_numpy(float), level)
-    p = np.nan
+    """Mean of ``first − second`` over the seeds (the index) that both have, with interval and tests."""
+    scale = max((float(each[np.isfinite(each)].abs().max()) for each in (first, second) if len(each)), default=0.0)
+    return one_sample(first - second, planned, level, scale)
+
+
+def one_sample(values: ArrayLike, planned: int, level: float = LEVEL, scale: float = 0.0) -> Difference:
+    """Mean of ``values``, one per seed, with its interval and the tests that it is 0.
+
+    ``scale`` is the size of the numbers that the values were computed from, by which rounding is told from variance.
+    """
+    numbers = np.asarray(values, dtype=float)
+    numbers = numbers[np.isfinite(numbers)]
+    mean, half, n = _interval(numbers, level)
+    p = exact = np.nan
     if n >= 2:
-        error = float(stats.sem(finite))
-        # differences that are all equal leave no variance to test against
-        p = float(2 * stats.t.sf(abs(mean) / error, n - 1)) if error > 0 else float(mean == 0)
-    return Difference(mean, half, n, planned, level, p)
+        exact = sign_flip(numbers)
+        if np.ptp(numbers) > ROUNDING * max(scale, float(np.abs(numbers).max())):
+            p = float(2 * stats.t.sf(abs(mean) / stats.sem(numbers), n - 1))
+    return Difference(mean, half, n, planned, level, p, exact, tuple(map(float, numbers)))
+
+
+def sign_flip(values: ArrayLike, larger: bool = False) -> float:
+    """p of the exact test that ``values`` are symmetric about 0, by the size of their mean; ``larger``: one-sided.
+
+    The share of the 2^n patterns of signs whose mean is as far from 0, so never below 2^(1−n), one-sided 2^−n. Beyond
+    `EXACT_SEEDS` values it is that of `RESAMPLES` drawn patterns. After Fisher (1935), The Design of Experiments, §21.
+    """
+    values = np.asarray(values, dtype=float)
+    if len(values) > EXACT_SEEDS:
+        found = stats.permutation_test(
+            (values,),
+            lambda sample, axis: sample.mean(axis=axis),
+            permutation_type="samples",
+            vectorized=True,
+            n_resamples=RESAMPLES,
+            batch=1000,
+            alternative="greater" if larger else "two-sided",
+            rng=np.random.default_rng(0),
+        )
+        return float(found.pvalue)
+    sums = np.zeros(1)
+    for value in values:
+        sums = np.concatenate([sums + value, sums - value])
+    # sums of the same numbers in another order differ by rounding
+    least = (values.sum() if larger else abs(values.sum())) - 1e-9 * np.abs(values).sum()
+    return float(np.mean((sums if larger else np.abs(sums)) >= least))
+
+
+def below(value: Difference, bound: float) -> tuple[float, float]:
+    """One-sided p that the mean is at or above ``bound``: of the t-test (NaN without variance), and the exact one."""
+    less = value.less(bound)
+    p = np.nan if np.isnan(less.p) else float(stats.t.cdf(less.mean / stats.sem(less.values), less.n - 1))
+    return p, sign_flip([-each for each in less.values], larger=True)
+
+
+def within(value: Difference, width: float) -> tuple[float, float]:
+    """p of the equivalence test that the mean lies within ± ``width``: of t-tests (NaN without variance), and exact.
+
+    Two one-sided tests (TOST), of which the larger p counts. After Schuirmann (1987), J. Pharmacokinetics Biopharm. 15.
+    """
+    opposite = one_sample([-each for each in value.values], value.planned, value.level)
+    (high, high_exact), (low, low_exact) = below(value, width), below(opposite, width)
+    return float(np.maximum(high, low)), max(high_exact, low_exact)
+
+
+def holm(p: ArrayLike) -> np.ndarray:
+    """Holm's adjusted p of a family of tests, in their order: the chance of one false finding among all is held.
+
+    After Holm (1979), Scandinavian Journal of Statistics 6. Those that are NaN stay so and don't count.
+    """
+    p = np.asarray(p, dtype=float)
+    order = np.argsort(p)[: int(np.isfinite(p).sum())]
+    steps = p[order] * np.arange(len(order), 0, -1)
+    adjusted = np.full(len(p), np.nan)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    return adjusted
+
+
+def smallest_p(n: int, larger: bool = False) -> float:
+    """The smallest p that `sign_flip` can give ``n`` values: 2^(1−n), one-sided 2^−n."""
+    return 2.0 ** (-n if larger else 1 - n)
+
+
+def chosen_on_others(values: pd.DataFrame, largest: bool = False) -> pd.Series:
+    """By seed, the row of ``values`` (options × seeds) whose mean over the other seeds is smallest, or ``largest``.
+
+    Whoever takes the best of what he tests finds one in noise alone. None where the other seeds have no value. What is
+    measured there has no bias; but the choices share seeds, so that an interval over it is too narrow, and a test finds
+    two to five times as much as it should: a verdict needs `chosen_apart`.
+    """
+    found: dict[object, object] = {}
+    for seed in values:
+        means = values.drop(columns=[seed]).mean(axis=1)
+        known = means.notna().any()
+        found[seed] = (means.idxmax() if largest else means.idxmin()) if known else None
+    return pd.Series(found, dtype=object)
+
+
+def chosen_apart(values: pd.DataFrame, largest: bool = False) -> pd.Series:
+    """The row of ``values`` (options × seeds) that is best over the first two fifths of the seeds, for the others.
+
+    By seed, for those alone that are left to test on (see `left_to_test`). Best is the smallest mean, or the
+    ``largest``.
+    """
+    seeds = sorted(values.columns)
+    choosing = len(seeds) - left_to_test(len(seeds))
+    means = values[seeds[:choosing]].mean(axis=1)
+    best = (means.idxmax() if largest else means.idxmin()) if means.notna().any() else None
+    return pd.Series(best, index=seeds[choosing:], dtype=object)
+
+
+def left_to_test(seeds: int) -> int:
+    """How many of so many seeds are left to test what the others chose: of ten six, the fewest that can decide."""
+    return seeds - 2 * seeds // 5
+
+
+def at(values: pd.DataFrame, chosen: pd.Series) -> pd.Series:
+    """By seed, ``values`` (options × seeds) at the option that was chosen for that seed; NaN where there is none."""
+    known = {seed: values.at[option, seed] if option in values.index else np.nan for seed, option in chosen.items()}
+    return pd.Series(known, dtype=float)
 
 
 def band(values: pd.DataFrame, planned: int, level: float = LEVEL) -> pd.DataFrame:
@@ -102,9 +234,14 @@ def band(values: pd.DataFrame, planned: int, level: float = LEVEL) -> pd.DataFra
 
 
 def decimals(mean: float, half: float) -> int:
-    """Decimal places at which ``half`` has two significant digits, or ``mean`` four where that is fewer; 0 to 7."""
+    """Decimal places at which ``half`` has two significant digits, or ``mean`` four where that is fewer; 0 to 7.
+
+    ``half`` keeps one digit at least, where seven places show one.
+    """
     places = [digits - 1 - np.floor(np.log10(abs(value))) for value, digits in ((half, 2), (mean, 4)) if value]
-    return int(np.clip(min(places, default=4), 0, 7))
+    found = min(places, default=4)
+    first = -np.floor(np.log10(abs(half))) if half else 0
+    return int(np.clip(max(found, first) if first <= 7 else found, 0, 7))
 
 
 def _minus(text: str) -> str:

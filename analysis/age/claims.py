@@ -6,24 +6,27 @@ python -m analysis.age.claims --study NAME [--tracking-uri URI] --out DIR
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis import claims, command, paper, selection, statistics, trajectories
+from analysis import associations, claims, command, paper, selection, statistics, trajectories
 from analysis.age import early_stopping, features
 from analysis.age.early_stopping import ENTROPY, ERRORS
-from analysis.claims import UNDECIDED, UNTESTED, Claim, Verdict
+from analysis.associations import wanted
+from analysis.claims import HOLDS, UNDECIDED, UNTESTED, Claim, Evidence, Verdict
 from analysis.output import Section
 from analysis.paper import MSE_MARGIN, STABILITY_MARGIN
 from analysis.runs import Study
+from analysis.statistics import Difference
 
 #: margin of "the same accuracy", and of its loss that counts as a drop; ours
 ACCURACY_MARGIN = 0.02
+#: error -> that of the mean age of the predicted class, which whatever has trained is better than
+CLASS_MEANS = {"mse/transport": "mse/class-mean", "mse/transport-heldout": "mse/class-mean-heldout"}
 
 
 def section(study: Study, out: Path) -> Section:
@@ -33,24 +36,24 @@ def section(study: Study, out: Path) -> Section:
 
 
 def rises(study: Study, metric: str, criterion: str) -> Verdict:
-    """The error is higher at the last epoch than at its best, which is chosen on the other seeds."""
+    """The error is higher at the last epoch than at its best, which is chosen on other seeds."""
     measure = f"{study.metric(metric).label}, last less best epoch, {study.criterion(criterion).label}"
-    curves = trajectories.by_criterion(study, metric).get(criterion)
-    if curves is None:
+    found = _gap(study, metric, criterion)
+    if found is None:
         return Verdict(measure, UNTESTED, "not measured along training")
-    found = statistics.estimate(early_stopping.gap(curves), _wanted(study, criterion))
-    return Verdict(measure, claims.decide(found, 1), str(found))
+    return claims.conclude(study, measure, claims.decide(found, 1), str(found), (criterion,))
 
 
 def stays_low(study: Study, metric: str) -> Verdict:
-    """FIERCE's error at the last epoch is within a tenth of its best."""
-    measure = f"{study.metric(metric).label}, last less best epoch within {MSE_MARGIN:.0%} of the best, FIERCE"
+    """FIERCE, once it has trained, has an error at the last epoch of at most a tenth above its best."""
+    measure = f"{study.metric(metric).label}, last less best epoch at most {MSE_MARGIN:.0%} of the best, FIERCE"
     curves = trajectories.by_criterion(study, metric).get("fierce")
-    if curves is None:
+    found = _gap(study, metric, "fierce")
+    if curves is None or found is None:
         return Verdict(measure, UNTESTED, "not measured along training")
-    found = statistics.estimate(early_stopping.gap(curves), _wanted(study, "fierce"))
     best = float(curves.mean(axis=1).min())
-    return Verdict(measure, claims.decide_within(found, MSE_MARGIN * best), f"{found}; best {best:.4g}")
+    evidence = claims.decide_at_most(found, MSE_MARGIN * best)
+    return _once_trained(study, measure, metric, evidence, f"{found}; best {best:.4g}", ("fierce",))
 
 
 def rises_less(study: Study, metric: str, other: str) -> Verdict:
@@ -59,13 +62,16 @@ def rises_less(study: Study, metric: str, other: str) -> Verdict:
     curves = trajectories.by_criterion(study, metric)
     if not {"fierce", other} <= curves.keys():
         return Verdict(measure, UNTESTED, "not measured along training")
-    gaps = [early_stopping.gap(curves[criterion]) for criterion in ("fierce", other)]
-    found = statistics.paired(gaps[0], gaps[1], _wanted(study, "fierce"))
-    return Verdict(measure, claims.decide(found, -1), str(found))
+    gaps = [trajectories.gap_apart(curves[criterion]) for criterion in ("fierce", other)]
+    found = statistics.paired(gaps[0], gaps[1], statistics.left_to_test(wanted(study, "fierce")))
+    return _once_trained(study, measure, metric, claims.decide(found, -1), str(found), ("fierce", other))
 
 
 def keeps_accuracy(study: Study, criterion: str) -> Verdict:
-    """From the epoch of the lowest mean error to the last one, the coarse accuracy stays the same."""
+    """While the error rises, which must be decided, the coarse accuracy stays the same from its best epoch on.
+
+    The epoch of the lowest error is chosen on other seeds.
+    """
     name = study.criterion(criterion).label
     measure = f"coarse accuracy, last epoch less that of the best error, within ±{ACCURACY_MARGIN:g}, {name}"
     error, accuracy = (
@@ -74,44 +80,41 @@ def keeps_accuracy(study: Study, criterion: str) -> Verdict:
     if error is None or accuracy is None:
         return Verdict(measure, UNTESTED, "not measured along training")
     common = error.index.intersection(accuracy.index)
-    best = int(np.nanargmin(error.loc[common].mean(axis=1)))
-    if best == len(common) - 1:
-        return Verdict(measure, UNTESTED, "the error is lowest at the last epoch: it has not risen")
-    found = statistics.estimate(accuracy.iloc[-1] - accuracy.loc[common].iloc[best], _wanted(study, criterion))
-    return Verdict(measure, claims.decide_within(found, ACCURACY_MARGIN), f"from epoch {common[best]} on: {found}")
+    seeds = statistics.left_to_test(wanted(study, criterion))
+    rise = statistics.one_sample(trajectories.gap_apart(error.loc[common]), seeds)
+    presupposed = claims.decide(rise, 1)
+    if presupposed.outcome != HOLDS:
+        return Verdict(measure, UNTESTED, f"that the error rises is not decided: {rise}")
+    chosen = statistics.chosen_apart(error.loc[common])
+    found = statistics.one_sample(accuracy.iloc[-1] - statistics.at(accuracy, chosen), seeds)
+    evidence = claims.given(presupposed, claims.decide_within(found, ACCURACY_MARGIN), "")
+    epochs = " or ".join(str(epoch) for epoch in sorted(set(chosen)))
+    return claims.conclude(study, measure, evidence, f"from epoch {epochs} on: {found}", (criterion,))
 
 
 def close_to_early_ce(study: Study, metric: str) -> Verdict:
-    """FIERCE's error at the last epoch is within a tenth of CE's at its best epoch."""
-    measure = f"{study.metric(metric).label}, FIERCE's last epoch less CE's best, within ±{MSE_MARGIN:.0%}"
+    """FIERCE, once it has trained, has an error at the last epoch of at least CE's at its best, less a tenth.
+
+    CE's best epoch is chosen on other seeds.
+    """
+    measure = f"{study.metric(metric).label}, CE's best less FIERCE's last epoch at most {MSE_MARGIN:.0%} of CE's best"
     curves = trajectories.by_criterion(study, metric)
     if not {"fierce", "ce"} <= curves.keys():
         return Verdict(measure, UNTESTED, "not measured along training")
     fierce, ce = curves["fierce"], curves["ce"]
-    best = ce.iloc[-1] - early_stopping.gap(ce)
-    found = statistics.paired(fierce.iloc[-1], best, _wanted(study, "fierce"))
-    return Verdict(measure, claims.decide_within(found, MSE_MARGIN * float(best.mean())), str(found))
+    best = statistics.at(ce, statistics.chosen_apart(ce))
+    found = statistics.paired(best, fierce.iloc[-1], statistics.left_to_test(wanted(study, "fierce")))
+    evidence = claims.decide_at_most(found, MSE_MARGIN * float(best.mean()))
+    return _once_trained(study, measure, metric, evidence, str(found), ("fierce", "ce"))
 
 
 def entropy_falls(study: Study, criterion: str) -> Verdict:
-    """The entropy is lower at the last epoch than at its highest, which is chosen on the other seeds."""
+    """The entropy is lower at the last epoch than at its highest, which is chosen on other seeds."""
     measure = f"{study.metric(ENTROPY).label}, last less highest, {study.criterion(criterion).label}"
-    curves = trajectories.by_criterion(study, ENTROPY).get(criterion)
-    if curves is None:
+    found = _gap(study, ENTROPY, criterion, largest=True)
+    if found is None:
         return Verdict(measure, UNTESTED, "not measured along training")
-    found = statistics.estimate(early_stopping.gap(curves, largest=True), _wanted(study, criterion))
-    return Verdict(measure, claims.decide(found, -1), str(found))
-
-
-def bound_to_entropy(study: Study, metric: str, criterion: str) -> Verdict:
-    """Along training, feature entropy and error have a negative rank correlation."""
-    name = study.criterion(criterion).label
-    measure = f"rank correlation of feature entropy and {study.metric(metric).label} along training, {name}"
-    curves = [trajectories.by_criterion(study, name).get(criterion) for name in (ENTROPY, metric)]
-    if curves[0] is None or curves[1] is None:
-        return Verdict(measure, UNTESTED, "not measured along training")
-    found = statistics.estimate(trajectories.rank_correlations(curves[0], curves[1]), _wanted(study, criterion))
-    return Verdict(measure, claims.decide(found, -1), str(found))
+    return claims.conclude(study, measure, claims.decide(found, -1), str(found), (criterion,))
 
 
 def beats_class_mean(study: Study, criterion: str) -> Verdict:
@@ -122,32 +125,34 @@ def beats_class_mean(study: Study, criterion: str) -> Verdict:
     if choice is None or not all(choice.trial in table.index for table in tables):
         return Verdict(measure, UNTESTED, "not measured")
     first, second = (table.T[choice.trial] for table in tables)
-    found = statistics.paired(first, second, _wanted(study, criterion))
-    return Verdict(measure, claims.decide(found, -1), str(found))
+    found = statistics.paired(first, second, wanted(study, criterion))
+    return claims.conclude(study, measure, claims.decide(found, -1), str(found), (criterion,))
 
 
 def limit_of_accuracy(study: Study, metric: str) -> Verdict:
-    """The best λ keeps CE's coarse accuracy, and the next larger λ loses some of it."""
+    """The best λ, chosen on other seeds, keeps CE's coarse accuracy, and the next larger λ loses some of it."""
     measure = f"λ of the lowest {study.metric(metric).label}; accuracy margin {ACCURACY_MARGIN:g}"
     found, trials = paper.weights(study, metric)
     ce = selection.headline(study).get("ce")
     if len(trials) < 3 or ce is None:
         return Verdict(measure, UNTESTED, "needs CE and three values of λ at one e")
-    best = min(trials, key=lambda value: found[trials[value]].mean)
-    text = f"lowest at λ = {best:g}"
-    larger = sorted(value for value in trials if value > best)
-    if not larger:
-        return Verdict(measure, UNDECIDED, f"{text}: the largest that was run")
-    kept = selection.difference(study, "accuracy/coarse", trials[best], ce.trial)
-    lost = selection.difference(study, "accuracy/coarse", trials[larger[0]], trials[best])
-    if kept is None or lost is None:
+    text = f"lowest at λ = {min(trials, key=lambda value: found[trials[value]].mean):g}"
+    table = selection.values(study, "accuracy/coarse")
+    if not {ce.trial, *trials.values()} <= set(table.index):
         return Verdict(measure, UNTESTED, "accuracy/coarse was not measured")
-    outcomes = [
-        claims.decide(replace(each, mean=each.mean + ACCURACY_MARGIN), sign) for each, sign in ((kept, 1), (lost, -1))
-    ]
-    return Verdict(
-        measure, claims.combine(outcomes), f"{text}; accuracy less CE's: {kept}; at λ = {larger[0]:g} less that: {lost}"
+    accuracy, order = paper.by_weight(study, "accuracy/coarse", trials), sorted(trials)
+    best = statistics.chosen_apart(paper.by_weight(study, metric, trials))
+    larger = best.map(dict(pairwise(order)))
+    if larger.isna().any():
+        return Verdict(measure, UNDECIDED, f"{text}: the largest that was run, by some of the seeds")
+    seeds = statistics.left_to_test(max(selection.planned(study, trial) for trial in trials.values()))
+    kept = statistics.paired(table.T[ce.trial], statistics.at(accuracy, best), seeds)
+    lost = statistics.paired(statistics.at(accuracy, larger), statistics.at(accuracy, best), seeds)
+    evidence = claims.combine(
+        [claims.decide_at_most(kept, ACCURACY_MARGIN), claims.decide(lost.less(-ACCURACY_MARGIN), -1)]
     )
+    numbers = f"{text}; chosen on other seeds, CE's accuracy less that there: {kept}; at the next λ less it: {lost}"
+    return claims.conclude(study, measure, evidence, numbers)
 
 
 def follows_weight(study: Study, metric: str) -> Verdict:
@@ -160,9 +165,9 @@ def follows_weight(study: Study, metric: str) -> Verdict:
     # a coefficient that is the same at every λ has no rank correlation
     varying = table.loc[:, table.nunique() > 1]
     values = {seed: stats.spearmanr(sorted(trials), varying[seed]).statistic for seed in varying}
-    wanted = max(selection.planned(study, trial) for trial in trials.values())
-    found = statistics.estimate(pd.Series(values, dtype=float), wanted)
-    return Verdict(measure, claims.decide(found, 1), str(found))
+    seeds = max(selection.planned(study, trial) for trial in trials.values())
+    found = statistics.one_sample(pd.Series(values, dtype=float), seeds)
+    return claims.conclude(study, measure, claims.decide(found, 1), str(found))
 
 
 def aligned(study: Study, other: str) -> Verdict:
@@ -174,8 +179,8 @@ def aligned(study: Study, other: str) -> Verdict:
     if not all(len(found.get(criterion, ())) for criterion in ("fierce", other)):
         return Verdict(measure, UNTESTED, "features of both are needed")
     columns = [found[criterion]["within the classes"] for criterion in ("fierce", other)]
-    difference = statistics.paired(columns[0], columns[1], _wanted(study, "fierce"))
-    return Verdict(measure, claims.decide(difference, 1), str(difference))
+    difference = statistics.paired(columns[0], columns[1], wanted(study, "fierce"))
+    return claims.conclude(study, measure, claims.decide(difference, 1), str(difference), ("fierce", other))
 
 
 CLAIMS: Sequence[Claim] = (
@@ -211,9 +216,16 @@ CLAIMS: Sequence[Claim] = (
         "Entropy of the features and error are negatively correlated",
         "§1, §5.1, figure 1",
         tuple(
-            partial(bound_to_entropy, metric=metric, criterion=criterion)
+            partial(test, first=ENTROPY, second=metric)
             for metric in ERRORS
-            for criterion in ("ce", "ls", "fierce")
+            for test in (
+                *(
+                    partial(associations.by_increments, criterion=criterion, sign=-1)
+                    for criterion in ("ce", "ls", "fierce")
+                ),
+                partial(associations.by_settings, sign=-1),
+                *(partial(associations.along_training, criterion=criterion) for criterion in ("ce", "ls", "fierce")),
+            )
         ),
     ),
     Claim(
@@ -290,8 +302,28 @@ CLAIMS: Sequence[Claim] = (
 )
 
 
-def _wanted(study: Study, criterion: str) -> int:
-    return selection.planned(study, selection.headline(study)[criterion].trial)
+def _gap(study: Study, metric: str, criterion: str, largest: bool = False) -> Difference | None:
+    """Last less best epoch, chosen on other seeds; None where it was not measured along training."""
+    curves = trajectories.by_criterion(study, metric).get(criterion)
+    if curves is None:
+        return None
+    return statistics.one_sample(
+        trajectories.gap_apart(curves, largest), statistics.left_to_test(wanted(study, criterion))
+    )
+
+
+def _once_trained(
+    study: Study, measure: str, metric: str, evidence: Evidence, numbers: str, criteria: Sequence[str]
+) -> Verdict:
+    """The verdict, where FIERCE's error is lower than CE's class means: an error that never fell cannot rise."""
+    chosen = selection.headline(study)
+    errors, means = (selection.values(study, name) for name in (metric, CLASS_MEANS[metric]))
+    if "ce" not in chosen or chosen["ce"].trial not in means.index or chosen["fierce"].trial not in errors.index:
+        return Verdict(measure, UNTESTED, f"{numbers}; whether FIERCE has trained needs CE's class means")
+    found = statistics.paired(errors.T[chosen["fierce"].trial], means.T[chosen["ce"].trial], wanted(study, "fierce"))
+    note = f"FIERCE has not been shown to be better than CE's class means: {found}"
+    evidence = claims.given(claims.decide(found, -1), evidence, note)
+    return claims.conclude(study, measure, evidence, numbers, criteria)
 
 
 if __name__ == "__main__":

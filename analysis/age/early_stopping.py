@@ -84,22 +84,6 @@ def length(study: Study) -> str:
     return words
 
 
-def gap(values: pd.DataFrame, largest: bool = False) -> pd.Series:
-    """By seed, ``values`` (epochs × seeds) at the last epoch less the same at the other seeds' best epoch.
-
-    Their best epoch is where their mean is smallest (``largest``: largest). A single seed has no others: NaN.
-    """
-    gaps = {}
-    for seed, column in values.items():
-        others = values.drop(columns=seed).mean(axis=1)
-        if others.isna().all():
-            gaps[seed] = np.nan
-            continue
-        best = int(np.nanargmax(others) if largest else np.nanargmin(others))
-        gaps[seed] = column.iloc[-1] - column.iloc[best]
-    return pd.Series(gaps, dtype=float)
-
-
 def summary(study: Study) -> list[tuple[dict[str, str], dict[str, Estimate]]]:
     """For each error and criterion: their names, and last, best, their gap (twice) and the rank correlation."""
     chosen = selection.headline(study)
@@ -112,7 +96,7 @@ def summary(study: Study) -> list[tuple[dict[str, str], dict[str, Estimate]]]:
                 "last epoch": values.iloc[-1],
                 "best epoch": values.min(),
                 "last less best": values.iloc[-1] - values.min(),
-                "last less best, chosen on the other seeds": gap(values),
+                "last less best, chosen on the other seeds": trajectories.gap(values),
                 "epoch of the best": values.dropna(axis=1, how="all").idxmin(),
             }
             if criterion in entropies:

@@ -6,19 +6,18 @@ python -m analysis.hyperspectral.claims --study NAME [--tracking-uri URI] --out 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from analysis import claims, command, output, paper, selection, statistics, trajectories
-from analysis.claims import FAILS, UNDECIDED, UNTESTED, Claim, Verdict
-from analysis.hyperspectral import entropy_estimate
+from analysis import associations, claims, command, output, paper, selection, statistics
+from analysis.claims import FAILS, HOLDS, UNDECIDED, UNTESTED, Claim, Evidence, Verdict
 from analysis.hyperspectral.table import PROBES
 from analysis.output import Section
 from analysis.paper import CRITERIA, MSE_MARGIN, STABILITY_MARGIN
 from analysis.runs import Study
-from analysis.statistics import Estimate
 
 
 def section(study: Study, out: Path) -> Section:
@@ -44,7 +43,7 @@ def worse_than_raw(study: Study, per_material: bool) -> Verdict:
         scale = fine.shape[-1]
     rows = (scale * transfer.T[choice.trial], raw.T[choice.trial])
     difference = statistics.paired(*rows, selection.planned(study, choice.trial))
-    return Verdict(measure, claims.decide(difference, 1), f"transfer − raw: {difference}")
+    return claims.conclude(study, measure, claims.decide(difference, 1), f"transfer − raw: {difference}", ("ce",))
 
 
 def misleading(study: Study, probe: str) -> Verdict:
@@ -57,61 +56,44 @@ def misleading(study: Study, probe: str) -> Verdict:
     raw, transfer = (min(chosen, key=lambda name: means[metric][chosen[name].trial].mean) for metric in means)
     if raw == transfer:
         trials = [choice.trial for choice in chosen.values()]
-        sure = [claims.surely_lowest(study, metric, trials, chosen[raw].trial) for metric in means]
-        outcome = FAILS if all(sure) else UNDECIDED
-        return Verdict(
-            measure, outcome, f"{study.criterion(raw).label} has both the lowest raw and the lowest transfer MSE"
-        )
+        sure = claims.combine([claims.surely_lowest(study, metric, trials, chosen[raw].trial) for metric in means])
+        evidence = Evidence(FAILS if sure.side == HOLDS else UNDECIDED, sure.p, sure.exact, sure.note)
+        numbers = f"{study.criterion(raw).label} has both the lowest raw and the lowest transfer MSE"
+        return claims.conclude(study, measure, evidence, numbers, list(chosen))
     first, second = chosen[raw].trial, chosen[transfer].trial
-    differences = [
-        selection.difference(study, "mse/raw", second, first),
-        selection.difference(study, probe, first, second),
-    ]
-    outcome = claims.combine([claims.decide(difference, 1) for difference in differences if difference is not None])
-    return Verdict(
-        measure,
-        outcome,
-        f"lowest raw MSE: {study.criterion(raw).label}; lowest transfer MSE: {study.criterion(transfer).label}",
+    pairs = [("mse/raw", second, first), (probe, first, second)]
+    differences = [selection.difference(study, *each) for each in pairs]
+    evidence = claims.combine([claims.decide(each, 1) for each in differences if each is not None])
+    # the two were singled out by the values that they are tested on
+    evidence = replace(evidence, p=min(1.0, evidence.p * (len(chosen) - 1)))
+    numbers = (
+        f"lowest raw MSE: {study.criterion(raw).label}; lowest transfer MSE: {study.criterion(transfer).label}; "
+        f"raw: {differences[0]}; transfer: {differences[1]}"
     )
-
-
-def bound_to_entropy(study: Study, metric: str) -> Verdict:
-    """Along CE's training, feature entropy and ``metric`` have a negative rank correlation."""
-    measure = f"rank correlation of feature entropy and {study.metric(metric).label} along training, CE"
-    entropy, error = (trajectories.by_criterion(study, name).get("ce") for name in ("entropy/features", metric))
-    if entropy is None or error is None:
-        return Verdict(measure, UNTESTED, "not measured along training")
-    wanted = selection.planned(study, selection.headline(study)["ce"].trial)
-    correlation = statistics.estimate(trajectories.rank_correlations(entropy, error), wanted)
-    return Verdict(measure, claims.decide(correlation, -1), str(correlation))
-
-
-def approximates(study: Study, bound: float) -> Verdict:
-    """Along CE's training, the anchors' entropy correlates with the features' by more than ``bound``."""
-    measure = f"correlation along training above {bound:g}, CE"
-    values = entropy_estimate.correlations(study).get("ce")
-    if values is None:
-        return Verdict(measure, UNTESTED, "not measured along training")
-    correlation = statistics.estimate(values, selection.planned(study, selection.headline(study)["ce"].trial))
-    above = Estimate(correlation.mean - bound, correlation.half, correlation.n, correlation.planned)
-    return Verdict(measure, claims.decide(above, 1), str(correlation))
+    return claims.conclude(study, measure, evidence, numbers, list(chosen))
 
 
 def other_weight(study: Study, probe: str) -> Verdict:
-    """The λ of the lowest raw MSE has a higher transfer MSE than the λ that is best for it."""
+    """The λ of the lowest raw MSE has a higher transfer MSE than the best for that; both chosen on other seeds."""
     measure = f"transfer MSE, {PROBES[probe]}"
     (raw, trials), (transfer, again) = paper.weights(study, "mse/raw"), paper.weights(study, probe)
     if len(trials) < 3 or trials != again:
         return Verdict(measure, UNTESTED, "needs three values of λ at one e")
     first, second = (min(trials, key=lambda value: found[trials[value]].mean) for found in (raw, transfer))
     text = f"raw MSE lowest at λ = {first:g}, transfer MSE at λ = {second:g}"
-    difference = selection.difference(study, probe, trials[first], trials[second])
-    if first == second or difference is None:
-        sure = [
-            claims.surely_lowest(study, metric, list(trials.values()), trials[first]) for metric in ("mse/raw", probe)
+    if first == second:
+        lowest = [
+            claims.surely_lowest(study, name, list(trials.values()), trials[first]) for name in ("mse/raw", probe)
         ]
-        return Verdict(measure, FAILS if all(sure) else UNDECIDED, text)
-    return Verdict(measure, claims.decide(difference, 1), f"{text}; transfer MSE there: {difference}")
+        sure = claims.combine(lowest)
+        evidence = Evidence(FAILS if sure.side == HOLDS else UNDECIDED, sure.p, sure.exact, sure.note)
+        return claims.conclude(study, measure, evidence, text)
+    errors = paper.by_weight(study, probe, trials)
+    chosen = [statistics.chosen_apart(table) for table in (paper.by_weight(study, "mse/raw", trials), errors)]
+    wanted = statistics.left_to_test(max(selection.planned(study, trial) for trial in trials.values()))
+    difference = statistics.paired(statistics.at(errors, chosen[0]), statistics.at(errors, chosen[1]), wanted)
+    numbers = f"{text}; transfer MSE there, chosen on other seeds: {difference}"
+    return claims.conclude(study, measure, claims.decide(difference, 1), numbers)
 
 
 CLAIMS: Sequence[Claim] = (
@@ -180,12 +162,27 @@ CLAIMS: Sequence[Claim] = (
     Claim(
         "Entropy of the features and error on the fine labels are bound to each other",
         "§1, §5.1",
-        tuple(partial(bound_to_entropy, metric=metric) for metric in ("mse/raw", "mse/transfer-least-squares")),
+        tuple(
+            partial(test, first="entropy/features", second=metric)
+            for metric in ("mse/raw", "mse/transfer-least-squares")
+            for test in (
+                partial(associations.by_increments, criterion="ce", sign=-1),
+                partial(associations.by_settings, sign=-1),
+                partial(associations.along_training, criterion="ce"),
+            )
+        ),
     ),
     Claim(
         "The approximation by anchors follows the entropy of the features",
         "A.4, figure A6",
-        (partial(approximates, bound=0.0), partial(approximates, bound=entropy_estimate.PRINTED_CORRELATION)),
+        tuple(
+            partial(test, first="entropy/features", second="entropy/anchors")
+            for test in (
+                partial(associations.by_increments, criterion="ce", sign=1),
+                partial(associations.by_settings, sign=1),
+                partial(associations.along_training, criterion="ce", method="pearson"),
+            )
+        ),
     ),
     Claim(
         "The MSE is stable from e = 100 anchors on",

@@ -389,7 +389,11 @@ class StudySearcher(Searcher):
                 return {}
             ce_means, ce_errors = reference
         if search.objective.label_free:
-            bound = ce_means[VALIDATION_METRIC] - ce_errors.get(VALIDATION_METRIC, 0.0)
+            # one seed has no standard error, so that nothing is feasible; the report says the same
+            slack = ce_errors.get(VALIDATION_METRIC, math.nan)
+            if not math.isfinite(slack):
+                return {VALIDATION_METRIC: math.inf}
+            bound = ce_means[VALIDATION_METRIC] - slack
             return {VALIDATION_METRIC: bound - means[VALIDATION_METRIC]}
         if search.constraint is None:
             return {}

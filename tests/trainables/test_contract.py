@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from study.file.spec import StudySpec
 from study.launch.preflight import check_data
 from tests.tiny import Tiny, TinyOptions
-from trainables import backbones
+from trainables import backbones, criteria
 from trainables.benchmarks import Data, DataError, Split
 from trainables.evaluators import Evaluator, Snapshot, classification, entropy
 from trainables.training import Training

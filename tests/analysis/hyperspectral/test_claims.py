@@ -5,15 +5,17 @@ from __future__ import annotations
 import pytest
 
 from analysis import claims
-from analysis.claims import FAILS, HOLDS, UNDECIDED, UNTESTED
+from analysis.claims import FAILS, HOLDS, NO_VERDICT, OUTCOMES, UNDECIDED, UNTESTED
 from analysis.hyperspectral.claims import CLAIMS
 from analysis.runs import Study
-from tests.analysis.known_study import Store
+from tests.analysis.known_study import write_store
 
 
 @pytest.fixture(scope="module")
-def verdicts(known: Store) -> dict[tuple[str, str], str]:
-    table = claims.judge(Study.open(known.uri, known.name), CLAIMS)
+def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], str]:
+    # fewer seeds than ten decide nothing over so many tests
+    store = write_store(tmp_path_factory.mktemp("ten"), seeds=range(10))
+    table = claims.judge(Study.open(store.uri, store.name), CLAIMS)
     return {(row["claim"], row["measured by"]): row["verdict"] for _, row in table.iterrows()}
 
 
@@ -37,8 +39,9 @@ def verdicts(known: Store) -> dict[tuple[str, str], str]:
         ("LS and FIERCE have a similar", "stability, FIERCE", HOLDS),
         ("Neither LS nor FIERCE", "ECE, LS", HOLDS),
         ("FIERCE raises", "spectral", HOLDS),
-        # both rise linearly
-        ("The approximation by anchors", "above 0.86", HOLDS),
+        # both rise linearly: by the same at every epoch
+        ("The approximation by anchors", "epoch to epoch", UNDECIDED),
+        ("The approximation by anchors", "along training", NO_VERDICT),
         # e = 200: .058 against .056; .0020 against .0018 is more than a tenth
         ("The MSE is stable", "raw MSE", HOLDS),
         ("The MSE is stable", "best epoch", FAILS),
@@ -61,4 +64,4 @@ def test_verdict(verdicts: dict[tuple[str, str], str], claim: str, measure: str,
 
 def test_every_claim_has_a_row_and_a_known_verdict(verdicts: dict[tuple[str, str], str]) -> None:
     assert len(verdicts) == sum(len(claim.tests) for claim in CLAIMS)
-    assert set(verdicts.values()) <= {HOLDS, FAILS, UNDECIDED, UNTESTED}
+    assert set(verdicts.values()) <= set(OUTCOMES)

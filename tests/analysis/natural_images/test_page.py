@@ -18,7 +18,7 @@ from analysis.natural_images import table as few_shot_table
 from analysis.natural_images.table import BEST, LAST
 from analysis.runs import Study
 
-SEEDS = (0, 1, 2, 3)
+SEEDS = tuple(range(10))
 HYPERPARAMETERS: Mapping[str, Mapping[str, float]] = {"ce": {}, "ls": {"sigma": 0.1}, "fierce": {"lambda": 2, "e": 100}}
 TRIALS = {criterion: number for number, criterion in enumerate(HYPERPARAMETERS)}
 EPOCHS = (5, 10, 15)
@@ -183,7 +183,7 @@ def test_a_missing_value_leaves_no_interval(values: Values, tmp_path: Path) -> N
     found = write(tmp_path, short, "cub")
     table = few_shot_table.numbers(found, {"LS": TRIALS["ls"]})
     row = table[(table["shots"] == 1) & (table["features"] == "as they are")]
-    assert list(row["n"]) == [3, 3]
+    assert list(row["n"]) == [len(SEEDS) - 1] * 2
     assert row["low over trainings"].isna().all()
     difference = few_shot_table.difference(found, "accuracy/1-shot", TRIALS["ls"], TRIALS["ce"])
     assert difference is not None and not difference.complete

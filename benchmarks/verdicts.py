@@ -1,0 +1,214 @@
+"""How often verdicts are wrong, and how often they find what is there: studies drawn at random, judged by the pages.
+
+python -m benchmarks.verdicts [--studies N] [--power N] [--seeds N] [--noise normal|heavy|skewed]
+
+First null studies, in which no claim is true: differences are 0, or lie exactly at the margin where a claim says
+"within", and metrics wander independently along training. A study counts once if any claim "holds" in it, which should
+be so in at most 5%. Then studies in which one criterion differs, by so many standard deviations of the paired
+difference: how often that is found, by its test alone and with Holm's adjustment over the page's other tests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from analysis import claims
+from analysis.age.claims import CLAIMS as AGE
+from analysis.claims import HOLDS, Claim
+from analysis.hyperspectral.claims import CLAIMS as HYPERSPECTRAL
+from analysis.natural_images.claims import CIFAR10, few_shot
+from analysis.runs import Study
+from benchmarks import machine
+
+#: criterion, hyperparameters, role
+Trial = tuple[str, Mapping[str, float], str]
+#: benchmark -> its claims
+PAGES: Mapping[str, Sequence[Claim]] = {
+    "hyperspectral": HYPERSPECTRAL,
+    "age": AGE,
+    "cub": few_shot(),
+    "cifar10": CIFAR10,
+}
+EPOCHS = 8
+#: baselines, λ on a line, and a second e
+GRID: Sequence[Trial] = (
+    ("ce", {}, "baseline"),
+    ("ls", {"sigma": 0.4}, "baseline"),
+    ("confidence-penalty", {"beta": 0.1}, "baseline"),
+    *(("fierce", {"lambda": weight, "e": 100.0}, "grid") for weight in (0.1, 0.3, 1.0, 4.0)),
+    ("fierce", {"lambda": 1.0, "e": 200.0}, "grid"),
+    ("fierce", {"lambda": 0.3, "e": 75.0}, "grid"),
+    ("fierce", {"lambda": 0.3, "e": 150.0}, "grid"),
+)
+#: the same baselines, and ten points that a search proposed, none of them a paper's setting
+SEARCH: Sequence[Trial] = (
+    *GRID[:3],
+    *(("fierce", {"lambda": float(weight), "e": 90.0}, "search") for weight in np.geomspace(0.11, 3.7, 10)),
+)
+#: metrics that a page's claims read, each at level 1 with a standard deviation of `DEVIATION`
+METRICS: Mapping[str, Sequence[str]] = {
+    "hyperspectral": (
+        *("mse/raw", "mse/transfer", "mse/transfer-min", "mse/transfer-standardized", "mse/transfer-least-squares"),
+        *("entropy/features", "entropy/spectral", "entropy/anchors", "information/mutual", "accuracy/coarse"),
+        *("stability", "stability/released", "calibration/ece", "calibration/mce"),
+    ),
+    "age": (
+        *("mse/transport", "mse/transport-heldout", "mse/class-mean", "mse/class-mean-heldout", "accuracy/coarse"),
+        *("entropy/features", "entropy/features-corrected", "entropy/anchors", "interpolation/beta"),
+        *("interpolation/beta-heldout", "information/mutual", "stability", "calibration/ece", "calibration/mce"),
+    ),
+    "cub": (
+        *(f"accuracy/{k}-shot{kind}{part}" for k in (1, 5) for kind in ("", "-normalized") for part in ("", "-ci")),
+        *(f"accuracy/{k}-shot{kind}-validation" for k in (1, 5) for kind in ("", "-normalized")),
+        *("entropy/features", "entropy/spectral", "entropy/anchors"),
+    ),
+    "cifar10": ("geometry/between-within", "geometry/cat-dog"),
+}
+DEVIATION = 0.02
+#: an effect that the power is measured on: of FIERCE against CE
+EFFECT = {"hyperspectral": "mse/raw", "age": "information/mutual", "cub": "entropy/features", "cifar10": ""}
+
+
+def made(
+    benchmark: str,
+    trials: Sequence[Trial],
+    values: Mapping[str, np.ndarray],
+    settings: Mapping[str, Any] | None = None,
+    arrays: Mapping[tuple[int, int], dict[str, np.ndarray]] | None = None,
+) -> Study:
+    """A study without a store. ``values``: metric -> (trials, seeds, epochs), NaN where nothing was logged."""
+    study = Study("made", "", None, ())  # type: ignore[arg-type]
+    shape = next(iter(values.values())).shape
+    rows = []
+    for number, (criterion, hyperparameters, role) in enumerate(trials):
+        settings_of = {name: hyperparameters.get(name, np.nan) for name in study.hyperparameters}
+        rows.append({"trial": number, "criterion": criterion, **settings_of, "role": role})
+    labels = study.labels([(number, each[0], each[1]) for number, each in enumerate(trials)])
+    table = pd.DataFrame(rows).assign(label=labels, benchmark=benchmark, protocol="released", state="done", reason="")
+    seeds = tuple(range(shape[1]))
+    table["planned"] = table["found"] = pd.Series([seeds] * len(table))
+    table["classes"] = pd.Series([()] * len(table))
+    table = table.assign(data_name="made", provenance="simulated", fingerprint="", description="", epochs=shape[2])
+    trial, seed, epoch = (axis.ravel() for axis in np.indices(shape))
+    frames = [
+        pd.DataFrame({"trial": trial, "seed": seed, "epoch": epoch + 1, "value": each.ravel()})
+        for each in values.values()
+    ]
+    frame = pd.concat(frames, ignore_index=True)
+    frame["metric"] = pd.Categorical.from_codes(np.repeat(np.arange(len(values)), trial.size), list(values))
+    frame["criterion"] = table["criterion"].to_numpy()[frame["trial"]]
+    frame = frame[frame["value"].notna()]
+    read = {"trials": table, "frame": frame, "final": frame[frame["epoch"] == shape[2]], "settings": settings or {}}
+    study.__dict__.update(read, file="", replicas=table, _arrays=dict(arrays or {}))
+    return study
+
+
+def drawn(
+    random: np.random.Generator,
+    benchmark: str,
+    trials: Sequence[Trial],
+    seeds: int,
+    noise: str = "normal",
+    effect: float = 0.0,
+) -> Study:
+    """A study in which no claim is true, but for ``effect``, in standard deviations of the paired difference."""
+    fierce = np.array([criterion == "fierce" for criterion, *_ in trials])[:, None, None]
+    shape = (len(trials), seeds, EPOCHS)
+    values = {}
+    for metric in METRICS[benchmark]:
+        wandering = _noise(random, noise, shape).cumsum(2) / 4
+        # what the criteria of one seed share: initial weights, split, order
+        shared = random.normal(size=(1, seeds, 1))
+        values[metric] = 1 + DEVIATION * (shared + (_noise(random, noise, shape) + wandering))
+    for metric in values:
+        if metric.startswith("stability"):
+            # at the margin of "similar"
+            values[metric] = np.where(fierce, values[metric] + 0.02, values[metric])
+        if metric.startswith("mse/"):
+            # at the margins of "behaves as label smoothing" and of "stable from 75 or 100 anchors on"
+            far = [name == "confidence-penalty" or each.get("e", 0) in (150, 200) for name, each, _ in trials]
+            values[metric] = np.where(np.array(far)[:, None, None], values[metric] + 0.1, values[metric])
+    if effect:
+        sign = -1 if EFFECT[benchmark].startswith("mse/") else 1
+        spread = DEVIATION * np.sqrt(2 * (1 + EPOCHS / 16))
+        values[EFFECT[benchmark]] = values[EFFECT[benchmark]] + sign * effect * spread * fierce
+    settings = {}
+    if any(role == "search" for *_, role in trials):
+        objective = {"metric": METRICS[benchmark][0], "direction": "minimize"}
+        settings = {"search": {"criteria": {"fierce": {}}, "objective": objective}}
+    return made(benchmark, trials, values, settings)
+
+
+def false_findings(
+    benchmark: str, trials: Sequence[Trial], studies: int, seeds: int, noise: str, start: int = 0
+) -> int:
+    """In how many of so many null studies any claim holds."""
+    found = 0
+    for number in range(start, start + studies):
+        study = drawn(np.random.default_rng([number, seeds, len(trials)]), benchmark, trials, seeds, noise)
+        found += bool((claims.judge(study, PAGES[benchmark])["verdict"] == HOLDS).any())
+    return found
+
+
+def power(benchmark: str, studies: int, seeds: int, effect: float, noise: str) -> tuple[float, float]:
+    """How often an effect is found: by its test alone, and with Holm's adjustment over the page."""
+    metric, alone, adjusted = EFFECT[benchmark], 0, 0
+    for number in range(studies):
+        random = np.random.default_rng([number, seeds, int(10 * effect)])
+        study = drawn(random, benchmark, GRID, seeds, noise, effect)
+        test = claims.lower if metric.startswith("mse/") else claims.higher
+        alone += test(study, metric, "fierce", "ce").outcome == HOLDS
+        table = claims.judge(study, PAGES[benchmark])
+        measure = test(study, metric, "fierce", "ce").measure
+        adjusted += bool((table.loc[table["measured by"] == measure, "verdict"] == HOLDS).any())
+    return alone / studies, adjusted / studies
+
+
+def _noise(random: np.random.Generator, kind: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Of mean 0 and standard deviation 1: normal, Student's t with 3 degrees of freedom, or a shifted exponential."""
+    if kind == "heavy":
+        return random.standard_t(3, size=shape) / np.sqrt(3)
+    return random.exponential(size=shape) - 1 if kind == "skewed" else random.normal(size=shape)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--studies", type=int, default=10_000, help="null studies of each kind; 0: none")
+    parser.add_argument("--power", type=int, default=1_000, help="studies for each number of seeds and effect; 0: none")
+    parser.add_argument("--seeds", type=int, default=10, help="seeds of a null study")
+    parser.add_argument("--noise", choices=("normal", "heavy", "skewed"), default="normal")
+    parser.add_argument("--pages", nargs="+", choices=list(PAGES), default=list(PAGES))
+    arguments = parser.parse_args()
+    print(machine.describe())
+    for benchmark in arguments.pages if arguments.studies else ():
+        for name, trials in (("grid", GRID), ("search", SEARCH)):
+            begun = time.monotonic()
+            found = false_findings(benchmark, trials, arguments.studies, arguments.seeds, arguments.noise)
+            bound = stats.binomtest(found, arguments.studies).proportion_ci(0.95)
+            print(
+                f"{benchmark}, {name}, {arguments.noise} noise: a claim holds in {found} of {arguments.studies} null "
+                f"studies, {found / arguments.studies:.2%} ({bound.low:.2%} to {bound.high:.2%}), "
+                f"{arguments.seeds} seeds, {time.monotonic() - begun:.0f} s",
+                flush=True,
+            )
+    for benchmark in arguments.pages if arguments.power else ():
+        for seeds in (3, 5, 10, 20) if EFFECT[benchmark] else ():
+            for effect in (0.5, 1.0, 2.0):
+                alone, adjusted = power(benchmark, arguments.power, seeds, effect, arguments.noise)
+                print(
+                    f"{benchmark}, {seeds} seeds, effect {effect:g} sd: found in {alone:.1%} alone, in {adjusted:.1%} "
+                    f"with Holm's adjustment, of {arguments.power}",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
