@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from study.file.spec import StudySpec
 from study.service.doctor import check_data
 from tests.tiny import Tiny, TinyOptions
-from trainables import backbones
+from trainables import backbones, criteria
 from trainables.benchmarks import Data, DataError, Split
 from trainables.evaluators import Evaluator, Snapshot, classification, entropy
 from trainables.training import Training
-from trainables.trial import CRITERIA, Trial
+from trainables.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -577,7 +577,7 @@ class Diverging(Odd):
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-@pytest.mark.parametrize("criterion", CRITERIA)
+@pytest.mark.parametrize("criterion", criteria.names())
 def test_all_metrics_of_a_diverged_replica_are_nan_and_no_others(
     criterion: str, value: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
