@@ -196,10 +196,11 @@ class Training:
                 measured[name] = measured.get(name, 0) + value * batch.shape[1]
             hits += (logits.detach().argmax(-1) == targets).sum(1)
         samples = indices.shape[1]
-        measured = {name: value / samples for name, value in measured.items()}
         # the largest logit of a diverged network would be any
-        accuracy = (hits / samples).masked_fill(~losses.isfinite(), torch.nan)
-        return {"loss/train": losses / samples, "accuracy/train": accuracy, **measured}
+        counted = {"accuracy/train": hits, **measured}
+        diverged = ~losses.isfinite()
+        means = {name: (value / samples).masked_fill(diverged, torch.nan) for name, value in counted.items()}
+        return {"loss/train": losses / samples, **means}
 
     def _require_replicas(self, loss: Tensor) -> None:
         if loss.shape != (len(self.trial.seeds),):
