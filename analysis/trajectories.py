@@ -57,8 +57,8 @@ def section(study: Study, out: Path, panels: Sequence[str] = (), errors: Sequenc
         caption = (
             "What early stopping would have saved: the error at the last epoch less the error at the best epoch, "
             "which is chosen on the other seeds, since noise alone makes some epoch a seed's best (its interval is "
-            "narrow, as the choices share seeds); and the rank correlation of feature entropy and error along training (Spearman, mean over seeds), which drift alone "
-            "gives as well."
+            "narrow, as the choices share seeds); and the rank correlation of feature entropy and error along "
+            "training (Spearman, mean over seeds), which drift alone gives as well."
         )
         items.append(output.save_table(study, table, out, "turn", caption))
     return Section(title, tuple(items))
