@@ -211,7 +211,7 @@ class Study:
                     "reason": "; ".join(dict.fromkeys(reason for reason in reasons if reason)),
                 }
             )
-        settings = [
+        settings: Any = [
             (row["trial"], row["criterion"], {name: row[name] for name in self.hyperparameters}) for row in rows
         ]
         for row, label in zip(rows, self.labels(settings), strict=True):
