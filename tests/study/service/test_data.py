@@ -152,7 +152,8 @@ def test_what_is_left_out_of_other_images_is_named(tmp_path: Path) -> None:
 def test_the_settings_that_are_printed_survive_being_pasted(tmp_path: Path, folder: str) -> None:
     (at := tmp_path / folder).mkdir()
     names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-    source = write_zip(at / "classes.zip", {f"{name}/{i}.jpg": jpeg(20 * i) for name in names for i in range(5)})
+    images = {f"{name}/{i}.jpg": jpeg(5 * (5 * n + i)) for n, name in enumerate(names) for i in range(5)}
+    source = write_zip(at / "classes.zip", images)
     result = run("cifar10", "--source", str(source), "--size", "8", "--cache", str(at / "c"))
     assert result.exit_code == 0, result.output
     # the shell's own reading of the line, not ours
