@@ -4,8 +4,7 @@ python -m benchmarks.verdicts [--studies N] [--power N] [--seeds N] [--noise nor
 
 First null studies, in which no claim is true: differences are 0, or lie exactly at the margin where a claim says
 "within", and metrics wander independently along training. A study counts once if any claim "holds" in it, which should
-be so in at most 5%. Then studies in which one criterion differs, by so many standard deviations of the paired
-difference: how often that is found, by its test alone and with Holm's adjustment over the page's other tests.
+be so in at most 5%. Then differences of so many standard deviations: how often one is found, alone and among others.
 """
 
 from __future__ import annotations
@@ -20,12 +19,13 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis import claims
+from analysis import claims, statistics
 from analysis.age.claims import CLAIMS as AGE
 from analysis.claims import HOLDS, Claim
 from analysis.hyperspectral.claims import CLAIMS as HYPERSPECTRAL
 from analysis.natural_images.claims import CIFAR10, few_shot
 from analysis.runs import Study
+from analysis.statistics import ALPHA
 from benchmarks import machine
 
 #: criterion, hyperparameters, role
@@ -73,8 +73,8 @@ METRICS: Mapping[str, Sequence[str]] = {
     "cifar10": ("geometry/between-within", "geometry/cat-dog"),
 }
 DEVIATION = 0.02
-#: an effect that the power is measured on: of FIERCE against CE
-EFFECT = {"hyperspectral": "mse/raw", "age": "information/mutual", "cub": "entropy/features", "cifar10": ""}
+#: tests of a table, of which one has an effect
+FAMILIES = (1, 15, 50)
 
 
 def made(
@@ -117,9 +117,8 @@ def drawn(
     trials: Sequence[Trial],
     seeds: int,
     noise: str = "normal",
-    effect: float = 0.0,
 ) -> Study:
-    """A study in which no claim is true, but for ``effect``, in standard deviations of the paired difference."""
+    """A study in which no claim is true."""
     fierce = np.array([criterion == "fierce" for criterion, *_ in trials])[:, None, None]
     shape = (len(trials), seeds, EPOCHS)
     values = {}
@@ -136,10 +135,6 @@ def drawn(
             # at the margins of "behaves as label smoothing" and of "stable from 75 or 100 anchors on"
             far = [name == "confidence-penalty" or each.get("e", 0) in (150, 200) for name, each, _ in trials]
             values[metric] = np.where(np.array(far)[:, None, None], values[metric] + 0.1, values[metric])
-    if effect:
-        sign = -1 if EFFECT[benchmark].startswith("mse/") else 1
-        spread = DEVIATION * np.sqrt(2 * (1 + EPOCHS / 16))
-        values[EFFECT[benchmark]] = values[EFFECT[benchmark]] + sign * effect * spread * fierce
     settings = {}
     if any(role == "search" for *_, role in trials):
         objective = {"metric": METRICS[benchmark][0], "direction": "minimize"}
@@ -158,18 +153,15 @@ def false_findings(
     return found
 
 
-def power(benchmark: str, studies: int, seeds: int, effect: float, noise: str) -> tuple[float, float]:
-    """How often an effect is found: by its test alone, and with Holm's adjustment over the page."""
-    metric, alone, adjusted = EFFECT[benchmark], 0, 0
-    for number in range(studies):
-        random = np.random.default_rng([number, seeds, int(10 * effect)])
-        study = drawn(random, benchmark, GRID, seeds, noise, effect)
-        test = claims.lower if metric.startswith("mse/") else claims.higher
-        alone += test(study, metric, "fierce", "ce").outcome == HOLDS
-        table = claims.judge(study, PAGES[benchmark])
-        measure = test(study, metric, "fierce", "ce").measure
-        adjusted += bool((table.loc[table["measured by"] == measure, "verdict"] == HOLDS).any())
-    return alone / studies, adjusted / studies
+def power(draws: int, seeds: int, effect: float, noise: str) -> list[float]:
+    """How often a paired difference of so many standard deviations is found, as one of each of `FAMILIES` tests.
+
+    The others find nothing, so that Holm's adjustment multiplies its p by their number.
+    """
+    random = np.random.default_rng([seeds, int(10 * effect)])
+    values = effect + _noise(random, noise, (draws, seeds))
+    found = [claims.decide(statistics.one_sample(each, seeds), 1) for each in values]
+    return [float(np.mean([each.side == HOLDS and each.p * tests <= ALPHA for each in found])) for tests in FAMILIES]
 
 
 def _noise(random: np.random.Generator, kind: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -182,7 +174,7 @@ def _noise(random: np.random.Generator, kind: str, shape: tuple[int, ...]) -> np
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=10_000, help="null studies of each kind; 0: none")
-    parser.add_argument("--power", type=int, default=1_000, help="studies for each number of seeds and effect; 0: none")
+    parser.add_argument("--power", type=int, default=1_000, help="draws for each number of seeds and effect; 0: none")
     parser.add_argument("--seeds", type=int, default=10, help="seeds of a null study")
     parser.add_argument("--noise", choices=("normal", "heavy", "skewed"), default="normal")
     parser.add_argument("--pages", nargs="+", choices=list(PAGES), default=list(PAGES))
@@ -199,15 +191,11 @@ def main() -> None:
                 f"{arguments.seeds} seeds, {time.monotonic() - begun:.0f} s",
                 flush=True,
             )
-    for benchmark in arguments.pages if arguments.power else ():
-        for seeds in (3, 5, 10, 20) if EFFECT[benchmark] else ():
-            for effect in (0.5, 1.0, 2.0):
-                alone, adjusted = power(benchmark, arguments.power, seeds, effect, arguments.noise)
-                print(
-                    f"{benchmark}, {seeds} seeds, effect {effect:g} sd: found in {alone:.1%} alone, in {adjusted:.1%} "
-                    f"with Holm's adjustment, of {arguments.power}",
-                    flush=True,
-                )
+    for seeds in (3, 5, 10, 20) if arguments.power else ():
+        for effect in (0.5, 1.0, 2.0):
+            shares = power(arguments.power, seeds, effect, arguments.noise)
+            words = ", ".join(f"{share:.1%} of {tests}" for share, tests in zip(shares, FAMILIES, strict=True))
+            print(f"{seeds} seeds, effect {effect:g} sd: {words} tests ({arguments.power} draws)", flush=True)
 
 
 if __name__ == "__main__":

@@ -392,7 +392,7 @@ class StudySearcher(Searcher):
             # one seed has no standard error, so that nothing is feasible; the report says the same
             slack = ce_errors.get(VALIDATION_METRIC, math.nan)
             if not math.isfinite(slack):
-                return {VALIDATION_METRIC: math.inf}
+                return {VALIDATION_METRIC: 1.0}
             bound = ce_means[VALIDATION_METRIC] - slack
             return {VALIDATION_METRIC: bound - means[VALIDATION_METRIC]}
         if search.constraint is None:
