@@ -393,11 +393,11 @@ def test_split_is_the_papers_and_disjoint() -> None:
     assert not torch.equal(split["heldout"], BENCHMARK.split(data, options, stream(1, "split"))["heldout"])
 
 
-def test_recipes_differ_in_similarity_and_smoothing_alone() -> None:
+def test_recipes_differ_in_similarity_assignment_and_smoothing_alone() -> None:
     paper, released = (BENCHMARK.recipe(protocol, HyperspectralOptions()) for protocol in ("paper", "released"))
-    assert (paper.similarity, paper.smoothing) == ("cosine", "others")
-    assert (released.similarity, released.smoothing) == ("dot", "uniform")
-    assert paper.override({"similarity": "dot", "smoothing": "uniform"}) == released
+    assert (paper.similarity, paper.assignment, paper.smoothing) == ("cosine", "nearest", "others")
+    assert (released.similarity, released.assignment, released.smoothing) == ("dot", "sampled", "uniform")
+    assert paper.override({"similarity": "dot", "assignment": "sampled", "smoothing": "uniform"}) == released
     assert (paper.epochs, paper.batch_size, paper.learning_rate, paper.milestones) == (200, 200, 1e-4, (100,))
     assert paper.hyperparameters["sigma"] == 0.4
     with pytest.raises(ValueError, match="unknown protocol 'draft'"):

@@ -160,7 +160,7 @@ class _FewShot:
         return size
 
     def recipe(self, protocol: str, options: FewShotOptions) -> Recipe:
-        """§5.3 and the released code, which agree here: both protocols are the same.
+        """§5.3 and the released code, which agree here but for the assignment (see `recipe`).
 
         The paper draws the anchors "uniformly" without a range; U[−1/e, 1/e] is the released code's.
         """
