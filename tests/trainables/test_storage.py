@@ -10,6 +10,7 @@ import pytest
 
 from trainables import remote_data, storage
 from trainables.benchmarks import DataError
+from trainables.benchmarks.hyperspectral import HyperspectralOptions
 from trainables.storage import Folder, Held
 
 
@@ -96,13 +97,13 @@ def test_remote_data_is_fetched_once(bucket: str, tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("FIERCE_CACHE", str(tmp_path))
     Folder(f"s3://{bucket}/data").write("scene.npz", b"spectra")
     options = {"data": f"s3://{bucket}/data/scene.npz", "pixels": 10}
-    copy = remote_data.fetched(options)
+    copy = remote_data.fetched(HyperspectralOptions, options)
     path = Path(copy["data"])
     assert (path.name, path.read_bytes(), path.is_relative_to(tmp_path)) == ("scene.npz", b"spectra", True)
     assert copy["pixels"] == 10
     path.write_bytes(b"kept")
-    assert Path(remote_data.fetched(options)["data"]).read_bytes() == b"kept"
+    assert Path(remote_data.fetched(HyperspectralOptions, options)["data"]).read_bytes() == b"kept"
     Folder(f"s3://{bucket}/data").write("scene.npz", b"other spectra")
-    assert Path(remote_data.fetched(options)["data"]).read_bytes() == b"other spectra"
+    assert Path(remote_data.fetched(HyperspectralOptions, options)["data"]).read_bytes() == b"other spectra"
     with pytest.raises(DataError, match=r"s3://studies/data/none\.npz cannot be fetched"):
-        remote_data.fetched({"data": f"s3://{bucket}/data/none.npz"})
+        remote_data.fetched(HyperspectralOptions, {"data": f"s3://{bucket}/data/none.npz"})
