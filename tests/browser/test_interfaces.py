@@ -76,7 +76,7 @@ def service(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Itera
             "MLFLOW_TRACKING_USERNAME": USER,
             "MLFLOW_TRACKING_PASSWORD": PASSWORD,
             "FIERCE_HOME": str(folder / "home"),
-            "PYTHONPATH": str(ROOT / "tests"),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
             "MLFLOW_HTTP_REQUEST_TIMEOUT": str(PATIENCE),
         }
         for arguments in (["run", "study.yaml"], ["report", "browsed"]):

@@ -44,7 +44,12 @@ def free_port() -> int:
 def environment(home: Path) -> dict[str, str]:
     """Without the variables that point a study elsewhere, and with the tests' own benchmark importable."""
     kept = {name: value for name, value in os.environ.items() if name not in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS")}
-    return {**kept, "FIERCE_HOME": str(home), "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
+    return {
+        **kept,
+        "FIERCE_HOME": str(home),
+        "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]),
+        "OMP_NUM_THREADS": "1",
+    }
 
 
 def fierce(home: Path, *arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:

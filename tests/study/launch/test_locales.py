@@ -43,7 +43,7 @@ def fierce(
 ) -> subprocess.CompletedProcess[bytes]:
     left_out = ("MLFLOW_TRACKING_URI", "RAY_ADDRESS", "LANG", "LC_ALL", "LC_CTYPE", "PYTHONIOENCODING", "PYTHONUTF8")
     kept = {name: value for name, value in os.environ.items() if name not in left_out}
-    paths = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
+    paths = os.pathsep.join([str(TESTS.parent), str(TESTS)])
     environment = {**kept, "FIERCE_HOME": str(folder / "home"), "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", **locale}
     return subprocess.run(
         [FIERCE, *arguments], env=environment, cwd=folder, timeout=300, **{"capture_output": True, **options}
