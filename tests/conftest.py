@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,15 +64,23 @@ def bucket(_bucket: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.fixture(scope="session")
 def ray_here(_bucket: dict[str, str]) -> Iterator[None]:
     """One Ray for the studies of all tests, as it takes seconds to start; its workers know the object store."""
+    from ray._private.authentication_test_utils import reset_auth_token_state
+
     from study.file.spec import Resources
     from study.launch.cluster import connect
 
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in _bucket.items():
-            patch.setenv(name, value)
-        context = connect(Resources(cpus=1))
-        context.__enter__()
-    try:
-        yield
-    finally:
-        context.__exit__(None, None, None)
+    with pytest.MonkeyPatch.context() as ours:
+        ours.setenv("RAY_AUTH_MODE", "token")
+        ours.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        ours.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
+        # Ray keeps the mode and token that it read first, which may have been those of a test before
+        reset_auth_token_state()
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in _bucket.items():
+                patch.setenv(name, value)
+            context = connect(Resources(cpus=1))
+            context.__enter__()
+        try:
+            yield
+        finally:
+            context.__exit__(None, None, None)

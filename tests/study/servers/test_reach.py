@@ -14,9 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-# Ray reads once, when it is imported, whether tokens are used: not from the environment of one of these tests
-import ray  # noqa: F401
 from servers import START_SECONDS, TOKEN, ray_head, ray_ports
 
 from study.errors import UserError
