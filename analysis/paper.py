@@ -8,7 +8,7 @@ from functools import partial
 import pandas as pd
 
 from analysis import claims, feature_space, selection, sensitivity, statistics
-from analysis.claims import FAILS, HOLDS, UNDECIDED, UNTESTED, Evidence, Verdict
+from analysis.claims import FAILS, HOLDS, UNDECIDED, UNTESTED, Claim, Evidence, Verdict
 from analysis.runs import Study
 from analysis.sensitivity import Sweep
 from analysis.statistics import Estimate
@@ -105,3 +105,15 @@ def continuous(study: Study) -> Verdict:
     differences = [statistics.paired(values["fierce"], values[other], wanted) for other in ("ce", "ls")]
     evidence = claims.combine([claims.decide(difference, -1) for difference in differences])
     return claims.conclude(study, measure, evidence, "; ".join(map(str, differences)), CRITERIA)
+
+
+#: put to the same tests wherever the outputs' calibration is measured
+RELIABILITY = Claim(
+    "Neither LS nor FIERCE improves reliability",
+    "A.2, figure A3",
+    tuple(
+        partial(claims.higher, metric=metric, first=first, second="ce")
+        for first in ("ls", "fierce")
+        for metric in ("calibration/ece", "calibration/mce")
+    ),
+)

@@ -6,13 +6,17 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from study.file.spec import StudySpec
 from study.home import Home
+from trainables.training import Record
 
 TESTS = Path(__file__).resolve().parent
 
@@ -65,3 +69,16 @@ def epochs_saved(home: Home, spec: StudySpec) -> int:
     for path in (home.study(spec.name) / "trials").glob("*/checkpoint.pt"):
         total += len(torch.load(path, weights_only=True)["records"])
     return total
+
+
+def require_undisturbed(client: MlflowClient, run: Run, column: int, undisturbed: Sequence[Record]) -> None:
+    """A seed's run holds the values that replica ``column`` of a training without a kill has, each once."""
+    rows = [
+        (name, row.step, row.value)
+        for name in run.data.metrics
+        for row in client.get_metric_history(run.info.run_id, name)
+    ]
+    wanted = [
+        (name, record.epoch, replicas[column]) for record in undisturbed for name, replicas in record.metrics.items()
+    ]
+    np.testing.assert_equal(sorted(rows), sorted(wanted))

@@ -142,15 +142,7 @@ CLAIMS: Sequence[Claim] = (
             for metric in ("stability", "stability/released")
         ),
     ),
-    Claim(
-        "Neither LS nor FIERCE improves reliability",
-        "A.2, figure A3",
-        tuple(
-            partial(claims.higher, metric=metric, first=first, second="ce")
-            for first in ("ls", "fierce")
-            for metric in ("calibration/ece", "calibration/mce")
-        ),
-    ),
+    paper.RELIABILITY,
     Claim(
         "FIERCE raises the entropy of the feature space",
         "§3.2, §5.1",

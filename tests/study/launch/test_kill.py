@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import optuna
 import pytest
 import torch
@@ -21,7 +20,7 @@ from analysis.legacy import HYPERPARAMETERS
 from study.file.plan import trial_for
 from study.file.spec import StudySpec
 from study.home import Home
-from tests.launches import Launch, epochs_saved
+from tests.launches import Launch, epochs_saved, require_undisturbed
 from trainables.training import Training
 
 pytestmark = pytest.mark.ray
@@ -135,17 +134,7 @@ def check_tracking(home: Home) -> None:
         undisturbed = list(Training(trial).run())
         for column, seed in enumerate(trial.seeds):
             run = keyed[str(number), str(seed)]
-            rows = [
-                (name, row.step, row.value)
-                for name in run.data.metrics
-                for row in client.get_metric_history(run.info.run_id, name)
-            ]
-            wanted = [
-                (name, record.epoch, replicas[column])
-                for record in undisturbed
-                for name, replicas in record.metrics.items()
-            ]
-            np.testing.assert_equal(sorted(rows), sorted(wanted))
+            require_undisturbed(client, run, column, undisturbed)
             assert [each.path for each in client.list_artifacts(run.info.run_id)] == [schema.ARRAYS]
 
 

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
 import pandas as pd
 import pytest
@@ -22,7 +21,7 @@ from analysis import artifacts, schema
 from study.file.plan import trial_for
 from study.file.spec import StudySpec
 from study.home import Home
-from tests.launches import TESTS, Launch, epochs_saved
+from tests.launches import TESTS, Launch, epochs_saved, require_undisturbed
 from trainables.training import Training
 
 pytestmark = pytest.mark.ray
@@ -88,17 +87,7 @@ def test_its_numbers_are_those_of_an_undisturbed_training(home: Home) -> None:
         undisturbed = list(Training(trial).run())
         for column, seed in enumerate(trial.seeds):
             run = keyed[str(number), str(seed)]
-            rows = [
-                (name, row.step, row.value)
-                for name in run.data.metrics
-                for row in client.get_metric_history(run.info.run_id, name)
-            ]
-            wanted = [
-                (name, record.epoch, replicas[column])
-                for record in undisturbed
-                for name, replicas in record.metrics.items()
-            ]
-            np.testing.assert_equal(sorted(rows), sorted(wanted))
+            require_undisturbed(client, run, column, undisturbed)
 
 
 def test_optuna_holds_what_was_searched(home: Home) -> None:
