@@ -103,7 +103,7 @@ def open_study(spec: StudySpec, home: Home, identity: str = "", patience: float 
                 "with trials in another Optuna database; run this one under another --name"
             )
         if found:
-            _require_same_recipe(spec, found)
+            _require_same_recipe(spec, found, json.loads(tags[schema.RECIPE]))
         run = found or client.create_run(experiment, tags=tags, run_name=spec.name)
         client.log_batch(run.info.run_id, tags=_entities(tags))
         client.update_run(run.info.run_id, status="RUNNING")
@@ -113,12 +113,11 @@ def open_study(spec: StudySpec, home: Home, identity: str = "", patience: float 
     return Tracking(uri, spec.name, experiment, run.info.run_id, source, patience)
 
 
-def _require_same_recipe(spec: StudySpec, run: Run) -> None:
+def _require_same_recipe(spec: StudySpec, run: Run, now: Mapping[str, Any]) -> None:
     """What a release changes in a recipe must not be mixed with what an earlier one trained."""
     kept = run.data.tags.get(schema.RECIPE)
     # 0.1 kept no recipe; where it followed the paper, it took the released code's assignment
     before = json.loads(kept) if kept else {"assignment": "sampled"}
-    now = json.loads(json.dumps(asdict(recipe(spec))))
     changed = [name for name, value in before.items() if name in now and now[name] != value]
     # without anchors of its own a criterion knows no assignment
     if not kept and not any(each["name"] == "e" for one in criteria_of(spec) for each in one["hyperparameters"]):
