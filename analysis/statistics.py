@@ -19,6 +19,8 @@ LEVEL = 0.95
 ALPHA = 0.05
 #: seeds up to which every pattern of signs is gone through; of more, `RESAMPLES` drawn ones are
 EXACT_SEEDS, RESAMPLES = 20, 99_999
+#: decimal places that a number is printed with at most
+MOST_DECIMALS = 7
 #: differences that spread by less than this share of the values are equal but for rounding
 ROUNDING = 1e-12
 
@@ -53,10 +55,7 @@ class Estimate:
         if not self.complete:
             return _minus(f"{self.mean:.3g} (n = {self.n} of {self.planned})")
         digits = decimals(self.mean, self.half)
-        half = f"{self.half:.{digits}f}"
-        # a half-width that no place shows is not 0
-        half = f"{self.half:.1g}" if self.half and not float(half) else half
-        return _minus(f"{self.mean:.{digits}f} ± {half}")
+        return _minus(f"{_fixed(self.mean, digits)} ± {_fixed(self.half, digits, 1)}")
 
 
 @dataclass(frozen=True)
@@ -77,15 +76,17 @@ class Difference(Estimate):
         return one_sample([value - shift for value in self.values], self.planned, self.level)
 
     def __str__(self) -> str:
-        """``−0.020 [−0.022, −0.018], p < 0.001``."""
+        """``−0.020 [−0.022, −0.018], p < 0.001``; ``−0.02000 ± 1e-09`` where no place tells the bounds apart."""
         if not self.complete:
             return super().__str__()
         digits = decimals(self.mean, self.half)
-        low, mean, high = (f"{value:+.{digits}f}" for value in (self.low, self.mean, self.high))
+        mean = _fixed(self.mean, digits, sign="+")
         if np.isnan(self.p):
             return _minus(f"{mean}, the same for every seed: exact p = {self.exact:.3g}")
         p = "p < 0.001" if self.p < 0.001 else f"p = {self.p:.3f}"
-        return _minus(f"{mean} [{low}, {high}], {p}")
+        if not float(f"{self.half:.{digits}f}"):
+            return _minus(f"{mean} ± {_fixed(self.half, digits, 1)}, {p}")
+        return _minus(f"{mean} [{self.low:+.{digits}f}, {self.high:+.{digits}f}], {p}")
 
 
 def estimate(values: ArrayLike, planned: int, level: float = LEVEL) -> Estimate:
@@ -234,14 +235,22 @@ def band(values: pd.DataFrame, planned: int, level: float = LEVEL) -> pd.DataFra
 
 
 def decimals(mean: float, half: float) -> int:
-    """Decimal places at which ``half`` has two significant digits, or ``mean`` four where that is fewer; 0 to 7.
+    """Decimal places at which ``half`` has two significant digits, or ``mean`` four where that is fewer; 0 to `MOST_DECIMALS`.
 
-    ``half`` keeps one digit at least, where seven places show one.
+    ``half`` keeps one digit at least, where so many places show one.
     """
     places = [digits - 1 - np.floor(np.log10(abs(value))) for value, digits in ((half, 2), (mean, 4)) if value]
     found = min(places, default=4)
     first = -np.floor(np.log10(abs(half))) if half else 0
-    return int(np.clip(max(found, first) if first <= 7 else found, 0, 7))
+    return int(np.clip(max(found, first) if first <= MOST_DECIMALS else found, 0, MOST_DECIMALS))
+
+
+def _fixed(value: float, digits: int, significant: int = 3, sign: str = "-") -> str:
+    """``value`` to so many places, or to so many ``significant`` digits where those would show a 0 that it is not."""
+    text = f"{value:{sign}.{digits}f}"
+    # beside a wide interval a mean may well be 0.0
+    hidden = value and not float(text) and (significant == 1 or digits == MOST_DECIMALS)
+    return f"{value:{sign}.{significant}g}" if hidden else text
 
 
 def _minus(text: str) -> str:
