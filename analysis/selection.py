@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from analysis import statistics
-from analysis.runs import Study
+from analysis.runs import Study, spread
 from analysis.statistics import Difference, Estimate
 
 #: seeds from which on one standard error is a bound to rely on
@@ -33,13 +33,22 @@ class Choice:
 def values(study: Study, metric: str) -> pd.DataFrame:
     """``metric`` at the last epoch, of replicas that are done: trials × seeds, NaN where a seed lacks it."""
     final = study.final
-    return final[final["metric"] == metric].pivot(index="trial", columns="seed", values="value")
+    return spread(final[final["metric"] == metric], "trial", "seed")
 
 
 def planned(study: Study, trial: int) -> int:
     """How many seeds ``trial`` should have."""
-    seeds: pd.Series[Any] = study.trials.set_index("trial")["planned"]
-    return len(seeds[trial])
+    return len(planned_seeds(study, trial))
+
+
+def planned_seeds(study: Study, trial: int) -> tuple[int, ...]:
+    """The seeds that ``trial`` should have."""
+    return _planned(study)[trial]
+
+
+@lru_cache(maxsize=4)
+def _planned(study: Study) -> Mapping[int, tuple[int, ...]]:
+    return dict(zip(study.trials["trial"], study.trials["planned"], strict=True))
 
 
 @lru_cache(maxsize=64)

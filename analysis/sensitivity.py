@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,7 @@ def section(
     return Section(title, tuple(items))
 
 
+@lru_cache(maxsize=64)
 def along(study: Study, criterion: str, name: str) -> Axis | None:
     """Trials of ``criterion`` along its hyperparameter ``name``; None with fewer than three values.
 

@@ -106,7 +106,8 @@ def close_to_early_ce(study: Study, metric: str) -> Verdict:
     fierce, ce = curves["fierce"], curves["ce"]
     best = statistics.at(ce, statistics.chosen_apart(ce))
     found = statistics.paired(best, fierce.iloc[-1], statistics.left_to_test(wanted(study, "fierce")))
-    evidence = claims.decide_at_most(found, MSE_MARGIN * float(best.mean()))
+    # seed by seed, as the best is no more certain than what is compared with it
+    evidence = claims.decide_at_most(statistics.paired((1 - MSE_MARGIN) * best, fierce.iloc[-1], found.planned), 0)
     return _once_trained(study, measure, metric, evidence, str(found), ("fierce", "ce"))
 
 
@@ -225,7 +226,8 @@ CLAIMS: Sequence[Claim] = (
                     partial(associations.by_increments, criterion=criterion, sign=-1)
                     for criterion in ("ce", "ls", "fierce")
                 ),
-                partial(associations.by_settings, sign=-1),
+                partial(associations.by_seeds, sign=-1),
+                partial(associations.over_settings),
                 *(partial(associations.along_training, criterion=criterion) for criterion in ("ce", "ls", "fierce")),
             )
         ),

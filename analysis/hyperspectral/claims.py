@@ -159,7 +159,8 @@ CLAIMS: Sequence[Claim] = (
             for metric in ("mse/raw", "mse/transfer-least-squares")
             for test in (
                 partial(associations.by_increments, criterion="ce", sign=-1),
-                partial(associations.by_settings, sign=-1),
+                partial(associations.by_seeds, sign=-1),
+                partial(associations.over_settings),
                 partial(associations.along_training, criterion="ce"),
             )
         ),
@@ -171,7 +172,8 @@ CLAIMS: Sequence[Claim] = (
             partial(test, first="entropy/features", second="entropy/anchors")
             for test in (
                 partial(associations.by_increments, criterion="ce", sign=1),
-                partial(associations.by_settings, sign=1),
+                partial(associations.by_seeds, sign=1),
+                partial(associations.over_settings),
                 partial(associations.along_training, criterion="ce", method="pearson"),
             )
         ),
