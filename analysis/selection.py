@@ -76,7 +76,9 @@ def headline(study: Study) -> Mapping[str, Choice]:
     The paper's setting where it was run; else the search's best point; else the setting closest to the paper's, or
     the first where the paper has none.
     """
-    table = study.trials[study.trials["trial"].isin(set(study.final["trial"]))]
+    # rows of few columns are cheap to take
+    table = study.trials[["trial", "criterion", "label", *study.hyperparameters]]
+    table = table[table["trial"].isin(study.final["trial"].unique())]
     searched = {criterion: choice for criterion, (choice, _) in search(study).items() if choice is not None}
     chosen = {}
     for criterion in sorted(set(table["criterion"]), key=study.rank):

@@ -101,7 +101,8 @@ def gap(values: pd.DataFrame, largest: bool = False) -> pd.Series:
 
 def gap_apart(values: pd.DataFrame, largest: bool = False) -> pd.Series:
     """As `gap`, for a test: one best epoch, chosen on some of the seeds, for the seeds that are left."""
-    return statistics.at((values.iloc[-1] - values), statistics.chosen_apart(values, largest))
+    chosen = statistics.chosen_apart(values, largest)
+    return values.iloc[-1][chosen.index] - statistics.at(values, chosen)
 
 
 def _turn(study: Study, errors: Sequence[str]) -> pd.DataFrame:
