@@ -12,7 +12,8 @@ from typing import Any
 class Metric:
     """A metric: ``label`` stands at axes and above columns as it is, ``note`` says what was measured.
 
-    ``better`` is ``lower``, ``higher`` or ``none``; ``fine`` says whether fine labels are read.
+    ``better`` is ``lower``, ``higher`` or ``none``; ``fine`` says whether fine labels are read; ``chance`` names the
+    metric of what chance alone would give.
     """
 
     name: str
@@ -21,6 +22,7 @@ class Metric:
     unit: str = ""
     better: str = "none"
     fine: bool = False
+    chance: str = ""
 
 
 @dataclass(frozen=True)

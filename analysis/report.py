@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from analysis import claims, command, output, selection, statistics
+from analysis import claims, command, output, saturation, selection, statistics
 from analysis.output import Figure, Section, Table
 from analysis.runs import StoreError, Study
 
@@ -68,7 +68,7 @@ def write(tracking_uri: str, study: str, out: Path, page_module: str = "") -> Pa
 
 
 def overview(study: Study, out: Path) -> Section:
-    """What was run: trials, seeds, what failed and what is missing, and the data."""
+    """What was run: trials, seeds, what failed and what is missing, the data, and what sees no more than chance."""
     table = study.trials
     done = table[[state == "done" and found == planned for state, found, planned in _progress(table)]]
     sentences = [f"{len(done)} of {study.planned_trials} planned trials are done with all their seeds."]
@@ -90,6 +90,7 @@ def overview(study: Study, out: Path) -> Section:
         sentences.append("The trials were trained on different data (their fingerprints differ): compare with care.")
     items: list[str | Figure | Table] = [" ".join(sentences)]
     items += [text for text in dict.fromkeys(table["description"]) if text]
+    items += saturation.sentences(study) if len(study.final) else []
     shown = pd.DataFrame(
         {
             "trial": table["trial"],
