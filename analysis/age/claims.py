@@ -133,7 +133,10 @@ def beats_class_mean(study: Study, criterion: str) -> Verdict:
 
 
 def limit_of_accuracy(study: Study, metric: str) -> Verdict:
-    """The best λ, chosen on other seeds, keeps CE's coarse accuracy, and the next larger λ loses some of it."""
+    """The best λ, chosen on other seeds, keeps CE's coarse accuracy, and the next larger λ loses some of it.
+
+    Its error must be lower than each other's: noise alone chooses one that hardly differs from the best.
+    """
     measure = f"λ of the lowest {study.metric(metric).label}; accuracy margin {ACCURACY_MARGIN:g}"
     found, trials = paper.weights(study, metric)
     ce = selection.headline(study).get("ce")
@@ -144,7 +147,8 @@ def limit_of_accuracy(study: Study, metric: str) -> Verdict:
     if not {ce.trial, *trials.values()} <= set(table.index):
         return Verdict(measure, UNTESTED, "accuracy/coarse was not measured")
     accuracy, order = paper.by_weight(study, "accuracy/coarse", trials), sorted(trials)
-    best = statistics.chosen_apart(paper.by_weight(study, metric, trials))
+    errors = paper.by_weight(study, metric, trials)
+    best = statistics.chosen_apart(errors)
     larger = best.map(dict(pairwise(order)))
     if larger.isna().any():
         return Verdict(measure, UNDECIDED, f"{text}: the largest that was run, by some of the seeds")
@@ -154,6 +158,13 @@ def limit_of_accuracy(study: Study, metric: str) -> Verdict:
     evidence = claims.combine(
         [claims.decide_at_most(kept, ACCURACY_MARGIN), claims.decide(lost.less(-ACCURACY_MARGIN), -1)]
     )
+    others = [
+        statistics.paired(statistics.at(errors, best), errors.T[weight], seeds)
+        for weight in order
+        if weight != best.iloc[0]
+    ]
+    surely = claims.combine([claims.decide(each, -1) for each in others])
+    evidence = claims.given(surely, evidence, "no λ is surely the best")
     numbers = f"{text}; chosen on other seeds, CE's accuracy less that there: {kept}; at the next λ less it: {lost}"
     return claims.conclude(study, measure, evidence, numbers)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import permutations
 
 import numpy as np
@@ -253,8 +253,39 @@ def test_the_best_weights_are_chosen_on_other_seeds() -> None:
     assert held <= stats.binom.ppf(0.99, 60, 0.05)
 
 
+def test_a_best_weight_that_noise_chose_is_no_other() -> None:
+    """Both are best at λ = 1; raw MSE hardly tells it from .3, at which the transfer MSE is far higher."""
+    held, draws = 0, 60
+    for seed in range(draws):
+        # CE, LS, confidence penalty, then λ = .1, .3, 1, 4
+        raw = np.array([2, 2, 2, 2, 1.0001, 1, 2])[:, None, None] + 0.1 * noise(2 * seed, 7, 10, 2)
+        transfer = np.array([3, 3, 3, 3, 2, 1, 3])[:, None, None] + 0.1 * noise(2 * seed + 1, 7, 10, 2)
+        study = made("hyperspectral", GRID[:7], {"mse/raw": raw, "mse/transfer-least-squares": transfer})
+        held += hyperspectral_claims.other_weight(study, "mse/transfer-least-squares").outcome == HOLDS
+    assert held <= stats.binom.ppf(0.999, draws, 0.05)
+
+
+def weighted(seed: int, errors: Sequence[float]) -> Study:
+    """CE, then λ = .1, .3, 1, 4 with these errors, of which the last two cost accuracy."""
+    trials = GRID[:1] + GRID[3:7]
+    error = np.array([3, *errors])[:, None, None] + 0.05 * noise(2 * seed, 5, 10, 2)
+    accuracy = np.array([0.8, 0.8, 0.8, 0.74, 0.7])[:, None, None] + 0.001 * noise(2 * seed + 1, 5, 10, 2)
+    return made("age", trials, {"mse/transport": error, "accuracy/coarse": accuracy})
+
+
+def test_the_limit_of_accuracy_needs_a_best_weight_that_is_sure() -> None:
+    """λ = 1 is best, which costs accuracy; noise takes .3 for it half the time, which costs none."""
+    draws = 60
+    held = sum(
+        age_claims.limit_of_accuracy(weighted(seed, (2, 1.0001, 1, 2)), "mse/transport").outcome == HOLDS
+        for seed in range(draws)
+    )
+    assert held <= stats.binom.ppf(0.999, draws, 0.05)
+    assert age_claims.limit_of_accuracy(weighted(0, (2, 1, 1.5, 2)), "mse/transport").outcome == HOLDS
+
+
 def test_few_null_studies_have_a_claim_that_holds() -> None:
     studies = 20
-    for benchmark, trials in (("cub", GRID), ("cifar10", GRID), ("cifar10", SEARCH)):
-        found = false_findings(benchmark, trials, range(studies), seeds=10, noise="normal")
+    for benchmark, kind in (("cub", "grid"), ("cifar10", "grid"), ("cifar10", "search"), ("age", "turned")):
+        found = false_findings(benchmark, kind, range(studies), seeds=10, noise="normal")
         assert found.holds <= stats.binom.ppf(0.999, studies, 0.05)
