@@ -36,8 +36,6 @@ METRICS = (
         better="higher",
     ),
 )
-#: anchors that are monitored where neither the criterion nor the benchmark says how many
-DEFAULT_ANCHORS = 100
 
 
 @dataclass(frozen=True)
@@ -155,9 +153,9 @@ class Training:
 
     def _make_criterion(self, kind: type[Criterion], classes: int) -> Criterion:
         seeds, recipe = self.trial.seeds, self.recipe
-        e = int(self.hyperparameters.get("e", recipe.hyperparameters.get("e", DEFAULT_ANCHORS)))
+        count = kind.anchor_count(self.hyperparameters, recipe)
         features, _ = self._predict(self.parts["train"][:, :1])
-        drawn = draw_anchors(recipe.anchors, e, features.shape[-1], streams(seeds, "anchors"))
+        drawn = draw_anchors(recipe.anchors, count, features.shape[-1], streams(seeds, "anchors"))
         anchors = drawn.to(self.device, self.dtype)
         setup = Setup(seeds, self.hyperparameters, recipe, anchors, features.shape[-1], classes)
         return kind(setup).to(self.device, self.dtype)

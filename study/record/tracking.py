@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis import schema
 from analysis.addresses import without_password
-from study.file.plan import criteria_of, label, planned, recipe
+from study.file.plan import criteria_of, declared_criteria, label, planned, recipe
 from study.record import facts, moved, runs
 from study.record.facts import TAG_LENGTH
 from study.servers.logins import without_passwords
@@ -109,7 +109,7 @@ def open_study(spec: StudySpec, home: Home, identity: str = "", patience: float 
         client.update_run(run.info.run_id, status="RUNNING")
         runs.adopt(client, run.info.run_id, runs.search(client, experiment, {schema.LEVEL: "trial"}))
     _keep(uri, run, schema.STUDY_FILE, without_passwords(spec).to_yaml())
-    _keep(uri, run, schema.CRITERIA_FILE, _json(criteria_of(spec)))
+    _keep(uri, run, schema.CRITERIA_FILE, _json(declared_criteria(spec)))
     return Tracking(uri, spec.name, experiment, run.info.run_id, source, patience)
 
 
@@ -120,7 +120,7 @@ def _require_same_recipe(spec: StudySpec, run: Run, now: Mapping[str, Any]) -> N
     before = json.loads(kept) if kept else {"assignment": "sampled"}
     changed = [name for name, value in before.items() if name in now and now[name] != value]
     # without anchors of its own a criterion knows no assignment
-    if not kept and not any(each["name"] == "e" for one in criteria_of(spec) for each in one["hyperparameters"]):
+    if not kept and not any(each.counts_anchors for one in criteria_of(spec).values() for each in one.hyperparameters):
         changed = []
     if changed:
         name = changed[0]
