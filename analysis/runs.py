@@ -284,7 +284,8 @@ class Study:
             return frame
         last = self.trials.set_index("trial")["epochs"].fillna(frame["epoch"].max())
         rows = frame[frame["epoch"].to_numpy() == frame["trial"].map(last).to_numpy()]
-        return rows.merge(done, on=["trial", "seed"])
+        merged: pd.DataFrame = rows.merge(done, on=["trial", "seed"])
+        return merged
 
     @cached_property
     def file(self) -> str:

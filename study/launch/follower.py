@@ -18,6 +18,7 @@ from study.file import plan
 from study.launch.observer import Observer
 from study.launch.search import Cause, StudySearcher
 from study.record import tracking
+from study.servers.mlflow import TrackingError
 from trainables.assignment import Assignment, Result
 from trainables.benchmarks import DataError
 from trainables.storage import Folder
@@ -126,19 +127,19 @@ class Follower(Callback):
         try:
             tracking.declare_metrics(self._tracked, fresh)
             self._declared |= {str(each["name"]) for each in fresh}
-        except tracking.TrackingError as error:
+        except TrackingError as error:
             log.warning("%s; the metrics are declared at the next report", error)
 
     def _note(self, number: int, text: str) -> None:
         try:
             tracking.note_retry(self._tracked, number, text)
-        except tracking.TrackingError as error:
+        except TrackingError as error:
             log.warning("%s; the retry of trial %d is not noted there", error, number)
 
     def _close(self, number: int, status: str, reason: str) -> None:
         try:
             tracking.close_trial(self._tracked, number, status, reason)
-        except tracking.TrackingError as error:
+        except TrackingError as error:
             log.warning("%s; tried again at the end of the study", error)
 
 
@@ -165,7 +166,7 @@ def reason_of(trial: Any) -> tuple[str, Cause]:
     cause = error.cause if isinstance(error, RayTaskError) else error
     message = masked((str(cause).strip().splitlines() or [""])[0])
     # what is trained is kept, and the other trials would fail alike
-    if isinstance(cause, StorageError | tracking.TrackingError):
+    if isinstance(cause, StorageError | TrackingError):
         return message, "storage"
     if isinstance(cause, PredecessorError):
         return message, "node"

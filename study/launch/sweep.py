@@ -30,6 +30,7 @@ from study.launch.observer import Guarded, Observer, Silent
 from study.record import tracking
 from study.record.files import held, keep_at_home, keep_spec, storing
 from study.servers import logins
+from study.servers.mlflow import TrackingError
 from trainables.assignment import Assignment
 from trainables.storage import Folder
 
@@ -249,7 +250,7 @@ def _close(tracked: tracking.Tracking, follower: Follower, outcome: Outcome) -> 
         tracking.close_open_trials(tracked, "interrupted; resume the study to go on")
         status = "FINISHED" if not (outcome.failed or outcome.missing) else "KILLED" if outcome.missing else "FAILED"
         tracking.close_study(tracked, status)
-    except tracking.TrackingError as error:
+    except TrackingError as error:
         log.warning("%s; resume the study once it answers", error)
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study.errors import UserError
+from study.file.parts import BenchmarkSpec
 from study.file.paths import on_disk
-from study.file.spec import BenchmarkSpec, StudySpec
+from study.file.spec import StudySpec
 from trainables.storage import Folder, Held
 
 if TYPE_CHECKING:

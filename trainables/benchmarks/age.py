@@ -184,7 +184,7 @@ class Age:
         """Random ``train``, ``validation`` and ``heldout``; ``evaluation`` is the part of train for the evaluators."""
         order = torch.randperm(len(data.inputs), generator=generator)
         validated, held = (round(len(order) * share) for share in (options.validation, options.heldout))
-        validation, heldout, train = order.split([validated, held, len(order) - validated - held])
+        validation, heldout, train = torch.split(order, [validated, held, len(order) - validated - held])
         return {"train": train, "evaluation": train[: options.evaluation], "validation": validation, "heldout": heldout}
 
     def batch(self, inputs: Tensor, options: AgeOptions, train: bool, generators: Sequence[torch.Generator]) -> Tensor:

@@ -202,7 +202,7 @@ def _first(labels: Tensor, test: Tensor, samples: int | None) -> Tensor:
     """Indices of the first ``samples`` training and the first ``samples`` test images of each class, all for None."""
     groups = [
         ((labels == label) & (test == part)).nonzero().squeeze(1)[:samples]
-        for label in labels.unique()
+        for label in torch.unique(labels)
         for part in (False, True)
     ]
     return torch.cat(groups)

@@ -307,7 +307,7 @@ class Cub(_FewShot):
             images = nn.functional.interpolate(images, (resized, resized), mode="bilinear", antialias=True)
             start = round((resized - size) / 2)
             images = images[..., start : start + size, start : start + size]
-        return augmentation.normalise(images, self.mean, self.std).unflatten(0, (replicas, n))
+        return torch.unflatten(augmentation.normalise(images, self.mean, self.std), 0, (replicas, n))
 
 
 class Cifar10FewShot(_FewShot):

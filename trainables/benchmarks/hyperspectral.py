@@ -148,7 +148,7 @@ class Hyperspectral:
         order = torch.randperm(len(data.inputs), generator=generator)
         fitted = round(len(order) * options.train_fraction)
         validated = round(fitted * options.validation)
-        train, validation, heldout = order.split([fitted - validated, validated, len(order) - fitted])
+        train, validation, heldout = torch.split(order, [fitted - validated, validated, len(order) - fitted])
         if not len(train) or not len(heldout):
             raise DataError(
                 f"{len(order)} pixels of {data.name} are too few for train_fraction {options.train_fraction}"

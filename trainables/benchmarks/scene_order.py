@@ -135,7 +135,7 @@ def unexplained(spectra: Matrix, shares: Matrix, endmembers: Matrix | None = Non
 
 
 def _enough(spectra: Matrix, shares: Matrix) -> bool:
-    return len(spectra) >= PIXELS_PER_MATERIAL * shares.shape[1]
+    return bool(len(spectra) >= PIXELS_PER_MATERIAL * shares.shape[1])
 
 
 def _endmembers(fields: Sequence[Field], bands: int, materials: int, must: bool) -> Matrix | None:
