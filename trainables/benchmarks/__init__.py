@@ -27,6 +27,9 @@ BENCHMARKS: Mapping[str, str] = {
     "cifar10": "trainables.benchmarks.cifar10:Cifar10",
 }
 
+#: what a criterion is tried on: a benchmark that needs no file, and options that make it small
+QUICK: tuple[str, Mapping[str, Any]] = ("hyperspectral", {"pixels": 300})
+
 PROVENANCES = ("real", "semi-synthetic", "simulated")
 
 
