@@ -18,6 +18,7 @@ from study.file import plan
 from study.launch.observer import Observer
 from study.launch.search import Cause, StudySearcher
 from study.record import tracking
+from study.record.tracker import Tracking
 from study.servers.mlflow import TrackingError
 from trainables.assignment import Assignment, Result
 from trainables.benchmarks import DataError
@@ -33,7 +34,7 @@ class Follower(Callback):
     ``folder`` is the study's, where trials are told to stop once its storage fails.
     """
 
-    def __init__(self, searcher: StudySearcher, observer: Observer, tracked: tracking.Tracking, folder: Folder) -> None:
+    def __init__(self, searcher: StudySearcher, observer: Observer, tracked: Tracking, folder: Folder) -> None:
         self._searcher, self._observer, self._tracked, self._folder = searcher, observer, tracked, folder
         #: metrics whose declarations are kept with the study
         self._declared: set[str] = set()
