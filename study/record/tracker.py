@@ -225,7 +225,7 @@ class TrialTracker:
         return self._client, self._lines
 
     def _find_or_make(self, client: MlflowClient) -> list[_Line]:
-        found = runs.found_or_restored(
+        existing = runs.found_or_restored(
             client, self.tracking.experiment, {schema.TRIAL: str(self.number)}, parent=self.tracking.run
         )
         # a name to read: the exact values stand in the params
@@ -244,11 +244,11 @@ class TrialTracker:
             schema.SEEDS: ",".join(map(str, self.trial.seeds)),
             "mlflow.parentRunId": self.tracking.run,
         }
-        trial = self._line(client, found.get(("trial", None)), None, name, common | own)
+        trial = self._line(client, existing.get(("trial", None)), None, name, common | own)
         lines = []
         for column, seed in enumerate(self.trial.seeds):
             own = {schema.LEVEL: "seed", schema.SEED: str(seed), "mlflow.parentRunId": trial.run_id}
-            lines.append(self._line(client, found.get(("seed", str(seed))), column, f"seed {seed}", common | own))
+            lines.append(self._line(client, existing.get(("seed", str(seed))), column, f"seed {seed}", common | own))
         return [*lines, trial]
 
     def _line(

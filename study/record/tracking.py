@@ -58,17 +58,17 @@ def open_study(spec: StudySpec, home: Home, identity: str = "", patience: float 
     }
     with answering(uri), writing(uri):
         experiment = _experiment(client, spec.name, identity, home.artifacts(uri))
-        found = runs.found_or_restored(client, experiment, {schema.LEVEL: "study"}, identity=identity).get(
+        existing = runs.found_or_restored(client, experiment, {schema.LEVEL: "study"}, identity=identity).get(
             ("study", None)
         )
-        if found and found.data.tags.get(schema.IDENTITY, identity) != identity:
+        if existing and existing.data.tags.get(schema.IDENTITY, identity) != identity:
             raise TrackingError(
                 f"the MLflow experiment {spec.name!r} at {without_password(uri)} holds another study of that name, "
                 "with trials in another Optuna database; run this one under another --name"
             )
-        if found:
-            _require_same_recipe(spec, found, json.loads(tags[schema.RECIPE]))
-        run = found or client.create_run(experiment, tags=tags, run_name=spec.name)
+        if existing:
+            _require_same_recipe(spec, existing, json.loads(tags[schema.RECIPE]))
+        run = existing or client.create_run(experiment, tags=tags, run_name=spec.name)
         client.log_batch(run.info.run_id, tags=tag_entities(tags))
         client.update_run(run.info.run_id, status="RUNNING")
         runs.adopt(client, run.info.run_id, runs.search(client, experiment, {schema.LEVEL: "trial"}))
@@ -83,8 +83,9 @@ def _require_same_recipe(spec: StudySpec, run: Run, now: Mapping[str, Any]) -> N
     # 0.1 kept no recipe; where it followed the paper, it took the released code's assignment
     before = json.loads(kept) if kept else {"assignment": "sampled"}
     changed = [name for name, value in before.items() if name in now and now[name] != value]
+    hyperparameters = [own for criterion in criteria_of(spec).values() for own in criterion.hyperparameters]
     # without anchors of its own a criterion knows no assignment
-    if not kept and not any(each.counts_anchors for one in criteria_of(spec).values() for each in one.hyperparameters):
+    if not kept and not any(own.counts_anchors for own in hyperparameters):
         changed = []
     if changed:
         name = changed[0]
@@ -112,8 +113,8 @@ def declare_metrics(tracking: Tracking, declared: Sequence[Mapping[str, str | bo
     with answering(tracking.uri), writing(tracking.uri):
         run = client.get_run(tracking.run)
         held = artifacts.read(tracking.uri, run, schema.METRICS_FILE)
-        known = {each["name"]: each for each in (json.loads(held) if held else [])}
-        merged = known | {each["name"]: dict(each) for each in declared}
+        known = {metric["name"]: metric for metric in (json.loads(held) if held else [])}
+        merged = known | {metric["name"]: dict(metric) for metric in declared}
         if merged != known:
             _keep(tracking.uri, run, schema.METRICS_FILE, _json(list(merged.values())))
 
@@ -126,8 +127,8 @@ def holdings(tracking: Tracking) -> runs.Holdings:
     """What of the study's trials MLflow has: whoever deletes a run, or its arrays, has it sent again."""
     client = connect(tracking.uri)
     with answering(tracking.uri):
-        found = runs.search(client, tracking.experiment, {schema.STUDY: tracking.study})
-        return runs.holdings(found, tracking.uri)
+        tracked = runs.search(client, tracking.experiment, {schema.STUDY: tracking.study})
+        return runs.holdings(tracked, tracking.uri)
 
 
 def close_study(tracking: Tracking, status: str) -> None:
@@ -176,28 +177,29 @@ def read_runs(uri: str, study: str) -> dict[tuple[int, int], tuple[str, int | No
     Empty where the study was never tracked.
     """
     client = connect(uri)
-    found: dict[tuple[int, int], tuple[str, int | None]] = {}
+    states: dict[tuple[int, int], tuple[str, int | None]] = {}
     with answering(uri):
         experiment = client.get_experiment_by_name(study)
         if experiment is None:
-            return found
+            return states
         for run in runs.search(client, experiment.experiment_id, {schema.LEVEL: "seed"}):
             epoch = None
             if run.info.status != "FINISHED":
-                epoch = max((each.step for each in client.get_metric_history(run.info.run_id, "loss/train")), default=0)
+                losses = client.get_metric_history(run.info.run_id, "loss/train")
+                epoch = max((loss.step for loss in losses), default=0)
             tags = run.data.tags
-            found[int(tags[schema.TRIAL]), int(tags[schema.SEED])] = (run.info.status, epoch)
-    return found
+            states[int(tags[schema.TRIAL]), int(tags[schema.SEED])] = (run.info.status, epoch)
+    return states
 
 
 def _experiment(client: MlflowClient, name: str, identity: str, location: str | None) -> str:
     """The id of the study's experiment, which is made, or restored where the study's own was deleted."""
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    existing = client.get_experiment_by_name(name)
+    if existing is None:
         location = f"{location}/{name}" if location else None
         return str(client.create_experiment(name, artifact_location=location))
-    experiment = str(found.experiment_id)
-    if found.lifecycle_stage != "active" and not runs.restore_experiment(client, experiment, identity):
+    experiment = str(existing.experiment_id)
+    if existing.lifecycle_stage != "active" and not runs.restore_experiment(client, experiment, identity):
         raise TrackingError(
             f"the MLflow experiment {name!r} was deleted; restore it there, or run the study under another --name"
         )

@@ -83,14 +83,14 @@ def print_status(state: StudyStatus) -> None:
             typer.echo("\t".join(row))
     for what, count in (("trials", state.count), ("replicas", state.count_replicas)):
         typer.echo(
-            f"{what}: " + ", ".join(f"{count(each)} {each}" for each in ("done", "running", "failed", "missing"))
+            f"{what}: " + ", ".join(f"{count(kind)} {kind}" for kind in ("done", "running", "failed", "missing"))
         )
 
 
 def _seeds(seeds: Mapping[int, str]) -> str:
     """``10 done``, or ``8 done, 2 missing (3, 7)``."""
     words = []
-    for each in dict.fromkeys(seeds.values()):
-        of = [str(seed) for seed, state in seeds.items() if state == each]
-        words.append(f"{len(of)} {each}" + ("" if each == "done" else f" ({', '.join(of)})"))
+    for kind in dict.fromkeys(seeds.values()):
+        of = [str(seed) for seed, state in seeds.items() if state == kind]
+        words.append(f"{len(of)} {kind}" + ("" if kind == "done" else f" ({', '.join(of)})"))
     return ", ".join(words)
