@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from torch import Tensor
 
-    from trainables.assignment import Assignment
+    from trainables.assignment import Assignment, Facts
     from trainables.training import Record, Training
 
 log = logging.getLogger(__name__)
@@ -96,19 +96,19 @@ class TrialTracker:
         self._client: MlflowClient | None = None
         self._lines: list[_Line] | None = None
         self._records: list[Record] = []
-        self._facts: tuple[dict[str, str], dict[str, str]] | None = None
+        self._facts: Facts | None = None
         self._dataset: Any = None
         self._next_flush = 0.0
 
-    def describe(self, training: Training) -> dict[str, Any]:
+    def describe(self, training: Training) -> Facts:
         """Data, recipe and device, as tags and params of the runs; what `recall` takes."""
         known = facts.describe(training, self._share)
         self.recall(known)
         return known
 
-    def recall(self, told: Mapping[str, Any]) -> None:
+    def recall(self, told: Facts) -> None:
         """Take what an earlier `describe` of the trial returned: runs made anew hold it too."""
-        self._facts = (dict(told["tags"]), dict(told["recipe"]))
+        self._facts = told
         self._dataset = facts.dataset_input(told)
 
     def begin(self) -> None:
@@ -193,13 +193,12 @@ class TrialTracker:
         """Whether the run is of more seeds than this tracker's."""
         return self._shard.parts > 1 and line.column is None
 
-    def _take_facts(self, line: _Line) -> tuple[dict[str, str], dict[str, str]]:
+    def _take_facts(self, line: _Line) -> tuple[Mapping[str, str], Mapping[str, str]]:
         """Tags and params that the next request of a run carries; the recipe stands on the trial's run alone."""
         if self._facts is None or line.told:
             return {}, {}
-        tags, recipe = self._facts
-        params = recipe if line.column is None else self._hyperparameters()
-        return tags, {name: value for name, value in params.items() if name not in line.params}
+        params = self._facts.recipe if line.column is None else self._hyperparameters()
+        return self._facts.tags, {name: value for name, value in params.items() if name not in line.params}
 
     def _hyperparameters(self) -> dict[str, str]:
         return {name: str(value) for name, value in self.trial.hyperparameters.items()}
