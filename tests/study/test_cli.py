@@ -330,7 +330,7 @@ def test_a_failed_trial_is_exit_code_1(tmp_path: Path) -> None:
 @pytest.mark.ray
 def test_ctrl_c_leaves_a_study_that_resume_finishes(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(
-        "benchmark: {name: tiny:Tiny, pause: 0.3}\ncriteria: [ce, ls]\nseeds: 1\ntraining: {epochs: 20}\n"
+        "benchmark: {name: tiny:Tiny, pause: 0.3}\ncriteria: [ce, ls]\nseeds: 1\ntraining: {epochs: 8}\n"
         "concurrency: 1\n",
         encoding="utf-8",
     )
