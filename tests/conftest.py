@@ -1,4 +1,4 @@
-"""Shared fixtures: where the real data for tests stands, and one Ray for a module's studies that need not start their own."""
+"""Shared fixtures: where the real data for tests stands, and one Ray for the studies of a module's tests."""
 
 from __future__ import annotations
 
