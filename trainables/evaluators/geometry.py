@@ -34,7 +34,7 @@ def between_within(features: Tensor, labels: Tensor, means: Tensor) -> Tensor:
     out. Above 1, classes lie farther apart than their samples scatter; unchanged by rotation and by scale.
     """
     own = means.gather(1, labels.unsqueeze(-1).expand(features.shape))
-    return _mean_distance(means) / (features - own).norm(dim=-1).mean(1)
+    return _mean_distance(means) / _norm(features - own).mean(1)
 
 
 def pair_distance(means: Tensor, first: int, second: int) -> Tensor:
@@ -42,11 +42,17 @@ def pair_distance(means: Tensor, first: int, second: int) -> Tensor:
 
     NaN where one of the two is absent; other absent classes are left out.
     """
-    return (means[:, first] - means[:, second]).norm(dim=-1) / _mean_distance(means)
+    return _norm(means[:, first] - means[:, second]) / _mean_distance(means)
 
 
 def _mean_distance(means: Tensor) -> Tensor:
     """Mean distance (S,) over all pairs of different classes that are there; NaN where fewer than two are."""
     first, second = torch.combinations(torch.arange(means.shape[1], device=means.device)).unbind(1)
     # one feature that is not finite makes every mean NaN, so that nothing remains to be averaged
-    return (means[:, first] - means[:, second]).norm(dim=-1).nanmean(1)
+    return _norm(means[:, first] - means[:, second]).nanmean(1)
+
+
+def _norm(vectors: Tensor) -> Tensor:
+    """Euclidean norm of vectors (…, d)."""
+    norms: Tensor = torch.linalg.vector_norm(vectors, dim=-1)
+    return norms
