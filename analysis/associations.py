@@ -39,7 +39,7 @@ def increments(first: pd.DataFrame, second: pd.DataFrame) -> np.ndarray:
         # in units of their range rounding is far below the twelfth digit
         own = ((changes - changes.mean(axis=1, keepdims=True)) / span).round(12)
         scores.append(_standard(own))
-    return scores[0].T @ scores[1]
+    return np.asarray(scores[0].T @ scores[1])
 
 
 def across_seeds(study: Study, first: str, second: str) -> tuple[np.ndarray, int]:
@@ -168,7 +168,7 @@ def _standard(values: np.ndarray, ranks: bool = True) -> np.ndarray:
     values = stats.rankdata(values, axis=0) if ranks and values.size else values
     centred = values - values.mean(axis=0)
     length = np.sqrt((centred**2).sum(axis=0))
-    return np.divide(centred, length, out=np.full_like(centred, np.nan), where=length > 0)
+    return np.asarray(np.divide(centred, length, out=np.full_like(centred, np.nan), where=length > 0))
 
 
 def _named(study: Study, first: str, second: str, criterion: str = "") -> str:
