@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis import associations, claims, selection, tables, trajectories
+from analysis import associations, claims, selection, sensitivity, tables, trajectories
 from analysis.age import claims as age_claims
 from analysis.claims import FAILS, HOLDS, NO_VERDICT, UNDECIDED, UNTESTED
 from analysis.hyperspectral import claims as hyperspectral_claims
@@ -68,6 +68,16 @@ def test_a_table_drops_no_trial_whose_label_is_anothers() -> None:
     trials = [("fierce", {"lambda": weight, "e": 100.0}, "baseline") for weight in (1.001, 1.002, 1.002)]
     study = made("hyperspectral", trials, {"mse/raw": 1 + noise(0, 3, 4, 2)})
     assert sorted(tables.rows(study).values()) == [0, 1, 2]
+
+
+def test_a_table_of_settings_tells_them_apart_and_prints_whole_numbers_whole() -> None:
+    trials = [("fierce", {"lambda": weight, "e": e}, "grid") for weight in (1.001, 1.002) for e in (1000.0, 2000.0)]
+    study = made("hyperspectral", trials, {"mse/raw": 1 + noise(0, 4, 4, 2)})
+    table = sensitivity.points(study, "fierce", ["mse/raw"])
+    assert table[["λ", "e"]].to_numpy().tolist() == [
+        *(["1.001", "1000"], ["1.001", "2000"], ["1.002", "1000"], ["1.002", "2000"])
+    ]
+    assert table["trial"].tolist() == [0, 1, 2, 3]
 
 
 def test_a_searched_criterion_gets_no_verdict() -> None:
