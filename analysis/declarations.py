@@ -12,7 +12,8 @@ from typing import Any
 class Metric:
     """A metric: ``label`` stands at axes and above columns as it is, ``note`` says what was measured.
 
-    ``better`` is ``lower``, ``higher`` or ``none``; ``fine`` says whether fine labels are read.
+    ``better`` is ``lower``, ``higher`` or ``none``; ``fine`` says whether fine labels are read; ``twin_of`` names the
+    metric of held-out samples that this one is on validation samples, where it is one.
     """
 
     name: str
@@ -21,6 +22,7 @@ class Metric:
     unit: str = ""
     better: str = "none"
     fine: bool = False
+    twin_of: str = ""
 
 
 @dataclass(frozen=True)

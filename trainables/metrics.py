@@ -12,7 +12,8 @@ class Metric:
 
     ``name`` is its name in MLflow and in a study file, with slashes (``mse/raw``); ``label`` the axis label, unit
     included; ``note`` says how it is measured. ``reads_fine`` says whether it reads fine labels, which a choice made
-    without them must not see.
+    without them must not see. ``twin_of`` is set where the metric is one of held-out samples, measured on validation
+    ones: that one's name.
     """
 
     name: str
@@ -21,9 +22,10 @@ class Metric:
     unit: str = ""
     better: Literal["lower", "higher", ""] = ""
     reads_fine: bool = False
+    twin_of: str = ""
 
     def to_dict(self) -> dict[str, str | bool]:
-        """The declaration as it is kept with a study: name, label, note, unit, better (or "none"), fine."""
+        """The declaration as it is kept with a study: name, label, note, unit, better (or "none"), fine, twin_of."""
         return {
             "name": self.name,
             "label": self.label or self.name,
@@ -31,4 +33,5 @@ class Metric:
             "unit": self.unit,
             "better": self.better or "none",
             "fine": self.reads_fine,
+            "twin_of": self.twin_of,
         }

@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainables import benchmarks, contract, criteria
+from trainables import benchmarks, contract, criteria, twins
 from trainables.anchors import draw_anchors
 from trainables.backbones import Looped
 from trainables.benchmarks import Data, DataError, Split, make_options
 from trainables.criterion import Batch, Criterion, Setup
 from trainables.evaluators import Evaluator, Outputs
+from trainables.evaluators import Snapshot as EvaluatorSnapshot
 from trainables.metrics import Metric
 from trainables.replicas import make_optimizer, stream, streams
 from trainables.trial import Trial
@@ -89,6 +90,7 @@ class Training:
         splits = [self.benchmark.split(data, self.options, stream(seed, "split")) for seed in trial.seeds]
         contract.check_splits(splits, trial.seeds, data, f"{self.owner}.split")
         self.parts = _stack(splits, self.device)
+        self._twins = self._make_twins(data)
         self.data = data.to(self.device)
         if self.data.inputs.is_floating_point():
             self.data.inputs = self.data.inputs.to(self.dtype)
@@ -149,9 +151,21 @@ class Training:
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """Every metric that is declared: the training's, the criterion's and the evaluators'."""
+        """Every metric that is declared: the training's, the criterion's, the evaluators', and those one's twins."""
         own = (metric for evaluator in self.evaluators for metric in evaluator.metrics)
-        return (*METRICS, *self.criterion.metrics, *own)
+        return (*METRICS, *self.criterion.metrics, *own, *twins.declared(self.evaluators, self.parts))
+
+    def _make_twins(self, data: Data) -> Mapping[str, Evaluator]:
+        """By name, evaluators to be measured on the validation part; none where the split lacks one of the parts."""
+        if not set(twins.PARTS) <= self.parts.keys():
+            return {}
+        # made anew: what an evaluator keeps of a part (plans, drawn runs) is not that of another
+        made = self.benchmark.evaluators(data, self.options)
+        return {
+            evaluator.name: evaluator
+            for evaluator in contract.check_evaluators(made, f"{self.owner}.evaluators")
+            if evaluator.measure is not None and evaluator.on_validation
+        }
 
     def _make_criterion(self, kind: type[Criterion], classes: int) -> Criterion:
         seeds, recipe = self.trial.seeds, self.recipe
@@ -218,13 +232,37 @@ class Training:
     def _evaluate(self) -> dict[str, Tensor]:
         snapshot = _Snapshot(self)
         measured: dict[str, Tensor] = {}
+        heldout: list[str] = []
         for evaluator in self.evaluators:
             if evaluator.measure is not None and self._due(evaluator):
-                snapshot.read.clear()
-                where = f"{self.owner}.evaluators: {evaluator.name!r}"
-                metrics = contract.check_metrics(evaluator.measure(snapshot), len(self.trial.seeds), measured, where)
-                measured |= snapshot.of_finite_outputs(metrics)
+                metrics = self._measure(evaluator, snapshot, snapshot, measured)
+                if twins.HELDOUT in snapshot.read and twins.VALIDATION not in snapshot.read:
+                    heldout.append(evaluator.name)
+                measured |= metrics
+        for name in heldout:
+            if name in self._twins:
+                measured |= self._measure_twins(self._twins[name], snapshot, measured)
         return measured
+
+    def _measure(
+        self, evaluator: Evaluator, seen: EvaluatorSnapshot, snapshot: _Snapshot, known: Mapping[str, Any]
+    ) -> dict[str, Tensor]:
+        """What ``evaluator`` measures of the ``snapshot`` as it is ``seen``; names not among the ``known`` ones."""
+        assert evaluator.measure is not None
+        snapshot.read.clear()
+        where = f"{self.owner}.evaluators: {evaluator.name!r}"
+        metrics = contract.check_metrics(evaluator.measure(seen), len(self.trial.seeds), known, where)
+        return snapshot.of_finite_outputs(metrics)
+
+    def _measure_twins(
+        self, evaluator: Evaluator, snapshot: _Snapshot, measured: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """The twins of what ``evaluator`` measures, save those that another measures or declares itself."""
+        others = (each for each in self.evaluators if each.name != evaluator.name)
+        own = {metric.name for each in others for metric in each.metrics} | measured.keys()
+        found = self._measure(evaluator, twins.OnValidation(snapshot), snapshot, {})
+        named = {twins.name_of(name): value for name, value in found.items()}
+        return {name: value for name, value in named.items() if name and name not in own}
 
     def _due(self, evaluator: Evaluator) -> bool:
         every = self.trial.cadence.get(evaluator.name, evaluator.every)

@@ -207,11 +207,17 @@ class Age:
         """Accuracy, transport and entropies each epoch; calibration every ten."""
         return (
             Evaluator("accuracy", _accuracy, metrics=classification.ACCURACY),
-            Evaluator("transport", _Transport(), metrics=(*transport.AGES, *transport.BETA)),
+            Evaluator(
+                "transport",
+                _Transport(),
+                metrics=(*transport.AGES, *transport.BETA, *transport.VALIDATION),
+                on_validation=False,
+            ),
             Evaluator(
                 "features",
                 _features,
                 metrics=(entropy.FEATURES, entropy_bias.CORRECTED, entropy.ANCHORS, entropy.SCALE),
+                on_validation=False,
             ),
             Evaluator("calibration", _calibration, every=10, metrics=(*OUTPUT, *(_twice(metric) for metric in OUTPUT))),
             Evaluator("arrays", arrays=_arrays),
@@ -260,8 +266,24 @@ class _Transport:
                 "mse/transport-heldout": error,
                 "mse/class-mean-heldout": scored[:, -1],
                 "interpolation/beta-heldout": beta,
-            }
+            } | self._on_validation(validation, known)
         return measured
+
+    def _on_validation(self, validation: Outputs, known: Outputs) -> dict[str, Tensor]:
+        """The held-out metrics on the validation images: β is chosen on one half of them and scored on the other."""
+        if validation.coarse.shape[1] < 2:
+            return {}
+        halves = [
+            self._errors(half, known, f"validation, half {number}", half.logits.argmax(-1))
+            for number, half in enumerate(_halves(validation))
+        ]
+        scored = [_at(halves[1 - chosen], halves[chosen].argmin(1, keepdim=True)) for chosen in (0, 1)]
+        alone = self._errors(validation, known, "validation", validation.logits.argmax(-1))
+        return {
+            "mse/transport-heldout-validation": (scored[0][0] + scored[1][0]) / 2,
+            "mse/class-mean-heldout-validation": alone[:, -1],
+            "interpolation/beta-heldout-validation": (scored[0][1] + scored[1][1]) / 2,
+        }
 
     def _errors(self, outputs: Outputs, known: Outputs, part: str, classes: Tensor) -> Tensor:
         """Squared error (S, 101) of ``part`` by β, with each sample's class (S, n) for the class means."""
@@ -272,6 +294,15 @@ class _Transport:
         retrieved = transport.transported(oriented, self._ages_by_rank[part])
         means = transport.class_ages(known.fine, known.coarse, outputs.logits.shape[-1])
         return transport.interpolated_mse(outputs.fine, means.gather(1, classes), retrieved)
+
+
+def _halves(outputs: Outputs) -> Sequence[Outputs]:
+    """The first and the second half of the samples, which stand in random order."""
+    middle = outputs.coarse.shape[1] // 2
+    fields = ("features", "logits", "coarse", "fine", "indices")
+    return [
+        Outputs(*(getattr(outputs, name)[:, part] for name in fields)) for part in (slice(middle), slice(middle, None))
+    ]
 
 
 def _best(errors: Tensor) -> tuple[Tensor, Tensor]:

@@ -54,7 +54,9 @@ class Evaluator:
     ``measure(snapshot)`` gives metric name -> (S,) float tensor. ``every`` is the cadence in epochs;
     0 is the last epoch alone, and the last epoch is always measured. ``arrays(snapshot)``, after the last
     epoch, gives name -> (S, …) tensor, kept as an artifact of each replica's run. ``metrics`` declares what
-    ``measure`` gives; a metric that is not declared is tracked under its bare name.
+    ``measure`` gives; a metric that is not declared is tracked under its bare name. Where the split has a validation
+    part, what reads held-out data is measured there as well (see `trainables.twins`), unless ``on_validation`` is
+    False.
     """
 
     name: str
@@ -62,3 +64,4 @@ class Evaluator:
     every: int = 1
     arrays: Callable[[Snapshot], Mapping[str, Any]] | None = None
     metrics: Sequence[Metric] = ()
+    on_validation: bool = True

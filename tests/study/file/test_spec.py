@@ -10,6 +10,7 @@ import yaml
 
 from study.errors import UserError
 from study.file.document import Document
+from study.file.parts import BenchmarkSpec
 from study.file.search import SAMPLERS
 from study.file.spec import StudySpec, ready_made
 from study.launch.preflight import check_data
@@ -219,6 +220,35 @@ def test_metrics_of_a_known_benchmark_are_checked(tmp_path: Path) -> None:
     assert "needs a validation split" in refusal(tmp_path, label_free)
     spec = StudySpec.load(write(tmp_path, label_free), ["benchmark.validation=0.2"])
     assert spec.benchmark.options == {"validation": 0.2}
+
+
+def test_a_choice_on_validation_needs_that_part(tmp_path: Path) -> None:
+    """Refused with what to set; a benchmark whose option is not known by that name is, once its split is."""
+    search = {**SEARCH, "objective": {"metric": "mse/raw-validation", "direction": "minimize"}}
+    values = {"benchmark": "hyperspectral", "criteria": ["ce"], "search": search, "seeds": 2}
+    message = refusal(tmp_path, values)
+    assert "search.objective.metric" in message and "set benchmark.validation above 0" in message
+    spec = StudySpec.load(write(tmp_path, values), ["benchmark.validation=0.2"])
+    assert check_data(spec) == ""
+    unknown = spec.model_copy(update={"benchmark": BenchmarkSpec(name="hyperspectral", pixels=300)})
+    with pytest.raises(UserError, match=r"^search.objective.metric: mse/raw-validation .*set benchmark.validation"):
+        check_data(unknown)
+    slip = {**search, "objective": {"metric": "mse/rwa-validation", "direction": "minimize"}}
+    with pytest.raises(UserError, match="did you mean 'mse/raw-validation'"):
+        check_data(StudySpec.load(write(tmp_path, {**values, "search": slip}), ["benchmark.validation=0.2"]))
+
+
+def test_a_choice_on_the_samples_that_are_scored_is_warned_of(tmp_path: Path) -> None:
+    search = {**SEARCH, "objective": {"metric": "mse/raw", "direction": "minimize"}}
+    values = {"benchmark": "hyperspectral", "criteria": ["ce"], "search": search, "seeds": 2}
+    path = write(tmp_path, values)
+    warning = check_data(StudySpec.load(path))
+    assert "mse/raw reads fine labels" in warning and "choose by mse/raw-validation" in warning
+    assert "benchmark.validation" in warning
+    assert "benchmark.validation" not in check_data(StudySpec.load(path, ["benchmark.validation=0.2"]))
+    # no fine label is read, or none of held-out samples
+    coarse = "search.objective={metric: accuracy/coarse, direction: maximize}"
+    assert check_data(StudySpec.load(path, [coarse])) == ""
 
 
 def test_a_rule_without_fine_labels_reads_none(tmp_path: Path) -> None:
