@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from analysis import claims, command, output, selection, statistics
+from analysis import claims, command, confirmation, output, selection, statistics
 from analysis.output import Figure, Section, Table
 from analysis.runs import StoreError, Study
 
@@ -69,7 +69,8 @@ def write(tracking_uri: str, study: str, out: Path, page_module: str = "") -> Pa
 
 def overview(study: Study, out: Path) -> Section:
     """What was run: trials, seeds, what failed and what is missing, and the data."""
-    table = study.trials
+    # each part names its trials by itself: a setting that is confirmed is there twice
+    table = pd.concat([study.trials, study.confirmation.trials]).sort_values("trial", ignore_index=True)
     done = table[[state == "done" and found == planned for state, found, planned in _progress(table)]]
     sentences = [f"{len(done)} of {study.planned_trials} planned trials are done with all their seeds."]
     for state in ("failed", "running", "stopped"):
@@ -111,23 +112,17 @@ def search_result(study: Study, out: Path) -> Section | None:
     if not found:
         return None
     items: list[str | Figure | Table] = [f"Searched for: {selection.rule(study)}."]
-    if warning := selection.few_seeds(study):
-        items.append(warning)
+    items += [warning for warning in (selection.few_seeds(study), selection.chosen_where_scored(study)) if warning]
+    scored_by = selection.scored_by(study)
+    scores = selection.summary(study, scored_by) if scored_by else {}
     for criterion, (best, points) in found.items():
-        name = study.criterion(criterion).label
-        if best is None:
-            items.append(f"{name}: no searched point is done with all its seeds and feasible.")
-        else:
-            objective = points.loc[points["trial"] == best.trial, "objective"].iloc[0]
-            items.append(
-                f"{name}: the best of {len(points)} points is {best.label} (trial {best.trial}) at {objective}. It was "
-                "chosen on the samples that it is scored on, so its value is somewhat optimistic."
-            )
+        items.append(_found(study, criterion, best, points))
         shown = pd.DataFrame(
             {
                 "trial": points["trial"],
                 "setting": points["label"],
                 "objective": [str(value or "–") for value in points["objective"]],
+                "held out": [str(scores.get(trial, "–")) for trial in points["trial"]],
                 "constrained metric": [str(value or "–") for value in points["limit"]],
                 "feasible": ["yes" if feasible else "no" for feasible in points["feasible"]],
             }
@@ -136,11 +131,31 @@ def search_result(study: Study, out: Path) -> Section | None:
             continue
         if points["limit"].isna().all():
             shown = shown.drop(columns="constrained metric")
+        if not scored_by:
+            shown = shown.drop(columns="held out")
         caption = (
             f"Searched points, means at the last epoch with {statistics.LEVEL:.0%} Student-t intervals over seeds."
         )
         items.append(output.save_table(study, shown, out, f"search-{_stem(criterion)}", caption))
-    return Section("Search", tuple(items))
+    return Section("Search", (*items, *confirmation.items(study, out)))
+
+
+def _found(study: Study, criterion: str, best: selection.Choice | None, points: pd.DataFrame) -> str:
+    """What the search found of a criterion, in words."""
+    name, count = study.criterion(criterion).label, len(points)
+    if best is None:
+        unconfirmed = ", so that none is confirmed" if confirmation.asked(study) else ""
+        return f"{name}: no searched point is done with all its seeds and feasible{unconfirmed}."
+    objective = points.loc[points["trial"] == best.trial, "objective"].iloc[0]
+    text = f"{name}: the best of {count} points is {best.label} (trial {best.trial}) at {objective}"
+    scored_by = selection.scored_by(study)
+    if not scored_by:
+        return f"{text}. It was chosen on the samples that it is scored on, so its value is somewhat optimistic."
+    score = selection.summary(study, scored_by).get(best.trial, "–")
+    return (
+        f"{text} on validation samples, by which it was chosen and which is optimistic therefore; {scored_by}, on "
+        f"held-out samples, is {score}."
+    )
 
 
 def _stem(criterion: str) -> str:

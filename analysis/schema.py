@@ -29,8 +29,10 @@ DATA_PROVENANCE = "fierce.data.provenance"  # real, semi-synthetic or simulated
 DATA_FINGERPRINT = "fierce.data.fingerprint"
 DATA_DESCRIPTION = "fierce.data.description"
 DATA_CLASSES = "fierce.data.classes"  # names of the coarse classes, a JSON list
-#: tag on trial runs: "baseline" (fixed point), "grid" or "search"
+#: tag on trial runs: "baseline" (fixed point), "grid", "search", or "confirm" (one of these, on fresh seeds)
 ROLE = "fierce.role"
+#: the role of trials that confirm, and their tag with the number of the trial that they train again
+CONFIRM, REPEATS = "confirm", "fierce.repeats"
 #: tag on failed trial and seed runs
 REASON = "fierce.reason"
 #: tag on the study run: the resolved study file, as YAML, is the artifact of this name

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from study.file.document import Keys
-from study.file.parts import Model, Number, Switch, Text, Whole, named
+from study.file.parts import MOST_SEEDS, Model, Number, Switch, Text, Whole, named
 from study.file.sentences import nearest, problem
 
 #: samplers by their name in a study file -> class in `optuna.samplers`
@@ -112,7 +112,11 @@ class Pruner(Model):
 
 
 class SearchSpec(Model):
-    """What Optuna proposes: ``trials`` points for each criterion in ``criteria``, within its ranges."""
+    """What Optuna proposes: ``trials`` points for each criterion in ``criteria``, within its ranges.
+
+    With ``confirm``, the best point of each and all baselines are trained again when the search has ended, on so many
+    seeds that are none of the study's.
+    """
 
     criteria: dict[str, dict[str, Range]]
     trials: Whole = Field(ge=1)
@@ -120,6 +124,7 @@ class SearchSpec(Model):
     sampler: Text = "tpe"
     sampler_seed: Whole = Field(default=0, ge=0, le=2**32 - 1)
     constraint: Constraint | None = None
+    confirm: Whole | None = Field(default=None, ge=2, le=MOST_SEEDS)
     pruner: Annotated[Pruner | None, BeforeValidator(lambda value: None if value == "none" else named(value))] = None
 
     @property

@@ -166,10 +166,13 @@ def holdings(tracking: Tracking) -> runs.Holdings:
         return runs.holdings(found, tracking.uri)
 
 
-def close_study(tracking: Tracking, status: str) -> None:
-    """End the study's run as ``FINISHED``, ``FAILED`` or ``KILLED``."""
+def close_study(tracking: Tracking, status: str, trials: int | None = None) -> None:
+    """End the study's run as ``FINISHED``, ``FAILED`` or ``KILLED``, with so many planned ``trials`` where given."""
     client = connect(tracking.uri)
     with answering(tracking.uri), writing(tracking.uri):
+        # how many confirm a search is known at its end
+        if trials is not None:
+            client.set_tag(tracking.run, schema.PLANNED_TRIALS, str(trials))
         client.set_terminated(tracking.run, status)
 
 
@@ -256,6 +259,7 @@ class TrialTracker:
     def __init__(self, tracking: Tracking, assignment: Assignment) -> None:
         self.tracking = tracking
         self.number, self.role, self.trial = assignment.number, assignment.role, assignment.trial
+        self._repeats = assignment.repeats
         self._shard, self._share = assignment.shard, assignment.share
         self._client: MlflowClient | None = None
         self._lines: list[_Line] | None = None
@@ -408,6 +412,8 @@ class TrialTracker:
             schema.SEEDS: ",".join(map(str, self.trial.seeds)),
             "mlflow.parentRunId": self.tracking.run,
         }
+        if self._repeats is not None:
+            own[schema.REPEATS] = str(self._repeats)
         trial = self._line(client, found.get(("trial", None)), None, name, common | own)
         lines = []
         for column, seed in enumerate(self.trial.seeds):

@@ -107,7 +107,9 @@ def test_dry_run_prints_trials_replicas_and_resources(tmp_path: Path) -> None:
 def test_dry_run_of_a_search_names_its_ranges() -> None:
     result = CliRunner().invoke(app, ["run", "hyperspectral-search", "--dry-run", "--set", "seeds=2"])
     assert "search\tfierce: lambda 0.01..10 (log), e 10..400 (log), by tpe\t30 trials\t60 replicas" in result.output
-    assert "32 trials, 64 replicas (seeds 0, 1)" in result.output
+    fresh = "confirm\tthe choice of the search and the baselines, on seeds 2 to 11\t3 trials\t30 replicas"
+    assert fresh in result.output
+    assert "35 trials, 94 replicas (seeds 0, 1)" in result.output
 
 
 def test_passwords_are_not_printed(tmp_path: Path) -> None:
