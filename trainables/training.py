@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -90,7 +90,10 @@ class Training:
         splits = [self.benchmark.split(data, self.options, stream(seed, "split")) for seed in trial.seeds]
         contract.check_splits(splits, trial.seeds, data, f"{self.owner}.split")
         self.parts = _stack(splits, self.device)
+        self.redraws = self._redraws(splits, data)
         self._twins = self._make_twins(data)
+        #: metrics that were seen to be of held-out samples
+        self._heldout: set[str] = set()
         self.data = data.to(self.device)
         if self.data.inputs.is_floating_point():
             self.data.inputs = self.data.inputs.to(self.dtype)
@@ -151,9 +154,26 @@ class Training:
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """Every metric that is declared: the training's, the criterion's, the evaluators', and those one's twins."""
+        """Every metric that is declared: the training's, the criterion's, the evaluators', and those one's twins.
+
+        Which of them are of held-out samples is known once they were measured; those of these that are not declared
+        are there as well then.
+        """
         own = (metric for evaluator in self.evaluators for metric in evaluator.metrics)
-        return (*METRICS, *self.criterion.metrics, *own, *twins.declared(self.evaluators, self.parts))
+        known = (*METRICS, *self.criterion.metrics, *own, *twins.declared(self.evaluators, self.parts))
+        named = {metric.name for metric in known}
+        found = (Metric(name) for name in sorted(self._heldout - named))
+        return tuple(replace(metric, heldout=metric.name in self._heldout) for metric in (*known, *found))
+
+    def _redraws(self, splits: Sequence[Split], data: Data) -> bool:
+        """Whether each seed holds out other samples of the data."""
+        if twins.HELDOUT not in self.parts:
+            return False
+        if len(splits) == 1:
+            other = stream(self.trial.seeds[0] + 1, "split")
+            splits = [*splits, self.benchmark.split(data, self.options, other)]
+        first, second = (set(split[twins.HELDOUT].tolist()) for split in splits[:2])
+        return first != second
 
     def _make_twins(self, data: Data) -> Mapping[str, Evaluator]:
         """By name, evaluators to be measured on the validation part; none where the split lacks one of the parts."""
@@ -238,6 +258,8 @@ class Training:
                 metrics = self._measure(evaluator, snapshot, snapshot, measured)
                 if twins.HELDOUT in snapshot.read and twins.VALIDATION not in snapshot.read:
                     heldout.append(evaluator.name)
+                if twins.HELDOUT in snapshot.read:
+                    self._heldout |= {name for name in metrics if twins.name_of(name)}
                 measured |= metrics
         for name in heldout:
             if name in self._twins:
