@@ -428,6 +428,10 @@ def test_every_metric_is_measured_at_its_cadence(trained: tuple[Training, list[d
     each_ten = {"mse/transfer-least-squares", "calibration/ece", "calibration/mce"}
     each_ten |= {"information/mutual", "stability", "stability/released"}
     at_end = {"mse/transfer", "mse/transfer-min", "mse/transfer-standardized"}
+    # all but the accuracies have a twin on the validation part
+    each |= {f"{name}-validation" for name in each if "/" in name and not name.startswith(("loss", "accuracy"))}
+    each_ten |= {f"{name}-validation" for name in each_ten}
+    at_end |= {f"{name}-validation" for name in at_end}
     assert set(metrics[0]) == each
     assert set(metrics[9]) == each | each_ten
     assert set(metrics[10]) == each | each_ten | at_end
