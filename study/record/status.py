@@ -104,12 +104,12 @@ def read(home: Home, name: str) -> StudyStatus:
         label = plan.label(point.trial.criterion, point.trial.hyperparameters)
         rows.append(_missing(spec, point.role, label))
     if absent is None:
-        rows += [_missing(spec, "–", "not begun yet")] * (_planned(runs) - len(rows))
+        rows += [_missing(spec, "–", "not begun yet") for _ in range(_planned(runs) - len(rows))]
     else:
         planned = _planned_in_optuna(spec, study) if study is not None else _planned(runs) or plan.planned(spec)
         confirming = planned - plan.planned(spec, 0) - sum(row.role == "confirm" for row in rows)
-        rows += [_missing(spec, "search", "not proposed yet")] * (planned - confirming - len(rows))
-        rows += [_missing(spec, "confirm", "waits for the search to end")] * (planned - len(rows))
+        rows += [_missing(spec, "search", "not proposed yet") for _ in range(planned - confirming - len(rows))]
+        rows += [_missing(spec, "confirm", "waits for the search to end") for _ in range(confirming)]
     return StudyStatus(name, running, without_password(uri), epochs, tuple(rows))
 
 
