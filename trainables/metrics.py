@@ -23,9 +23,10 @@ class Metric:
     better: Literal["lower", "higher", ""] = ""
     reads_fine: bool = False
     twin_of: str = ""
+    group: str = ""
 
     def to_dict(self) -> dict[str, str | bool]:
-        """The declaration as it is kept with a study: name, label, note, unit, better (or "none"), fine, twin_of."""
+        """The declaration as it is kept: name, label, note, unit, better (or "none"), fine, twin_of, group."""
         return {
             "name": self.name,
             "label": self.label or self.name,
@@ -34,4 +35,5 @@ class Metric:
             "better": self.better or "none",
             "fine": self.reads_fine,
             "twin_of": self.twin_of,
+            "group": self.group,
         }

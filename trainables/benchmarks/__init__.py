@@ -25,6 +25,7 @@ BENCHMARKS: Mapping[str, str] = {
     "cub": "trainables.benchmarks.few_shot:Cub",
     "cifar10-few-shot": "trainables.benchmarks.few_shot:Cifar10FewShot",
     "cifar10": "trainables.benchmarks.cifar10:Cifar10",
+    "coarse-cifar10": "trainables.benchmarks.coarse_cifar10:CoarseCifar10",
 }
 
 PROVENANCES = ("real", "semi-synthetic", "simulated")
