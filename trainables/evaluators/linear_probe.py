@@ -15,8 +15,8 @@ from trainables.evaluators.descent import minimise
 RIDGE = tuple(10.0**power for power in range(-9, 2))
 #: strengths of the logistic probe's penalty that are tried
 LOGISTIC = (1e-1, 1e-2, 1e-3, 1e-4)
-#: numbers that one tensor holds at most, by which replicas are taken together
-_NUMBERS = 2**23
+#: features of the ridge in a tensor, and logits of the logistic one, at most, by which replicas are taken together
+_FEATURES, _LOGITS = 2**20, 2**23
 
 
 def ridge(
@@ -30,7 +30,7 @@ def ridge(
     """
     parts = (features, targets, tuning, tuning_targets)
     # a few replicas at a time, so that their copies in float64 are small
-    together = [part.split(max(1, _NUMBERS // features[0].numel())) for part in parts]
+    together = [part.split(max(1, _FEATURES // features[0].numel())) for part in parts]
     solved = [_ridge(*each, strengths) for each in zip(*together, strict=True)]
     weights, offset, strength = (torch.cat(each) for each in zip(*solved, strict=True))
     return weights, offset, strength
@@ -86,7 +86,7 @@ def logistic(
     # a constant feature says nothing
     scale = torch.where(deviation > 0, 1 / deviation, 0.0)
     size = features.shape[1] * classes * len(strengths)
-    together = max(1, _NUMBERS // size)
+    together = max(1, _LOGITS // size)
     solved = [
         _solve(x.double(), y, classes, strengths, iterations)
         for x, y in zip(((features.double() - centre) * scale).split(together), labels.split(together), strict=True)
