@@ -13,8 +13,8 @@ class Metric:
     """A metric: ``label`` stands at axes and above columns as it is, ``note`` says what was measured.
 
     ``better`` is ``lower``, ``higher`` or ``none``; ``fine`` says whether fine labels are read; ``twin_of`` names the
-    metric of held-out samples that this one is on validation samples, where it is one. Metrics of one ``group`` share a
-    table; those of a benchmark's own have none.
+    metric of held-out samples that this one is on validation samples, where it is one; ``heldout`` says whether it is
+    of held-out samples itself. Metrics of one ``group`` share a table; those of a benchmark's own have none.
     """
 
     name: str
@@ -24,6 +24,7 @@ class Metric:
     better: str = "none"
     fine: bool = False
     twin_of: str = ""
+    heldout: bool = False
     group: str = ""
 
 

@@ -147,6 +147,31 @@ def data_note(study: Study) -> str:
     return f"Data: {sets}."
 
 
+def split_note(study: Study) -> str:
+    """How the data was split, and what an interval over seeds covers; empty where the study does not say."""
+    if not study.parts:
+        return ""
+    drawn = next(iter(study.parts.values()))
+    sizes = ", ".join(f"{part} {count:,}" for part, count in drawn["sizes"].items())
+    named = (study.settings.get("benchmark") or {}).get("split") or "random"
+    how = "sample by sample at random"
+    if isinstance(named, dict) and named.get("by") == "block":
+        how = f"in blocks of {named['size']} × {named['size']} neighbouring pixels, none of which is in two parts"
+    elif isinstance(named, dict):
+        how = "by person, each of whom is in one part alone"
+    if not drawn["redrawn"]:
+        return (
+            f"Split: the same held-out samples for every seed ({sizes}). An interval covers other seeds: initial "
+            "weights, orders, and what else a seed draws. It does not speak of other data."
+        )
+    return (
+        f"Split: {how}, anew for every seed ({sizes}). An interval covers other seeds, that is initial weights, orders "
+        "and splits of this one data set; it does not speak of other data. Since the seeds' training samples overlap, "
+        "it is too narrow even for that, and the corrected interval beside allows for the overlap (Nadeau and Bengio "
+        "2003: variance × (1/n + n_test/n_train) in place of 1/n)."
+    )
+
+
 def lost_note(study: Study) -> str:
     """Whose arrays were kept and cannot be read, in a sentence; empty where there are none of that kind."""
     if not study.lost:

@@ -95,7 +95,7 @@ def overview(study: Study, out: Path) -> Section:
     if len(set(table["fingerprint"]) - {""}) > 1:
         sentences.append("The trials were trained on different data (their fingerprints differ): compare with care.")
     items: list[str | Figure | Table] = [" ".join(sentences)]
-    items += [text for text in dict.fromkeys(table["description"]) if text]
+    items += [text for text in (*dict.fromkeys(table["description"]), output.split_note(study)) if text]
     shown = pd.DataFrame(
         {
             "trial": table["trial"],

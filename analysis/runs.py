@@ -260,6 +260,15 @@ class Study:
             )
         return table
 
+    @cached_property
+    def parts(self) -> Mapping[int, Mapping[str, Any]]:
+        """By trial, how its data was split: sizes (part -> samples), redrawn (whether each seed holds out others).
+
+        Trials that don't say so are left out, as those of before 0.2.
+        """
+        tagged = (run.data.tags for run in self._level("trial"))
+        return {int(tags[schema.TRIAL]): json.loads(tags[schema.PARTS]) for tags in tagged if schema.PARTS in tags}
+
     def class_name(self, number: int) -> str:
         """Name of a coarse class, or ``class 3`` where the study does not hold it."""
         names = next((names for names in self.trials["classes"] if number < len(names)), ())

@@ -57,7 +57,16 @@ def difference(study: Study, metric: str, first: int, second: int) -> Difference
         return None
     wanted = max(planned(study, first), planned(study, second))
     rows = table.T
-    return statistics.paired(rows[first], rows[second], wanted)
+    return corrected(study, metric, first, statistics.paired(rows[first], rows[second], wanted))
+
+
+def corrected(study: Study, metric: str, trial: int, value: Difference) -> Difference:
+    """``value`` with its corrected interval, where ``metric`` is of held-out samples that each seed draws anew."""
+    drawn = study.parts.get(trial, {})
+    if not drawn.get("redrawn") or not study.metric(metric).heldout:
+        return value
+    sizes = drawn["sizes"]
+    return value.resampled(sizes["heldout"] / sizes["train"])
 
 
 @lru_cache(maxsize=4)

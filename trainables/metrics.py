@@ -13,7 +13,7 @@ class Metric:
     ``name`` is its name in MLflow and in a study file, with slashes (``mse/raw``); ``label`` the axis label, unit
     included; ``note`` says how it is measured. ``reads_fine`` says whether it reads fine labels, which a choice made
     without them must not see. ``twin_of`` is set where the metric is one of held-out samples, measured on validation
-    ones: that one's name.
+    ones: that one's name. ``heldout`` is found out by measuring: whether it is of samples that are held out.
     """
 
     name: str
@@ -24,9 +24,13 @@ class Metric:
     reads_fine: bool = False
     twin_of: str = ""
     group: str = ""
+    heldout: bool = False
 
     def to_dict(self) -> dict[str, str | bool]:
-        """The declaration as it is kept: name, label, note, unit, better (or "none"), fine, twin_of, group."""
+        """The declaration as it is kept with a study, by the fields' names, ``fine`` for the one of fine labels.
+
+        ``better`` is "none" where there is no better direction.
+        """
         return {
             "name": self.name,
             "label": self.label or self.name,
@@ -35,5 +39,6 @@ class Metric:
             "better": self.better or "none",
             "fine": self.reads_fine,
             "twin_of": self.twin_of,
+            "heldout": self.heldout,
             "group": self.group,
         }

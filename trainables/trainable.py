@@ -161,6 +161,8 @@ def train_trial(
                         raise
                     reported = time.monotonic()
             arrays, weights = training.arrays(), training.weights()
+            # which metrics are of held-out samples shows when they are measured
+            save.declared = declared = [metric.to_dict() for metric in training.metrics]
         except (RuntimeError, MemoryError) as error:
             if not _out_of_memory(error):
                 raise
@@ -208,7 +210,8 @@ class _Saver:
         declared: Sequence[Mapping[str, str | bool]] = (),
     ) -> None:
         self.here, self.trial, self.seconds = here, trial.to_dict(), seconds
-        self.facts, self.declared = facts, list(declared)
+        self.facts = facts
+        self.declared: Sequence[Mapping[str, str | bool]] = list(declared)
         self.written, self.took = time.monotonic(), 0.0
 
     def due(self) -> bool:
@@ -237,7 +240,7 @@ class _Saver:
 
     def _write(self, records: Sequence[Record], values: Mapping[str, object]) -> None:
         told = [record.to_dict() for record in records]
-        kept = {"trial": self.trial, "facts": self.facts, "metrics": self.declared, "records": told, **values}
+        kept = {"trial": self.trial, "facts": self.facts, "metrics": list(self.declared), "records": told, **values}
         with self.here.writing(CHECKPOINT) as file:
             torch.save(kept, file)
 

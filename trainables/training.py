@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -91,10 +91,13 @@ class Training:
         self.evaluators = contract.all_evaluators(made, data, self.parts, f"{self.owner}.evaluators")
         #: the evaluators of every benchmark, which stand behind its own
         self._shared = {evaluator.name for evaluator in self.evaluators[len(made) :]}
-        self._twins = self._make_twins(data)
         sample = shared.training_sample(self.parts["train"])
         if sample is not None:
             self.parts.setdefault(shared.SAMPLE, sample)
+        self.redraws = self._redraws(splits, data)
+        self._twins = self._make_twins(data)
+        #: metrics that were seen to be of held-out samples
+        self._heldout: set[str] = set()
         self.data = data.to(self.device)
         if self.data.inputs.is_floating_point():
             self.data.inputs = self.data.inputs.to(self.dtype)
@@ -155,9 +158,26 @@ class Training:
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """Every metric that is declared: the training's, the criterion's, the evaluators', and those one's twins."""
+        """Every metric that is declared: the training's, the criterion's, the evaluators', and those one's twins.
+
+        Which of them are of held-out samples is known once they were measured; those of these that are not declared
+        are there as well then.
+        """
         own = (metric for evaluator in self.evaluators for metric in evaluator.metrics)
-        return (*METRICS, *self.criterion.metrics, *own, *twins.declared(self.evaluators, self.parts))
+        known = (*METRICS, *self.criterion.metrics, *own, *twins.declared(self.evaluators, self.parts))
+        named = {metric.name for metric in known}
+        found = (Metric(name) for name in sorted(self._heldout - named))
+        return tuple(replace(metric, heldout=metric.name in self._heldout) for metric in (*known, *found))
+
+    def _redraws(self, splits: Sequence[Split], data: Data) -> bool:
+        """Whether each seed holds out other samples of the data."""
+        if twins.HELDOUT not in self.parts:
+            return False
+        if len(splits) == 1:
+            other = stream(self.trial.seeds[0] + 1, "split")
+            splits = [*splits, self.benchmark.split(data, self.options, other)]
+        first, second = (set(split[twins.HELDOUT].tolist()) for split in splits[:2])
+        return first != second
 
     def _make_twins(self, data: Data) -> Mapping[str, Evaluator]:
         """By name, evaluators to be measured on the validation part; none where the split lacks one of the parts."""
@@ -243,6 +263,8 @@ class Training:
                 metrics = self._measure(evaluator, snapshot, snapshot, measured)
                 if twins.HELDOUT in snapshot.read and twins.VALIDATION not in snapshot.read:
                     heldout.append(evaluator.name)
+                if twins.HELDOUT in snapshot.read:
+                    self._heldout |= {name for name in metrics if twins.name_of(name)}
                 measured |= metrics
         for name in heldout:
             if name in self._twins:
@@ -251,7 +273,9 @@ class Training:
             if evaluator.name in self._shared:
                 metrics = self._measure(evaluator, snapshot, snapshot, {})
                 # a benchmark need not declare what it measures itself
-                measured |= {name: value for name, value in metrics.items() if name not in measured}
+                added = {name: value for name, value in metrics.items() if name not in measured}
+                self._heldout |= {name for name in added if twins.name_of(name)}
+                measured |= added
         return measured
 
     def _measure(

@@ -150,6 +150,10 @@ def declare_metrics(tracking: Tracking, declared: Sequence[Mapping[str, str | bo
         held = artifacts.read(tracking.uri, run, schema.METRICS_FILE)
         known = {each["name"]: each for each in (json.loads(held) if held else [])}
         merged = known | {each["name"]: dict(each) for each in declared}
+        for name, each in merged.items():
+            # what one trial found out by measuring, the next does not know before it measures
+            if known.get(name, {}).get("heldout"):
+                each["heldout"] = True
         if merged != known:
             _keep(tracking.uri, run, schema.METRICS_FILE, _json(list(merged.values())))
 

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from scipy import stats
 
-from analysis import claims, confirmation, report, runs, schema, selection
+from analysis import claims, confirmation, output, report, runs, schema, selection, tables
 from analysis.claims import FAILS, NO_VERDICT, Claim, Verdict
 from analysis.runs import Study
 from tests.analysis.known_study import Store
@@ -49,15 +49,27 @@ def write(folder: Path, confirmed: bool = True, metric: str = "mse/raw-validatio
     common = {schema.STUDY: name, schema.BENCHMARK: "hyperspectral", schema.DATA_PROVENANCE: "simulated"}
     study = client.create_run(experiment, tags={**common, schema.LEVEL: "study", schema.PLANNED_TRIALS: "5"})
     client.log_text(study.info.run_id, STUDY_FILE.format(name=name, metric=metric), schema.STUDY_FILE)
-    raw = {"name": "mse/raw", "label": "raw MSE", "better": "lower", "fine": True}
-    twin = {**raw, "name": "mse/raw-validation", "label": "raw MSE (validation)", "twin_of": "mse/raw"}
+    raw = {"name": "mse/raw", "label": "raw MSE", "better": "lower", "fine": True, "heldout": True}
+    twin = {
+        **raw,
+        "name": "mse/raw-validation",
+        "label": "raw MSE (validation)",
+        "twin_of": "mse/raw",
+        "heldout": False,
+    }
     client.log_text(study.info.run_id, json.dumps([raw, twin]), schema.METRICS_FILE)
     for number, (criterion, hyperparameters, role, repeats, *_) in enumerate(TRIALS):
         if role == "confirm" and not confirmed:
             continue
         seeds = FRESH if role == "confirm" else SEEDS
         tags = {**common, schema.TRIAL: str(number), schema.CRITERION: criterion}
-        above = {schema.LEVEL: "trial", schema.SEEDS: ",".join(map(str, seeds)), schema.ROLE: role}
+        parts = {"sizes": {"train": 60, "heldout": 40}, "redrawn": True}
+        above = {
+            schema.LEVEL: "trial",
+            schema.PARTS: json.dumps(parts),
+            schema.SEEDS: ",".join(map(str, seeds)),
+            schema.ROLE: role,
+        }
         if repeats is not None:
             above[schema.REPEATS] = str(repeats)
         params = [Param(key, str(setting)) for key, setting in hyperparameters.items()]
@@ -130,6 +142,19 @@ def test_the_report_says_both(store: Store, tmp_path: Path) -> None:
     assert len(table) == 3 and table[1].startswith("3,CE,mse/raw,")
     assert "5 of 5 planned trials are done with all their seeds." in page
     assert "CE (trial" not in page
+
+
+def test_intervals_of_held_out_metrics_are_corrected_for_overlapping_splits(study: Study, tmp_path: Path) -> None:
+    pairs = [value(1, 4, seed) - value(0, 4, seed) for seed in SEEDS]
+    half = stats.t.ppf(0.975, 9) * np.std(pairs, ddof=1) * np.sqrt(1 / 10 + 40 / 60)
+    found = selection.difference(study, "mse/raw", 1, 0)
+    assert found is not None and found.corrected == pytest.approx(half)
+    of_validation = selection.difference(study, "mse/raw-validation", 1, 0)
+    assert of_validation is not None and np.isnan(of_validation.corrected)
+    numbers = tables.difference_numbers(study, {"chosen": 1}, ["mse/raw"]).iloc[0]
+    assert numbers["corrected high"] - numbers["corrected low"] == pytest.approx(2 * half)
+    note = output.split_note(study)
+    assert "sample by sample at random, anew for every seed (train 60, heldout 40)" in note and "overlap" in note
 
 
 def test_a_choice_on_what_is_scored_is_said(tmp_path: Path) -> None:

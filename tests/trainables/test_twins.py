@@ -89,9 +89,18 @@ class SwappedSeveral(Several):
         return {**parts, "heldout": parts["validation"], "validation": parts["heldout"]}
 
 
-def several(kind: str = "Several", **options: Any) -> Training:
+class FixedSeveral(Several):
+    """As a source that sets samples aside for testing: the same ones for every seed, in another order."""
+
+    def split(self, data: Data, options: Any, generator: torch.Generator) -> Split:
+        order = torch.randperm(len(data.inputs), generator=generator)
+        heldout = order % 5 == 0
+        return {"train": order[~heldout], "validation": order[:0], "heldout": order[heldout]}
+
+
+def several(kind: str = "Several", seeds: tuple[int, ...] = (0, 1, 2), **options: Any) -> Training:
     name = f"tests.trainables.test_twins:{kind}"
-    return Training(Trial(name, "ls", (0, 1, 2), options=options, training={"epochs": 2}))
+    return Training(Trial(name, "ls", seeds, options=options, training={"epochs": 2}))
 
 
 def test_each_held_out_metric_has_a_twin_with_the_values_of_the_exchanged_parts() -> None:
@@ -113,6 +122,19 @@ def test_twins_are_declared_and_arrays_are_kept_once() -> None:
     assert (twin.name, twin.label, twin.better) == ("fine/error-validation", "fine error (validation)", "lower")
     assert twin.reads_fine and "validation" in twin.note
     assert training.arrays()["features"].shape[1] == 40
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
+def test_metrics_of_held_out_samples_are_known_once_measured(seeds: tuple[int, ...]) -> None:
+    """Those that an evaluator of the held-out part gives, declared or not; a seed alone knows that others redraw it."""
+    training = several(seeds=seeds)
+    for _ in training.run():
+        pass
+    heldout = {metric.name for metric in training.metrics if metric.heldout}
+    assert heldout == {"fine/error", "accuracy/coarse", "fine/heldout", "fine/validation", "fine/dear"}
+    assert training.redraws
+    fixed = several("FixedSeveral", seeds=seeds)
+    assert not fixed.redraws
 
 
 def test_without_a_validation_part_there_is_no_twin() -> None:

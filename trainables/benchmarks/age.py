@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainables.benchmarks import Data, DataError, DataPath, Split, augmentation
+from trainables.benchmarks import Data, DataError, DataPath, Split, augmentation, grouped
 from trainables.benchmarks.faces import read_faces
 from trainables.benchmarks.simulated_faces import simulate
 from trainables.evaluators import (
@@ -72,6 +72,8 @@ class AgeOptions:
     #: shares of the images set aside to choose β on, and to score on
     validation: float = 0.125
     heldout: float = 0.125
+    #: ``random`` by photo, as the paper, or ``{by: group}``: all photos of a person in one part (IMDB and WIKI)
+    split: str | dict[str, str] = grouped.RANDOM
 
     def __post_init__(self) -> None:
         if not isinstance(self.data, str) or not self.data:
@@ -88,6 +90,7 @@ class AgeOptions:
         for name, bound in {"size": 8, "width": 1, "evaluation": 2}.items():
             if not _is_integer(getattr(self, name)) or getattr(self, name) < bound:
                 raise ValueError(f"{name} must be a whole number of at least {bound}, not {getattr(self, name)!r}")
+        grouped.checked(self.split, ["group"])
         if self.samples is not None and not (_is_integer(self.samples) and self.samples >= 10):
             raise ValueError(f"samples must be a whole number of at least 10, not {self.samples!r}")
         if not isinstance(self.augment, bool):
@@ -144,6 +147,7 @@ class Age:
             pixels, ages = simulate(options.samples or SIMULATED_SAMPLES, options.size)
             name, provenance, note = "simulated faces", "simulated", "schematic faces, no photographs"
             pixels_digest = hashlib.sha256(pixels.numpy().tobytes()).hexdigest()
+            people: Tensor | None = None
             left_out: tuple[tuple[str, str], ...] = ()
         else:
             faces = read_faces(options.data, options.size, options.cache, options.metadata)
@@ -152,6 +156,12 @@ class Age:
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in faces.images.reasons().items())
             name, provenance, note = faces.layout, "real", f"left out: {reasons or 'none'}"
             pixels_digest = faces.images.sha256
+            people = None if faces.people is None else torch.from_numpy(faces.people)
+        if options.split != grouped.RANDOM and people is None:
+            raise DataError(
+                f"split by group keeps each person's photos together, but the file names of {name} do not tell whose a "
+                "photo is, as those of IMDB and WIKI do: split at random"
+            )
         if options.samples is not None and options.samples != len(ages):
             if options.samples > len(ages):
                 raise DataError(
@@ -159,6 +169,7 @@ class Age:
                 )
             chosen = np.sort(np.random.default_rng(_SUBSET_SEED).permutation(len(ages))[: options.samples])
             pixels, ages = pixels[chosen], ages[chosen]
+            people = None if people is None else people[chosen]
         limits = _limits(ages, options)
         # a class holds the ages above its lower limit, its upper limit included
         coarse = torch.bucketize(ages, torch.tensor(limits, dtype=ages.dtype))
@@ -177,15 +188,22 @@ class Age:
             fine=ages,
             coarse_names=names,
             description=f"{name}: {len(ages):,} faces at {options.size} pixels, median age {ages.median():g}; {note}",
+            extra={"people": people},
             left_out=left_out,
         )
 
     def split(self, data: Data, options: AgeOptions, generator: torch.Generator) -> Split:
         """Random ``train``, ``validation`` and ``heldout``; ``evaluation`` is the part of train for the evaluators."""
-        order = torch.randperm(len(data.inputs), generator=generator)
-        validated, held = (round(len(order) * share) for share in (options.validation, options.heldout))
-        validation, heldout, train = order.split([validated, held, len(order) - validated - held])
-        return {"train": train, "evaluation": train[: options.evaluation], "validation": validation, "heldout": heldout}
+        count = len(data.inputs)
+        validated, held = (round(count * share) for share in (options.validation, options.heldout))
+        if options.split != grouped.RANDOM:
+            shares = {"validation": validated, "heldout": held}
+            parts = grouped.split(data, data.extra["people"], shares, generator)
+        else:
+            order = torch.randperm(count, generator=generator)
+            validation, heldout, train = order.split([validated, held, count - validated - held])
+            parts = {"train": train, "validation": validation, "heldout": heldout}
+        return {**parts, "evaluation": parts["train"][: options.evaluation]}
 
     def batch(self, inputs: Tensor, options: AgeOptions, train: bool, generators: Sequence[torch.Generator]) -> Tensor:
         """Normalised as ImageNet is; shifted by up to an eighth of the edge and flipped where that is asked for."""
