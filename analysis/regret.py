@@ -97,7 +97,7 @@ def costs(study: Study, metric: str) -> tuple[Cost, ...]:
     """The cost of always taking the reference, of each rule, and of the best in hindsight; empty where unknown."""
     limited, reference = feasible(study), reference_trial(study)
     table = errors(study, metric).reindex(limited).dropna()
-    if table.empty or reference not in table.index or len(table) < 2:
+    if reference is None or table.empty or reference not in table.index or len(table) < 2:
         return ()
     chosen = {name: trial for name, trial in choices(study).items() if trial in table.index}
     if not chosen:
@@ -105,11 +105,15 @@ def costs(study: Study, metric: str) -> tuple[Cost, ...]:
     hindsight = _hindsight(table)
     planned = selection.planned(study, reference)
 
+    def at(trials: Mapping[int, int]) -> pd.Series:
+        """The error of each seed at the trial that is chosen for it."""
+        return statistics.at(table, pd.Series(trials, dtype=object))
+
     def cost(name: str, words: str, trials: Mapping[int, int]) -> Cost:
         """``trials``: by seed."""
-        own = pd.Series({seed: table.at[trial, seed] for seed, trial in trials.items()})
-        against = statistics.paired(own, table.loc[reference], planned) if set(trials.values()) != {reference} else None
-        best = pd.Series({seed: table.at[trial, seed] for seed, trial in hindsight.items()}, dtype=float)
+        own, best = at(trials), at(hindsight)
+        same = set(trials.values()) == {reference}
+        against = None if same else statistics.paired(own, at(always(reference)), planned)
         regret = statistics.estimate(own - best, planned) if hindsight and name != HINDSIGHT else None
         distinct = tuple(dict.fromkeys(trials.values()))
         return Cost(name, words, distinct, statistics.estimate(own, planned), against, regret)
@@ -157,7 +161,7 @@ def choices(study: Study) -> dict[str, int]:
     for rule in RULES.values():
         values = _judged(study, rule.metric).reindex(feasible(study)).dropna()
         if len(values):
-            chosen[rule.name] = int(values.idxmax() if rule.largest else values.idxmin())
+            chosen[rule.name] = _smallest(-values if rule.largest else values)
     return chosen
 
 
@@ -183,8 +187,14 @@ def _hindsight(table: pd.DataFrame) -> dict[int, int]:
     if len(seeds) < 4:
         return {}
     halves = seeds[::2], seeds[1::2]
-    best = [int(table[list(half)].mean(axis=1).idxmin()) for half in halves]
+    best = [_smallest(table[list(half)].mean(axis=1)) for half in halves]
     return {int(seed): best[1 - which] for which, half in enumerate(halves) for seed in half}
+
+
+def _smallest(values: pd.Series) -> int:
+    """The trial with the smallest of ``values``, the first of equal ones."""
+    trials: list[int] = values.index.to_list()
+    return trials[int(values.to_numpy().argmin())]
 
 
 def _row(study: Study, metric: str, cost: Cost, holm: Mapping[str, float]) -> dict[str, str]:

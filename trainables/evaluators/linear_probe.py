@@ -30,8 +30,9 @@ def ridge(
     """
     parts = (features, targets, tuning, tuning_targets)
     # a few replicas at a time, so that their copies in float64 are small
-    together = [part.split(max(1, _FEATURES // features[0].numel())) for part in parts]
-    solved = [_ridge(*each, strengths) for each in zip(*together, strict=True)]
+    together = max(1, _FEATURES // features[0].numel())
+    split = [part.split(together) for part in parts]
+    solved = [_ridge(x, y, tuned, wanted, strengths) for x, y, tuned, wanted in zip(*split, strict=True)]
     weights, offset, strength = (torch.cat(each) for each in zip(*solved, strict=True))
     return weights, offset, strength
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -41,7 +42,7 @@ _VALUES = {
     ),
 }
 _SCORE = {"r2": scores.r_squared, "mse": scores.mean_squared_error, "spearman": scores.spearman}
-_SCORES = {
+_SCORES: Mapping[str, tuple[str, Literal["lower", "higher"], str]] = {
     "r2": ("R²", "higher", "R², mean over the labels' values"),
     "mse": ("MSE", "lower", "squared error, mean over samples and the labels' values"),
     "spearman": ("rank correlation", "higher", "Spearman's, mean over the labels' values"),
@@ -67,7 +68,7 @@ class Classes:
             for probe, (label, note) in _CLASSES.items()
         ]
 
-    def measure(self, train: Outputs, tasks: Sequence[Task], seeds: Sequence[int]) -> list[Mapping[str, Tensor]]:
+    def measure(self, train: Outputs, tasks: Sequence[Task], seeds: Sequence[int]) -> Sequence[Mapping[str, Tensor]]:
         """Share (S,) of samples whose fine class each probe tells, for each of ``tasks``; all features finite.
 
         Neighbours, class means and clusters are those of ``train``.
@@ -127,7 +128,7 @@ class Values:
             for score, (called, better, how) in _SCORES.items()
         ]
 
-    def measure(self, train: Outputs, tasks: Sequence[Task], seeds: Sequence[int]) -> list[Mapping[str, Tensor]]:
+    def measure(self, train: Outputs, tasks: Sequence[Task], seeds: Sequence[int]) -> Sequence[Mapping[str, Tensor]]:
         """R², mean squared error and rank correlation (S,) of what each probe reads, for each of ``tasks``.
 
         Neighbours, class means and clusters are those of ``train``. All features finite.

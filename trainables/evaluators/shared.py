@@ -172,8 +172,8 @@ def _fine(probes: Classes | Values) -> _Measure:
         tasks = []
         for part, outputs in scored.items():
             # a part is not scored under the regularisation that it chose
-            by_validation = validation is not None and part != twins.VALIDATION
-            fitted, tuning = (train, validation) if by_validation else _apart(train)
+            by_validation = validation if part != twins.VALIDATION else None
+            fitted, tuning = _apart(train) if by_validation is None else (train, by_validation)
             tasks.append((fitted, tuning, outputs))
         return probes.measure(train, tasks, snapshot.seeds)
 
