@@ -37,8 +37,6 @@ METRICS = (
         better="higher",
     ),
 )
-#: anchors that are monitored where neither the criterion nor the benchmark says how many
-DEFAULT_ANCHORS = 100
 
 
 @dataclass(frozen=True)
@@ -193,9 +191,9 @@ class Training:
 
     def _make_criterion(self, kind: type[Criterion], classes: int) -> Criterion:
         seeds, recipe = self.trial.seeds, self.recipe
-        e = int(self.hyperparameters.get("e", recipe.hyperparameters.get("e", DEFAULT_ANCHORS)))
+        count = kind.anchor_count(self.hyperparameters, recipe)
         features, _ = self._predict(self.parts["train"][:, :1])
-        drawn = draw_anchors(recipe.anchors, e, features.shape[-1], streams(seeds, "anchors"))
+        drawn = draw_anchors(recipe.anchors, count, features.shape[-1], streams(seeds, "anchors"))
         anchors = drawn.to(self.device, self.dtype)
         setup = Setup(seeds, self.hyperparameters, recipe, anchors, features.shape[-1], classes)
         return kind(setup).to(self.device, self.dtype)
@@ -220,7 +218,7 @@ class Training:
         measured: dict[str, Tensor] = {}
         self.network.train()
         self.criterion.train()
-        for batch in indices.split(recipe.batch_size, dim=1):
+        for batch in torch.split(indices, recipe.batch_size, dim=1):
             features, logits = self._outputs(batch, True, augmentation)
             targets = self.data.coarse[batch]
             loss = self.criterion(Batch(logits, features, targets, drawn_from))
@@ -305,7 +303,7 @@ class Training:
     def _inputs(self, indices: Tensor) -> Tensor:
         """The stored inputs (S, B, …) at ``indices`` (S, B)."""
         # copies whole samples, where indexing goes value by value
-        return self.data.inputs.index_select(0, indices.flatten()).unflatten(0, indices.shape)
+        return torch.unflatten(self.data.inputs.index_select(0, indices.flatten()), 0, indices.shape)
 
     def _outputs(self, indices: Tensor, train: bool, augmentation: Sequence[torch.Generator]) -> tuple[Tensor, Tensor]:
         """The network's features and logits for the samples at ``indices`` (S, B)."""
@@ -323,7 +321,7 @@ class Training:
         sample = self.data.inputs[0].numel() * indices.shape[0]
         values = EVALUATION_VALUES.get(self.device.type, EVALUATION_VALUES_ELSEWHERE)
         features, logits = [], []
-        for chunk in indices.split(max(1, values // sample), dim=1):
+        for chunk in torch.split(indices, max(1, values // sample), dim=1):
             part_features, part_logits = self._outputs(chunk, False, [])
             features.append(part_features)
             logits.append(part_logits)

@@ -55,7 +55,7 @@ def split(data: Data, groups: Tensor, shares: Mapping[str, int], generator: torc
     every ``generator``. Samples of a part stand in random order. Raises `DataError` where groups are too large.
     """
     order = torch.randperm(len(groups), generator=generator)
-    names, members = groups.unique(return_inverse=True)
+    names, members = torch.unique(groups, return_inverse=True)
     sizes = members.bincount().tolist()
     # what the last group of a part may leave over
     wasted = (max(sizes) - 1) * sum(share > 0 for share in shares.values())
