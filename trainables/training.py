@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainables import benchmarks, contract, criteria, twins
+from trainables import benchmarks, contract, criteria, network_contract, twins
 from trainables.anchors import draw_anchors
 from trainables.backbones import Looped
 from trainables.benchmarks import Data, DataError, Split, make_options
+from trainables.contract_words import owner_of
 from trainables.criterion import Batch, Criterion, Setup
 from trainables.evaluators import Evaluator, Outputs, shared
 from trainables.evaluators import Snapshot as EvaluatorSnapshot
@@ -78,7 +79,7 @@ class Training:
         #: epochs completed
         self.epoch = 0
 
-        self.owner = contract.owner_of(self.benchmark)
+        self.owner = owner_of(self.benchmark)
         self.dtype = getattr(torch, self.recipe.dtype)
         if data is None:
             data = contract.load(self.benchmark, self.options, self.dtype)
@@ -101,7 +102,7 @@ class Training:
             self.data.inputs = self.data.inputs.to(self.dtype)
 
         network = self.benchmark.backbone(data, self.options, streams(trial.seeds, "init"))
-        contract.check_replicas(network, f"{self.owner}.backbone")
+        network_contract.check_replicas(network, f"{self.owner}.backbone")
         self.network = network.to(self.device, self.dtype)
         if self.recipe.compile:
             self.network.compile()
@@ -308,10 +309,10 @@ class Training:
     def _outputs(self, indices: Tensor, train: bool, augmentation: Sequence[torch.Generator]) -> tuple[Tensor, Tensor]:
         """The network's features and logits for the samples at ``indices`` (S, B)."""
         inputs = self.benchmark.batch(self._inputs(indices), self.options, train, augmentation)
-        contract.check_batch(inputs, indices.shape, f"{self.owner}.batch")
+        network_contract.check_batch(inputs, indices.shape, f"{self.owner}.batch")
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.mixed_precision):
             outputs = self.network(inputs.to(self.dtype))
-        features, logits = contract.check_outputs(outputs, indices.shape, self.data.classes, self.network)
+        features, logits = network_contract.check_outputs(outputs, indices.shape, self.data.classes, self.network)
         return features.to(self.dtype), logits.to(self.dtype)
 
     @torch.no_grad()

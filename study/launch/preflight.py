@@ -55,7 +55,7 @@ def check_data(spec: StudySpec) -> str:
     from pydantic import TypeAdapter
 
     from study.file.plan import recipe
-    from trainables import contract
+    from trainables import contract, network_contract
     from trainables.benchmarks import BENCHMARKS, DataError, find
     from trainables.remote_data import addresses, fetched
     from trainables.replicas import stream
@@ -78,7 +78,7 @@ def check_data(spec: StudySpec) -> str:
         ) from error
     try:
         evaluators = contract.examine(benchmark, data, options, training, spec.seeds, network=own)
-    except contract.NetworkError:
+    except network_contract.NetworkError:
         # a network for a GPU need not run on this machine's CPU
         if not spec.resources.needs_gpu:
             raise

@@ -45,7 +45,7 @@ class CoarseCifar10(Cifar10):
                 f"{options.data} has the class {unknown[0]!r}, which is none of CIFAR-10's: {', '.join(group_of)}"
             )
         coarse = torch.tensor([group_of[name] for name in names])[data.fine]
-        if len(coarse.unique()) < len(groups):
+        if len(torch.unique(coarse)) < len(groups):
             raise DataError(f"{options.data} has classes of one group alone, of {' and '.join(groups)}")
         return replace(
             data,

@@ -31,7 +31,7 @@ def ridge(
     parts = (features, targets, tuning, tuning_targets)
     # a few replicas at a time, so that their copies in float64 are small
     together = max(1, _FEATURES // features[0].numel())
-    split = [part.split(together) for part in parts]
+    split = [torch.split(part, together) for part in parts]
     solved = [_ridge(x, y, tuned, wanted, strengths) for x, y, tuned, wanted in zip(*split, strict=True)]
     weights, offset, strength = (torch.cat(each) for each in zip(*solved, strict=True))
     return weights, offset, strength
@@ -86,12 +86,10 @@ def logistic(
     deviation = features.double().std(1, keepdim=True, correction=0)
     # a constant feature says nothing
     scale = torch.where(deviation > 0, 1 / deviation, 0.0)
-    size = features.shape[1] * classes * len(strengths)
-    together = max(1, _LOGITS // size)
-    solved = [
-        _solve(x.double(), y, classes, strengths, iterations)
-        for x, y in zip(((features.double() - centre) * scale).split(together), labels.split(together), strict=True)
-    ]
+    standardized = (features.double() - centre) * scale
+    together = max(1, _LOGITS // (features.shape[1] * classes * len(strengths)))
+    parts = zip(torch.split(standardized, together), torch.split(labels, together), strict=True)
+    solved = [_solve(x, y, classes, strengths, iterations) for x, y in parts]
     # (S, K, d + 1, C)
     weights = torch.cat(solved)
     tuned = torch.einsum("std,skdc->sktc", (tuning.double() - centre) * scale, weights[:, :, :-1])

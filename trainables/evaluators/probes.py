@@ -77,7 +77,7 @@ class Classes:
         near, taught = _spaced(train, NEIGHBOUR_SAMPLES), _spaced(train, CLUSTER_SAMPLES)
         # of the fine labels their number in each coarse class is told, and no more
         counts = [
-            [len(own[coarse == c].unique()) for c in range(self.coarse)]
+            [len(torch.unique(own[coarse == c])) for c in range(self.coarse)]
             for own, coarse in zip(self._numbers(taught), taught.coarse, strict=True)
         ]
         probe = _ClusterProbe(taught, counts, seeds)

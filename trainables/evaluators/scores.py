@@ -33,7 +33,7 @@ def spearman(predicted: Tensor, true: Tensor) -> Tensor:
     first, second = (each - each.mean(-1, keepdim=True) for each in (first, second))
     length = first.norm(dim=-1) * second.norm(dim=-1)
     correlation = (first * second).sum(-1) / length.where(length > 0, 1.0)
-    return correlation.where(second.norm(dim=-1) > 0, math.nan).nanmean(-1)
+    return torch.where(second.norm(dim=-1) > 0, correlation, math.nan).nanmean(-1)
 
 
 def _ranks(values: Tensor) -> Tensor:

@@ -158,7 +158,7 @@ def _predictions(snapshot: Snapshot) -> Mapping[str, Tensor]:
 
 def _probes(fine: Tensor, classes: int) -> Classes | Values:
     if fine.dim() == 1 and not fine.is_floating_point():
-        kinds = fine.long().unique()
+        kinds = torch.unique(fine.long())
         if len(kinds) <= MOST_CLASSES:
             return Classes(kinds, classes)
     return Values(classes)

@@ -44,4 +44,4 @@ def decay_exponent(features: Tensor) -> Tensor:
     x, y = rank.log(), eigenvalues.where(kept, 1.0).log()
     x = x - (weight * x).sum(-1, keepdim=True)
     slope = (weight * x * y).sum(-1) / (weight * x.square()).sum(-1)
-    return (-slope).where(finite & (kept.sum(-1) >= 3), math.nan).to(features.dtype)
+    return torch.where(finite & (kept.sum(-1) >= 3), -slope, math.nan).to(features.dtype)
