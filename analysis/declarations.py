@@ -14,7 +14,7 @@ class Metric:
 
     ``better`` is ``lower``, ``higher`` or ``none``; ``fine`` says whether fine labels are read; ``twin_of`` names the
     metric of held-out samples that this one is on validation samples, where it is one; ``heldout`` says whether it is
-    of held-out samples itself.
+    of held-out samples itself. Metrics of one ``group`` share a table; those of a benchmark's own have none.
     """
 
     name: str
@@ -25,6 +25,7 @@ class Metric:
     fine: bool = False
     twin_of: str = ""
     heldout: bool = False
+    group: str = ""
 
 
 @dataclass(frozen=True)

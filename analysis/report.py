@@ -15,11 +15,13 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from analysis import claims, command, confirmation, output, selection, statistics
+from analysis import claims, command, confirmation, measures, output, regret, selection, similarity, statistics
 from analysis.output import Figure, Section, Table
 from analysis.runs import StoreError, Study
 
 TEMPLATES = Path(__file__).parent / "templates"
+#: sections of every page, each None where a study has nothing for it
+EVERYWHERE = (measures.section, similarity.section)
 
 #: what a reader must know of data that is not real
 WARNINGS: Mapping[str, str] = {
@@ -44,7 +46,10 @@ def write(tracking_uri: str, study: str, out: Path, page_module: str = "") -> Pa
     if len(found.final):
         if search := search_result(found, out):
             sections.append(search)
+        if costs := regret.section(found, out):
+            sections.append(costs)
         sections += [make(found, out) for make in made]
+        sections += [section for make in EVERYWHERE if (section := make(found, out))]
     # known once all that is drawn was read
     if lost := output.lost_note(found):
         sections[0] = Section(sections[0].title, (lost, *sections[0].items))

@@ -46,7 +46,8 @@ KEPT = "fierce.kept"
 PLANNED_TRIALS = "fierce.planned_trials"
 
 #: artifacts of the study run: what it declares of itself, each a JSON list (see `analysis.declarations`)
-#: of the metrics that are measured: {name, label, note, unit, better: lower | higher | none, fine, twin_of, heldout}
+#: of the metrics that are measured: {name, label, note, unit, better: lower | higher | none, fine, twin_of,
+#: heldout, group}
 METRICS_FILE = "metrics.json"
 #: of the criteria in report order: {name, label, hyperparameters: [{name, symbol, whole, log}]}, and reference: true
 #: of the one that the others are compared with; hyperparameters stand as MLflow params of their name on trial and seed

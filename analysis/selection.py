@@ -112,7 +112,8 @@ def search(study: Study) -> dict[str, tuple[Choice | None, pd.DataFrame]]:
         return {}
     label_free = bool(objective.get("label_free"))
     metric = objective_metric(study)
-    sign = -1 if label_free or objective.get("direction") == "maximize" else 1
+    # stores of before 0.2 have no direction beside label_free
+    sign = -1 if objective.get("direction", "maximize") == "maximize" else 1
     limited, bound = _bound(study, settings, label_free)
     objectives, limits = summary(study, metric), summary(study, limited) if limited else {}
     confirmed = set(study.confirmation.trials["repeats"])
@@ -195,8 +196,10 @@ def rule(study: Study) -> str:
     reference = study.criterion(study.reference).label
     if objective.get("label_free"):
         metric = objective.get("metric") or "entropy/features"
+        extreme = "smallest" if objective.get("direction") == "minimize" else "largest"
+        named = f"rule {objective['rule']}: " if objective.get("rule") else ""
         return (
-            f"largest {metric} whose accuracy/validation stays within one standard error of {reference}'s "
+            f"{named}{extreme} {metric} whose accuracy/validation stays within one standard error of {reference}'s "
             "(no fine label is used)"
         )
     words = "lowest" if objective.get("direction") == "minimize" else "highest"

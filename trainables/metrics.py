@@ -23,6 +23,7 @@ class Metric:
     better: Literal["lower", "higher", ""] = ""
     reads_fine: bool = False
     twin_of: str = ""
+    group: str = ""
     heldout: bool = False
 
     def to_dict(self) -> dict[str, str | bool]:
@@ -39,4 +40,5 @@ class Metric:
             "fine": self.reads_fine,
             "twin_of": self.twin_of,
             "heldout": self.heldout,
+            "group": self.group,
         }

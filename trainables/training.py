@@ -18,7 +18,7 @@ from trainables.backbones import Looped
 from trainables.benchmarks import Data, DataError, Split, make_options
 from trainables.contract_words import owner_of
 from trainables.criterion import Batch, Criterion, Setup
-from trainables.evaluators import Evaluator, Outputs
+from trainables.evaluators import Evaluator, Outputs, shared
 from trainables.evaluators import Snapshot as EvaluatorSnapshot
 from trainables.metrics import Metric
 from trainables.replicas import make_optimizer, stream, streams
@@ -83,12 +83,16 @@ class Training:
         self.dtype = getattr(torch, self.recipe.dtype)
         if data is None:
             data = contract.load(self.benchmark, self.options, self.dtype)
-        self.evaluators = contract.check_evaluators(
-            self.benchmark.evaluators(data, self.options), f"{self.owner}.evaluators"
-        )
         splits = [self.benchmark.split(data, self.options, stream(seed, "split")) for seed in trial.seeds]
         contract.check_splits(splits, trial.seeds, data, f"{self.owner}.split")
         self.parts = _stack(splits, self.device)
+        made = self.benchmark.evaluators(data, self.options)
+        self.evaluators = contract.all_evaluators(made, data, self.parts, f"{self.owner}.evaluators")
+        #: the evaluators of every benchmark, which stand behind its own
+        self._shared = {evaluator.name for evaluator in self.evaluators[len(made) :]}
+        sample = shared.training_sample(self.parts["train"])
+        if sample is not None:
+            self.parts.setdefault(shared.SAMPLE, sample)
         self.redraws = self._redraws(splits, data)
         self._twins = self._make_twins(data)
         #: metrics that were seen to be of held-out samples
@@ -252,8 +256,9 @@ class Training:
         snapshot = _Snapshot(self)
         measured: dict[str, Tensor] = {}
         heldout: list[str] = []
-        for evaluator in self.evaluators:
-            if evaluator.measure is not None and self._due(evaluator):
+        due = [each for each in self.evaluators if each.measure is not None and self._due(each)]
+        for evaluator in due:
+            if evaluator.name not in self._shared:
                 metrics = self._measure(evaluator, snapshot, snapshot, measured)
                 if twins.HELDOUT in snapshot.read and twins.VALIDATION not in snapshot.read:
                     heldout.append(evaluator.name)
@@ -263,6 +268,13 @@ class Training:
         for name in heldout:
             if name in self._twins:
                 measured |= self._measure_twins(self._twins[name], snapshot, measured)
+        for evaluator in due:
+            if evaluator.name in self._shared:
+                metrics = self._measure(evaluator, snapshot, snapshot, {})
+                # a benchmark need not declare what it measures itself
+                added = {name: value for name, value in metrics.items() if name not in measured}
+                self._heldout |= {name for name in added if twins.name_of(name)}
+                measured |= added
         return measured
 
     def _measure(
@@ -279,7 +291,7 @@ class Training:
         self, evaluator: Evaluator, snapshot: _Snapshot, measured: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
         """The twins of what ``evaluator`` measures, save those that another measures or declares itself."""
-        others = (each for each in self.evaluators if each.name != evaluator.name)
+        others = (each for each in self.evaluators if each.name not in {evaluator.name, *self._shared})
         own = {metric.name for each in others for metric in each.metrics} | measured.keys()
         found = self._measure(evaluator, twins.OnValidation(snapshot), snapshot, {})
         named = {twins.name_of(name): value for name, value in found.items()}

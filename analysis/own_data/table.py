@@ -20,8 +20,8 @@ def section(study: Study, out: Path) -> Section:
     if not shown:
         return Section(title, ("No trial is done.",))
     measured = sorted(map(str, study.final["metric"].unique()))
-    # what a search chooses by stands in its section
-    metrics = [metric for metric in measured if study.metric(metric).twin_of not in measured]
+    # what a search chooses by stands in its section, and what is measured of every benchmark in tables of its own
+    metrics = [name for name in measured if study.metric(name).twin_of not in measured and not study.metric(name).group]
     columns = {metric: study.metric(metric).label for metric in metrics}
     caption = (
         f"Means at the last epoch with {statistics.LEVEL:.0%} Student-t intervals over seeds: "

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from analysis.rules import DEFAULT, RULES
 from study.file.document import Keys
 from study.file.parts import MOST_SEEDS, Model, Number, Switch, Text, Whole, named
 from study.file.sentences import nearest, problem
@@ -54,30 +55,53 @@ class Range(Model):
 class Objective(Model):
     """What a search optimises: a metric's mean over the seeds at the last epoch, or a rule without fine labels.
 
-    The label-free rule takes the largest ``metric`` (feature entropy where none is given) whose coarse
-    validation accuracy stays within one standard error of cross-entropy's.
+    Under ``label_free`` the best point is the one, among those whose coarse validation accuracy stays within one
+    standard error of cross-entropy's, that the ``rule`` of `analysis.rules` takes (its default where neither is given),
+    or whose ``metric`` is largest.
     """
 
     metric: Text = ""
     direction: Literal["minimize", "maximize"] | None = None
     label_free: Switch = False
+    rule: Text = ""
 
     @model_validator(mode="before")
     @classmethod
     def _defaults(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("label_free") is True:
-            return {"metric": "entropy/features", "direction": "maximize", **values}
-        return values
+        if not isinstance(values, dict) or values.get("label_free") is not True:
+            return values
+        if values.get("metric") and not values.get("rule"):
+            return {"direction": "maximize", **values}
+        rule = RULES.get(values.get("rule") or DEFAULT)
+        if rule is None:
+            # the check below says so
+            return values
+        return {"rule": rule.name, "metric": rule.metric, "direction": rule.direction, **values}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.rule and not self.label_free:
+            raise problem(("rule",), "is for label_free: true, which is missing")
+        if self.rule:
+            self._check_rule()
         if not self.metric:
             raise problem((), "needs a metric and a direction, or label_free: true")
         if self.direction is None:
             raise problem(("direction",), "is required: minimize or maximize")
-        if self.label_free and self.direction != "maximize":
-            raise problem(("direction",), "the label-free rule takes the largest value: leave direction out")
+        if self.label_free and not self.rule and self.direction != "maximize":
+            raise problem(("direction",), "without a rule label_free takes the largest value: leave direction out")
         return self
+
+    def _check_rule(self) -> None:
+        if self.rule not in RULES:
+            raise problem(("rule",), f"unknown rule {self.rule!r}{nearest(self.rule, RULES)}")
+        rule = RULES[self.rule]
+        if not rule.metric:
+            raise problem(
+                ("rule",), f"{rule.name} compares seeds when all are trained, in the report alone; choose another"
+            )
+        if (self.metric, self.direction) != (rule.metric, rule.direction):
+            raise problem(("metric",), f"stands beside rule: {rule.name}, which has its own; keep one of them")
 
 
 class Constraint(Model):

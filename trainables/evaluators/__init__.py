@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -24,6 +24,10 @@ class Outputs:
     coarse: Tensor
     fine: Tensor
     indices: Tensor
+
+    def take(self, which: Tensor) -> Outputs:
+        """Those samples that ``which`` takes, indices or a mask (n,), of every replica."""
+        return Outputs(*(getattr(self, each.name)[:, which] for each in fields(self)))
 
 
 class Snapshot(Protocol):

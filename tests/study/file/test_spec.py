@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from analysis.rules import DEFAULT, RULES, Rule
 from study.errors import UserError
 from study.file.document import Document
 from study.file.parts import BenchmarkSpec
@@ -97,9 +98,9 @@ def test_relative_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.Monk
 def test_ready_made_studies_are_valid(name: str) -> None:
     spec = StudySpec.load(name)
     assert spec.name == name
-    # first looks on images are small; whatever rebuilds the paper has its ten seeds
-    first_looks = ("age-quickstart", "few-shot-quickstart", "cifar10-few-shot")
-    assert spec.seeds == tuple(range(3 if name in first_looks else 10))
+    # studies on images are sized for a CPU; whatever rebuilds the paper has its ten seeds
+    small = {"age-quickstart": 3, "few-shot-quickstart": 3, "cifar10-few-shot": 3, "regret-cifar10": 5}
+    assert spec.seeds == tuple(range(small.get(name, 10)))
     assert StudySpec.from_yaml(spec.to_yaml()) == spec
 
 
@@ -113,9 +114,45 @@ def test_samplers_exist_in_optuna() -> None:
 def test_the_label_free_rule_completes_itself(tmp_path: Path) -> None:
     spec = StudySpec.load(write(tmp_path, {**MINIMAL, "search": {**SEARCH, "objective": {"label_free": True}}}))
     assert spec.search is not None
-    assert (spec.search.objective.metric, spec.search.objective.direction) == ("entropy/features", "maximize")
+    rule = RULES[DEFAULT]
+    objective = spec.search.objective
+    assert (objective.rule, objective.metric, objective.direction) == (rule.name, rule.metric, rule.direction)
     assert spec.search.needs_ce
-    assert set(spec.search.metrics) == {"entropy/features", "accuracy/validation"}
+    assert set(spec.search.metrics) == {rule.metric, "accuracy/validation"}
+    assert StudySpec.from_yaml(spec.to_yaml()) == spec
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES.values() if rule.metric])
+def test_a_rule_has_its_metric_and_direction(tmp_path: Path, rule: Rule) -> None:
+    search = {**SEARCH, "objective": {"label_free": True, "rule": rule.name}}
+    spec = StudySpec.load(write(tmp_path, {**MINIMAL, "search": search}))
+    assert spec.search is not None
+    assert (spec.search.objective.metric, spec.search.objective.direction) == (rule.metric, rule.direction)
+    assert StudySpec.from_yaml(spec.to_yaml()) == spec
+
+
+def test_what_a_store_of_before_rules_holds_is_read() -> None:
+    """Version 0.1 completed label_free by the histogram's entropy on held-out samples."""
+    objective = {"metric": "entropy/features", "direction": "maximize", "label_free": True}
+    text = yaml.safe_dump({"name": "old", **MINIMAL, "search": {**SEARCH, "objective": objective}})
+    spec = StudySpec.from_yaml(text)
+    assert spec.search is not None and spec.search.objective.rule == ""
+    assert (spec.search.objective.metric, spec.search.objective.direction) == ("entropy/features", "maximize")
+
+
+@pytest.mark.parametrize(
+    ("objective", "sentence"),
+    [
+        ({"label_free": True, "rule": "anchor-entrop"}, "unknown rule 'anchor-entrop'; did you mean 'anchor-entropy'?"),
+        ({"label_free": True, "rule": "agreement"}, "agreement compares seeds when all are trained"),
+        ({"label_free": True, "rule": "likelihood", "metric": "mse/raw"}, "stands beside rule: likelihood"),
+        ({"label_free": True, "rule": "likelihood", "direction": "maximize"}, "stands beside rule: likelihood"),
+        ({"label_free": True, "metric": "entropy/anchors", "direction": "minimize"}, "takes the largest value"),
+        ({"rule": "likelihood", "metric": "mse/raw", "direction": "minimize"}, "is for label_free: true"),
+    ],
+)
+def test_a_rule_that_cannot_be_followed_is_refused(tmp_path: Path, objective: dict[str, Any], sentence: str) -> None:
+    assert sentence in refusal(tmp_path, {**MINIMAL, "search": {**SEARCH, "objective": objective}})
 
 
 def test_the_line_of_a_mistake_is_named(tmp_path: Path) -> None:

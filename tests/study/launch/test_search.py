@@ -22,7 +22,7 @@ from study.launch.placement import Capacity, Share
 from study.record import trials
 from study.servers.database import open_storage
 
-LABEL_FREE = {"label_free": True}
+LABEL_FREE = {"label_free": True, "rule": "anchor-entropy"}
 RANGES = {"lambda": {"low": 0.01, "high": 10, "log": True}, "e": {"low": 5, "high": 50}}
 
 
@@ -255,7 +255,7 @@ def test_label_free_objective_compares_with_cross_entropy(home: Home) -> None:
         config = one.suggest(name)
         key = config["trial"]["criterion"] if config["role"] == "baseline" else config["number"]
         entropy, accuracy = outcomes[key]
-        told = result(config, **{"entropy/features": entropy, "accuracy/validation": accuracy})
+        told = result(config, **{"entropy/anchors-validation": entropy, "accuracy/validation": accuracy})
         one.on_trial_complete(name, told)
     bounds = [trial.constraints["accuracy/validation"] for trial in one.study.trials]
     assert bounds == pytest.approx([-0.01, -0.005, 0.001, -0.001, -0.1])
