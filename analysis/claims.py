@@ -175,8 +175,13 @@ def similar(study: Study, metric: str, first: str, second: str, margin: float, r
     difference = selection.difference(study, metric, chosen[first].trial, chosen[second].trial)
     if difference is None:
         return Verdict(measure, UNTESTED, f"{metric} was not measured")
-    width = margin * abs(selection.summary(study, metric)[chosen[second].trial].mean) if relative else margin
-    return conclude(study, measure, decide_within(difference, width), str(difference), (first, second))
+    if relative:
+        rows = selection.values(study, metric).T
+        of_both = (rows[chosen[first].trial], rows[chosen[second].trial])
+        evidence = decide_within_share(*of_both, margin, difference.planned)
+    else:
+        evidence = decide_within(difference, margin)
+    return conclude(study, measure, evidence, str(difference), (first, second))
 
 
 def elsewhere(study: Study, benchmark: str) -> Verdict:
@@ -199,6 +204,19 @@ def decide_within(value: Difference, width: float) -> Evidence:
     if abs(value.mean) <= width:
         return _evidence(HOLDS, *statistics.within(value, width), value.n, one_sided=True)
     return _beyond(value, width if value.mean > 0 else -width)
+
+
+def decide_within_share(first: pd.Series, second: pd.Series, share: float, planned: int) -> Evidence:
+    """Whether the mean of ``first`` lies within ± ``share`` of that of ``second``, both by seed, or outside.
+
+    Each bound is taken seed by seed, so that what it varies by counts: ``second``'s mean is no more certain than
+    ``first``'s.
+    """
+    above = statistics.paired(first, (1 + share) * second, planned)
+    under = statistics.paired((1 - share) * second, first, planned)
+    found = [decide_at_most(bound, 0) for bound in (above, under)]
+    # no mean lies beyond both
+    return next((each for each in found if each.side == FAILS), combine(found))
 
 
 def decide_at_most(value: Difference, bound: float) -> Evidence:

@@ -15,6 +15,7 @@ class Metric:
     ``better`` is ``lower``, ``higher`` or ``none``; ``fine`` says whether fine labels are read; ``twin_of`` names the
     metric of held-out samples that this one is on validation samples, where it is one; ``heldout`` says whether it is
     of held-out samples itself. Metrics of one ``group`` share a table; those of a benchmark's own have none.
+    ``chance`` names the metric of what chance alone would give.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Metric:
     twin_of: str = ""
     heldout: bool = False
     group: str = ""
+    chance: str = ""
 
 
 @dataclass(frozen=True)

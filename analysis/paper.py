@@ -44,9 +44,11 @@ def stable_anchors(study: Study, metric: str, start: int = 100) -> Verdict:
     if start not in trials.index or trials[start] not in found or not beyond:
         return Verdict(measure, UNTESTED, f"needs e = {start} and a larger e at one λ")
     differences = {e: selection.difference(study, metric, int(trials[e]), int(trials[start])) for e in beyond}
-    width = MSE_MARGIN * found[int(trials[start])].mean
+    rows = selection.values(study, metric).T
     outcomes = [
-        claims.decide_within(difference, width) for difference in differences.values() if difference is not None
+        claims.decide_within_share(rows[trials[e]], rows[trials[start]], MSE_MARGIN, difference.planned)
+        for e, difference in differences.items()
+        if difference is not None
     ]
     numbers = "; ".join(f"e = {e:g} less that: {difference}" for e, difference in differences.items())
     numbers = f"e = {start}: {found[int(trials[start])]}; {numbers}"

@@ -15,7 +15,18 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from analysis import claims, command, confirmation, measures, output, regret, selection, similarity, statistics
+from analysis import (
+    claims,
+    command,
+    confirmation,
+    measures,
+    output,
+    regret,
+    saturation,
+    selection,
+    similarity,
+    statistics,
+)
 from analysis.output import Figure, Section, Table
 from analysis.runs import StoreError, Study
 
@@ -73,7 +84,7 @@ def write(tracking_uri: str, study: str, out: Path, page_module: str = "") -> Pa
 
 
 def overview(study: Study, out: Path) -> Section:
-    """What was run: trials, seeds, what failed and what is missing, and the data."""
+    """What was run: trials, seeds, what failed and what is missing, the data, and what sees no more than chance."""
     # each part names its trials by itself: a setting that is confirmed is there twice
     table = pd.concat([study.trials, study.confirmation.trials]).sort_values("trial", ignore_index=True)
     done = table[[state == "done" and found == planned for state, found, planned in _progress(table)]]
@@ -96,6 +107,7 @@ def overview(study: Study, out: Path) -> Section:
         sentences.append("The trials were trained on different data (their fingerprints differ): compare with care.")
     items: list[str | Figure | Table] = [" ".join(sentences)]
     items += [text for text in (*dict.fromkeys(table["description"]), output.split_note(study)) if text]
+    items += saturation.sentences(study) if len(study.final) else []
     shown = pd.DataFrame(
         {
             "trial": table["trial"],

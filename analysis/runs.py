@@ -448,6 +448,17 @@ class Study:
         return frozenset(tags[schema.TRIAL] for tags in tagged if tags.get(schema.ROLE) == schema.CONFIRM)
 
 
+def spread(rows: pd.DataFrame, index: str, columns: str) -> pd.DataFrame:
+    """``rows`` with their values laid out over two of their columns, NaN where there is none.
+
+    What `DataFrame.pivot` gives of rows that are there once, in a tenth of its time.
+    """
+    (down, row), (across, column) = (np.unique(rows[name].to_numpy(), return_inverse=True) for name in (index, columns))
+    values = np.full((len(down), len(across)), np.nan)
+    values[row, column] = rows["value"].to_numpy()
+    return pd.DataFrame(values, pd.Index(down, name=index), pd.Index(across, name=columns))
+
+
 def number(value: float, digits: int = 3) -> str:
     """``value`` to so many significant digits, and whole as it is up to a million: 0.0123, 1000."""
     if abs(value) < 1e6 and value == round(value):

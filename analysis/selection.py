@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from analysis import statistics
-from analysis.runs import Study
+from analysis.runs import Study, spread
 from analysis.statistics import Difference, Estimate
 
 #: seeds from which on one standard error is a bound to rely on
@@ -33,13 +33,22 @@ class Choice:
 def values(study: Study, metric: str) -> pd.DataFrame:
     """``metric`` at the last epoch, of replicas that are done: trials × seeds, NaN where a seed lacks it."""
     final = study.final
-    return final[final["metric"] == metric].pivot(index="trial", columns="seed", values="value")
+    return spread(final[final["metric"] == metric], "trial", "seed")
 
 
 def planned(study: Study, trial: int) -> int:
     """How many seeds ``trial`` should have."""
-    seeds: pd.Series[Any] = study.trials.set_index("trial")["planned"]
-    return len(seeds[trial])
+    return len(planned_seeds(study, trial))
+
+
+def planned_seeds(study: Study, trial: int) -> tuple[int, ...]:
+    """The seeds that ``trial`` should have."""
+    return _planned(study)[trial]
+
+
+@lru_cache(maxsize=4)
+def _planned(study: Study) -> Mapping[int, tuple[int, ...]]:
+    return dict(zip(study.trials["trial"], study.trials["planned"], strict=True))
 
 
 @lru_cache(maxsize=64)
@@ -76,7 +85,9 @@ def headline(study: Study) -> Mapping[str, Choice]:
     The paper's setting where it was run; else the search's best point; else the setting closest to the paper's, or
     the first where the paper has none. Among the trials that confirm a search, its choice.
     """
-    table = study.trials[study.trials["trial"].isin(set(study.final["trial"]))]
+    # rows of few columns are cheap to take
+    table = study.trials[["trial", "criterion", "label", "repeats", *study.hyperparameters]]
+    table = table[table["trial"].isin(study.final["trial"].unique())]
     if study.part == "confirm":
         return _confirmed(study, table)
     searched = {criterion: choice for criterion, (choice, _) in search(study).items() if choice is not None}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,7 @@ def section(
     return Section(title, tuple(items))
 
 
+@lru_cache(maxsize=64)
 def along(study: Study, criterion: str, name: str) -> Axis | None:
     """Trials of ``criterion`` along its hyperparameter ``name``; None with fewer than three values.
 
@@ -84,8 +86,9 @@ def along(study: Study, criterion: str, name: str) -> Axis | None:
     """
     symbols = {each.name: each.symbol for each in study.criterion(criterion).hyperparameters}
     others = [other for other in symbols if other != name]
-    done = study.trials["trial"].isin(set(study.final["trial"]))
-    rows = study.trials[(study.trials["criterion"] == criterion) & done]
+    # rows of few columns are cheap to take
+    table = study.trials[["trial", "criterion", "label", *study.hyperparameters]]
+    rows = table[(table["criterion"] == criterion) & table["trial"].isin(study.final["trial"].unique())]
     if rows.empty or name not in symbols:
         return None
     groups = list(rows.groupby(others, sort=True)) if others else [((), rows)]

@@ -13,13 +13,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special, stats
 
 LEVEL = 0.95
 #: two-sided p at which a verdict is given
 ALPHA = 0.05
 #: seeds up to which every pattern of signs is gone through; of more, `RESAMPLES` drawn ones are
 EXACT_SEEDS, RESAMPLES = 20, 99_999
+#: decimal places that a number is printed with at most
+MOST_DECIMALS = 7
 #: differences that spread by less than this share of the values are equal but for rounding
 ROUNDING = 1e-12
 
@@ -54,10 +56,7 @@ class Estimate:
         if not self.complete:
             return _minus(f"{self.mean:.3g} (n = {self.n} of {self.planned})")
         digits = decimals(self.mean, self.half)
-        half = f"{self.half:.{digits}f}"
-        # a half-width that no place shows is not 0
-        half = f"{self.half:.1g}" if self.half and not float(half) else half
-        return _minus(f"{self.mean:.{digits}f} ± {half}")
+        return _minus(f"{_fixed(self.mean, digits)} ± {_fixed(self.half, digits, 1)}")
 
 
 @dataclass(frozen=True)
@@ -88,14 +87,20 @@ class Difference(Estimate):
         return one_sample([value - shift for value in self.values], self.planned, self.level)
 
     def __str__(self) -> str:
-        """``−0.020 [−0.022, −0.018], p < 0.001``, and where there is one ``; corrected [−0.025, −0.015]``."""
+        """``−0.020 [−0.022, −0.018], p < 0.001``, and where there is one ``; corrected [−0.025, −0.015]``.
+
+        ``−0.02000 ± 1e-09, p < 0.001`` where no place tells the bounds apart.
+        """
         if not self.complete:
             return super().__str__()
         digits = decimals(self.mean, self.half)
-        low, mean, high = (f"{value:+.{digits}f}" for value in (self.low, self.mean, self.high))
+        mean = _fixed(self.mean, digits, sign="+")
         if np.isnan(self.p):
             return _minus(f"{mean}, the same for every seed: exact p = {self.exact:.3g}")
         p = "p < 0.001" if self.p < 0.001 else f"p = {self.p:.3f}"
+        if not float(f"{self.half:.{digits}f}"):
+            return _minus(f"{mean} ± {_fixed(self.half, digits, 1)}, {p}")
+        low, high = (f"{bound:+.{digits}f}" for bound in (self.low, self.high))
         text = f"{mean} [{low}, {high}], {p}"
         if np.isfinite(self.corrected):
             low, high = (f"{self.mean + side * self.corrected:+.{digits}f}" for side in (-1, 1))
@@ -114,8 +119,11 @@ def estimate(values: ArrayLike, planned: int, level: float = LEVEL) -> Estimate:
 
 def paired(first: pd.Series, second: pd.Series, planned: int, level: float = LEVEL) -> Difference:
     """Mean of ``first − second`` over the seeds (the index) that both have, with interval and tests."""
-    scale = max((float(each[np.isfinite(each)].abs().max()) for each in (first, second) if len(each)), default=0.0)
-    return one_sample(first - second, planned, level, scale)
+    if not first.index.equals(second.index):
+        first, second = first.align(second, join="inner")
+    pairs = np.abs([first.to_numpy(float), second.to_numpy(float)])
+    scale = float(pairs.max(where=np.isfinite(pairs), initial=0))
+    return one_sample(first.to_numpy(float) - second.to_numpy(float), planned, level, scale)
 
 
 def one_sample(values: ArrayLike, planned: int, level: float = LEVEL, scale: float = 0.0) -> Difference:
@@ -130,7 +138,7 @@ def one_sample(values: ArrayLike, planned: int, level: float = LEVEL, scale: flo
     if n >= 2:
         exact = sign_flip(numbers)
         if np.ptp(numbers) > ROUNDING * max(scale, float(np.abs(numbers).max())):
-            p = float(2 * stats.t.sf(abs(mean) / stats.sem(numbers), n - 1))
+            p = float(2 * special.stdtr(n - 1, -abs(mean) / _error(numbers)))
     return Difference(mean, half, n, planned, level, p, exact, tuple(map(float, numbers)))
 
 
@@ -164,7 +172,7 @@ def sign_flip(values: ArrayLike, larger: bool = False) -> float:
 def below(value: Difference, bound: float) -> tuple[float, float]:
     """One-sided p that the mean is at or above ``bound``: of the t-test (NaN without variance), and the exact one."""
     less = value.less(bound)
-    p = np.nan if np.isnan(less.p) else float(stats.t.cdf(less.mean / stats.sem(less.values), less.n - 1))
+    p = np.nan if np.isnan(less.p) else float(special.stdtr(less.n - 1, less.mean / _error(np.array(less.values))))
     return p, sign_flip([-each for each in less.values], larger=True)
 
 
@@ -219,8 +227,9 @@ def chosen_apart(values: pd.DataFrame, largest: bool = False) -> pd.Series:
     """
     seeds = sorted(values.columns)
     choosing = len(seeds) - left_to_test(len(seeds))
-    means = values[seeds[:choosing]].mean(axis=1)
-    best = (means.idxmax() if largest else means.idxmin()) if means.notna().any() else None
+    means = values[seeds[:choosing]].mean(axis=1).to_numpy()
+    known = bool(np.isfinite(means).any())
+    best = values.index[int(np.nanargmax(means) if largest else np.nanargmin(means))] if known else None
     return pd.Series(best, index=seeds[choosing:], dtype=object)
 
 
@@ -249,19 +258,32 @@ def band(values: pd.DataFrame, planned: int, level: float = LEVEL) -> pd.DataFra
 
 
 def decimals(mean: float, half: float) -> int:
-    """Decimal places at which ``half`` has two significant digits, or ``mean`` four where that is fewer; 0 to 7.
+    """Decimal places at which ``half`` has two significant digits, or ``mean`` four where that is fewer.
 
-    ``half`` keeps one digit at least, where seven places show one.
+    0 to `MOST_DECIMALS`, at which ``half`` keeps one digit at least where they show one.
     """
     places = [digits - 1 - np.floor(np.log10(abs(value))) for value, digits in ((half, 2), (mean, 4)) if value]
     found = min(places, default=4)
     first = -np.floor(np.log10(abs(half))) if half else 0
-    return int(np.clip(max(found, first) if first <= 7 else found, 0, 7))
+    return int(np.clip(max(found, first) if first <= MOST_DECIMALS else found, 0, MOST_DECIMALS))
+
+
+def _fixed(value: float, digits: int, significant: int = 3, sign: str = "-") -> str:
+    """``value`` to so many places, or to so many ``significant`` digits where those would show a 0 that it is not."""
+    text = f"{value:{sign}.{digits}f}"
+    # beside a wide interval a mean may well be 0.0
+    hidden = value and not float(text) and (significant == 1 or digits == MOST_DECIMALS)
+    return f"{value:{sign}.{significant}g}" if hidden else text
 
 
 def _minus(text: str) -> str:
     """``text`` with minus signs in place of hyphens, exponents excepted."""
     return re.sub(r"(?<!e)-(?=\d)", "−", text)
+
+
+def _error(values: np.ndarray) -> float:
+    """Standard error of the mean; `scipy.stats.sem` takes twenty times as long."""
+    return float(values.std(ddof=1) / np.sqrt(len(values)))
 
 
 def _interval(values: np.ndarray, level: float) -> tuple[float, float, int]:
@@ -271,5 +293,5 @@ def _interval(values: np.ndarray, level: float) -> tuple[float, float, int]:
         return np.nan, np.nan, 0
     if n == 1:
         return float(values[0]), np.nan, 1
-    half = stats.t.ppf((1 + level) / 2, n - 1) * values.std(ddof=1) / np.sqrt(n)
+    half = special.stdtrit(n - 1, (1 + level) / 2) * _error(values)
     return float(values.mean()), float(half), n

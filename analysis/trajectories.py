@@ -5,16 +5,17 @@ python -m analysis.trajectories --study NAME [--tracking-uri URI] --out DIR
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 
 from analysis import command, output, selection, statistics
 from analysis.output import Section
-from analysis.runs import Study
+from analysis.runs import Study, spread
 
 
 def section(study: Study, out: Path, panels: Sequence[str] = (), errors: Sequence[str] = ()) -> Section:
@@ -70,11 +71,18 @@ def by_criterion(study: Study, metric: str) -> dict[str, pd.DataFrame]:
     frame = study.frame[study.frame["metric"] == metric]
     found = {}
     for criterion, choice in selection.headline(study).items():
-        seeds = study.final.loc[study.final["trial"] == choice.trial, "seed"].unique()
-        rows = frame[(frame["trial"] == choice.trial) & frame["seed"].isin(seeds)]
-        if rows["epoch"].nunique() > 1 and rows["value"].notna().any():
-            found[criterion] = rows.pivot(index="epoch", columns="seed", values="value")
+        done = np.isin(frame["seed"].to_numpy(), _done(study).get(choice.trial, ()))
+        rows = frame[(frame["trial"].to_numpy() == choice.trial) & done]
+        if len(np.unique(rows["epoch"].to_numpy())) > 1 and rows["value"].notna().any():
+            found[criterion] = spread(rows, "epoch", "seed")
     return found
+
+
+@lru_cache(maxsize=4)
+def _done(study: Study) -> Mapping[int, np.ndarray]:
+    """trial -> its seeds that are done."""
+    trials, seeds = study.final["trial"].to_numpy(), study.final["seed"].to_numpy()
+    return {int(trial): np.unique(seeds[trials == trial]) for trial in np.unique(trials)}
 
 
 def rank_correlations(first: pd.DataFrame, second: pd.DataFrame) -> pd.Series:
@@ -93,7 +101,8 @@ def gap(values: pd.DataFrame, largest: bool = False) -> pd.Series:
 
 def gap_apart(values: pd.DataFrame, largest: bool = False) -> pd.Series:
     """As `gap`, for a test: one best epoch, chosen on some of the seeds, for the seeds that are left."""
-    return statistics.at((values.iloc[-1] - values), statistics.chosen_apart(values, largest))
+    chosen = statistics.chosen_apart(values, largest)
+    return values.iloc[-1][chosen.index] - statistics.at(values, chosen)
 
 
 def _turn(study: Study, errors: Sequence[str]) -> pd.DataFrame:

@@ -85,6 +85,8 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--channels-last", action="store_true", help="on a GPU; a CPU always has them last")
     given = parser.parse_args()
+    if given.bf16 and given.device == "cpu":
+        parser.error("--bf16 needs a GPU as --device: on a CPU a training computes in float32")
     threads = os.cpu_count() or 1
     torch.set_num_threads(threads)
     settings = {"batch_size": given.batch, "mixed_precision": given.bf16, "compile": given.compile}

@@ -1,10 +1,12 @@
 """How often verdicts are wrong, and how often they find what is there: studies drawn at random, judged by the pages.
 
-python -m benchmarks.verdicts [--studies N] [--power N] [--seeds N] [--noise normal|heavy|skewed]
+python -m benchmarks.verdicts [--studies N] [--power N] [--seeds N] [--noise normal|heavy|skewed] [--processes N]
 
 First null studies, in which no claim is true: differences are 0, or lie exactly at the margin where a claim says
-"within", and metrics wander independently along training. A study counts once if any claim "holds" in it, which should
-be so in at most 5%. Then differences of so many standard deviations: how often one is found, alone and among others.
+"within", and metrics follow a course that is common to all seeds, wander independently and share what a seed brings,
+each by an amount that is drawn for every study. A study counts once if any claim "holds" in it, which should be so in
+at most 5%; beside it, in how many there is any verdict. Then differences of so many standard deviations: how often one
+is found, alone and among others.
 """
 
 from __future__ import annotations
@@ -12,8 +14,10 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from multiprocessing import get_context
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,7 +25,7 @@ from scipy import stats
 
 from analysis import claims, statistics
 from analysis.age.claims import CLAIMS as AGE
-from analysis.claims import HOLDS, Claim
+from analysis.claims import FAILS, HOLDS, Claim
 from analysis.hyperspectral.claims import CLAIMS as HYPERSPECTRAL
 from analysis.natural_images.claims import CIFAR10, few_shot
 from analysis.runs import Study
@@ -73,8 +77,23 @@ METRICS: Mapping[str, Sequence[str]] = {
     "cifar10": ("geometry/between-within", "geometry/cat-dog"),
 }
 DEVIATION = 0.02
+#: kinds of studies: of a grid and of a search in which nothing is so, and of a grid where only a margin is missed
+KINDS = ("grid", "search", "turned")
+TRUE_OF_TURNED = (
+    "CE and LS reach a minimal error early, then rise",
+    "The features tell more of the age than the coarse class does",
+    "FIERCE does not significantly outperform CE in CE's first epochs",
+)
 #: tests of a table, of which one has an effect
 FAMILIES = (1, 15, 50)
+
+
+class Findings(NamedTuple):
+    """Of null studies: in how many a claim ``holds``, in how many there is any verdict, and ``which`` claims held."""
+
+    holds: int
+    decided: int
+    which: Counter[str]
 
 
 def made(
@@ -122,11 +141,15 @@ def drawn(
     fierce = np.array([criterion == "fierce" for criterion, *_ in trials])[:, None, None]
     shape = (len(trials), seeds, EPOCHS)
     values = {}
+    # what the criteria of one seed share (initial weights, split, order), what all of them share, how far they wander
+    shares, courses, wanders = random.choice([0.0, 1.0, 10.0], 3)
     for metric in METRICS[benchmark]:
-        wandering = _noise(random, noise, shape).cumsum(2) / 4
-        # what the criteria of one seed share: initial weights, split, order
-        shared = random.normal(size=(1, seeds, 1))
-        values[metric] = 1 + DEVIATION * (shared + (_noise(random, noise, shape) + wandering))
+        wandering = wanders * _noise(random, noise, shape).cumsum(2) / 4
+        shared = shares * random.normal(size=(1, seeds, 1))
+        # an error levels off from above, anything else from below, at a rate of its own
+        course = np.exp(-random.uniform(0.1, 1) * np.arange(EPOCHS)) * (1 if metric.startswith("mse/") else -1)
+        course = 3 * courses * (course - course[-1])
+        values[metric] = 1 + DEVIATION * (course + shared + _noise(random, noise, shape) + wandering)
     for metric in values:
         if metric.startswith("stability"):
             # at the margin of "similar"
@@ -142,15 +165,50 @@ def drawn(
     return made(benchmark, trials, values, settings)
 
 
-def false_findings(
-    benchmark: str, trials: Sequence[Trial], studies: int, seeds: int, noise: str, start: int = 0
-) -> int:
-    """In how many of so many null studies any claim holds."""
-    found = 0
-    for number in range(start, start + studies):
-        study = drawn(np.random.default_rng([number, seeds, len(trials)]), benchmark, trials, seeds, noise)
-        found += bool((claims.judge(study, PAGES[benchmark])["verdict"] == HOLDS).any())
-    return found
+def turned(random: np.random.Generator, seeds: int, noise: str) -> Study:
+    """A study of ages where what claims presuppose is so, and they fail by a hair.
+
+    All have trained. The error of each falls, turns, and ends a tenth above its best, FIERCE's as the others', while
+    the accuracy falls by its margin. Only what `TRUE_OF_TURNED` names is so.
+    """
+    shape = (len(GRID), seeds, EPOCHS)
+    spread = DEVIATION * random.choice([0.5, 2.0, 5.0])
+    turn = int(random.integers(2, EPOCHS - 2))
+    back = np.clip((np.arange(EPOCHS) - turn) / (EPOCHS - 1 - turn), 0, 1)
+    course = 1 + 0.5 * np.clip(1 - np.arange(EPOCHS) / turn, 0, 1) + 0.1 * back
+    values = {metric: 1 + spread * _noise(random, noise, shape) for metric in METRICS["age"]}
+    far = np.array([name == "confidence-penalty" or each.get("e", 0) in (150, 200) for name, each, _ in GRID])
+    for metric in ("mse/transport", "mse/transport-heldout"):
+        values[metric] = course * (1 + 0.1 * far[:, None, None]) * (1 + spread * _noise(random, noise, shape))
+    for metric in ("mse/class-mean", "mse/class-mean-heldout"):
+        values[metric] = 2 * values[metric]
+    values["accuracy/coarse"] = 0.8 - 0.02 * back + 0.1 * spread * _noise(random, noise, shape)
+    fierce = np.array([criterion == "fierce" for criterion, *_ in GRID])[:, None, None]
+    values["stability"] = values["stability"] + 0.02 * fierce
+    return made("age", GRID, values)
+
+
+def false_findings(benchmark: str, kind: str, numbers: Sequence[int], seeds: int, noise: str) -> Findings:
+    """In how many of the studies of those ``numbers`` a claim holds that is not so, and which have any verdict.
+
+    ``kind`` is ``grid``, ``search`` or ``turned`` (of the age page).
+    """
+    holds = decided = 0
+    which: Counter[str] = Counter()
+    for number in numbers:
+        random = np.random.default_rng([number, seeds, len(kind)])
+        if kind == "turned":
+            study = turned(random, seeds, noise)
+        else:
+            study = drawn(random, benchmark, SEARCH if kind == "search" else GRID, seeds, noise)
+        table = claims.judge(study, PAGES[benchmark])
+        if kind == "turned":
+            table = table[~table["claim"].isin(TRUE_OF_TURNED)]
+        held = table["verdict"] == HOLDS
+        holds += bool(held.any())
+        decided += bool((held | (table["verdict"] == FAILS)).any())
+        which.update(table.loc[held, "claim"])
+    return Findings(holds, decided, which)
 
 
 def power(draws: int, seeds: int, effect: float, noise: str) -> list[float]:
@@ -177,20 +235,30 @@ def main() -> None:
     parser.add_argument("--power", type=int, default=1_000, help="draws for each number of seeds and effect; 0: none")
     parser.add_argument("--seeds", type=int, default=10, help="seeds of a null study")
     parser.add_argument("--noise", choices=("normal", "heavy", "skewed"), default="normal")
+    parser.add_argument("--processes", type=int, default=1, help="that share the null studies")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--pages", nargs="+", choices=list(PAGES), default=list(PAGES))
     arguments = parser.parse_args()
     print(machine.describe())
     for benchmark in arguments.pages if arguments.studies else ():
-        for name, trials in (("grid", GRID), ("search", SEARCH)):
+        for name in arguments.kinds:
+            if name == "turned" and benchmark != "age":
+                continue
             begun = time.monotonic()
-            found = false_findings(benchmark, trials, arguments.studies, arguments.seeds, arguments.noise)
-            bound = stats.binomtest(found, arguments.studies).proportion_ci(0.95)
+            shares = [range(first, arguments.studies, arguments.processes) for first in range(arguments.processes)]
+            judged = [(benchmark, name, share, arguments.seeds, arguments.noise) for share in shares]
+            with get_context("spawn").Pool(arguments.processes) as pool:
+                parts = pool.starmap(false_findings, judged)
+            holds, decided = sum(part.holds for part in parts), sum(part.decided for part in parts)
+            bound = stats.binomtest(holds, arguments.studies).proportion_ci(0.95)
             print(
-                f"{benchmark}, {name}, {arguments.noise} noise: a claim holds in {found} of {arguments.studies} null "
-                f"studies, {found / arguments.studies:.2%} ({bound.low:.2%} to {bound.high:.2%}), "
-                f"{arguments.seeds} seeds, {time.monotonic() - begun:.0f} s",
+                f"{benchmark}, {name}, {arguments.noise} noise: a claim holds in {holds} of {arguments.studies} null "
+                f"studies, {holds / arguments.studies:.2%} ({bound.low:.2%} to {bound.high:.2%}); any verdict in "
+                f"{decided / arguments.studies:.2%}; {arguments.seeds} seeds, {time.monotonic() - begun:.0f} s",
                 flush=True,
             )
+            for claim, count in sum((part.which for part in parts), Counter()).most_common(3):
+                print(f"    {count} times: {claim}", flush=True)
     for seeds in (3, 5, 10, 20) if arguments.power else ():
         for effect in (0.5, 1.0, 2.0):
             shares = power(arguments.power, seeds, effect, arguments.noise)

@@ -54,7 +54,11 @@ def similarity(features: Tensor, anchors: Tensor, kind: str) -> Tensor:
     if kind == "squared-distance":
         if features.shape[-1] == 1:
             return -((features - anchors.transpose(1, 2)) ** 2)
-        return -(torch.cdist(features, anchors) ** 2)
+        # ‖r‖² + ‖a‖² − 2 r·a loses the digits of a difference of points far from 0: count from the anchors' middle
+        middle = anchors.mean(1, keepdim=True)
+        r, a = features - middle, anchors - middle
+        squares = r.square().sum(-1, keepdim=True) + a.square().sum(-1).unsqueeze(1)
+        return torch.baddbmm(squares, r, a.transpose(1, 2), alpha=-2).clamp(min=0).neg()
     raise ValueError(f"unknown similarity {kind!r}; known: cosine, dot, squared-distance")
 
 

@@ -14,6 +14,7 @@ class Metric:
     included; ``note`` says how it is measured. ``reads_fine`` says whether it reads fine labels, which a choice made
     without them must not see. ``twin_of`` is set where the metric is one of held-out samples, measured on validation
     ones: that one's name. ``heldout`` is found out by measuring: whether it is of samples that are held out.
+    ``chance`` names the metric of what chance alone would give this one: the report says where both are the same.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Metric:
     twin_of: str = ""
     group: str = ""
     heldout: bool = False
+    chance: str = ""
 
     def to_dict(self) -> dict[str, str | bool]:
         """The declaration as it is kept with a study, by the fields' names, ``fine`` for the one of fine labels.
@@ -41,4 +43,5 @@ class Metric:
             "twin_of": self.twin_of,
             "heldout": self.heldout,
             "group": self.group,
+            "chance": self.chance,
         }

@@ -81,6 +81,8 @@ class Training:
 
         self.owner = owner_of(self.benchmark)
         self.dtype = getattr(torch, self.recipe.dtype)
+        # a CPU computes in bf16 too, at other numbers and no faster
+        self.mixed_precision = self.recipe.mixed_precision and self.device.type != "cpu"
         if data is None:
             data = contract.load(self.benchmark, self.options, self.dtype)
         splits = [self.benchmark.split(data, self.options, stream(seed, "split")) for seed in trial.seeds]
@@ -310,7 +312,7 @@ class Training:
         """The network's features and logits for the samples at ``indices`` (S, B)."""
         inputs = self.benchmark.batch(self._inputs(indices), self.options, train, augmentation)
         network_contract.check_batch(inputs, indices.shape, f"{self.owner}.batch")
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.mixed_precision):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed_precision):
             outputs = self.network(inputs.to(self.dtype))
         features, logits = network_contract.check_outputs(outputs, indices.shape, self.data.classes, self.network)
         return features.to(self.dtype), logits.to(self.dtype)

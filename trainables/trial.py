@@ -44,7 +44,7 @@ class Recipe:
     #: 1e-12 lies where the features' scale and the raw MSE of an independent implementation were met
     entropy_epsilon: float = 1e-12
     dtype: Literal["float32", "float64"] = "float32"
-    #: bf16 autocast on a GPU
+    #: bf16 autocast on a GPU; a CPU computes as without it, and a study without a GPU is refused
     mixed_precision: bool = False
     #: torch.compile of the network, which takes a minute; on a CPU no faster, on a GPU to be measured first
     compile: bool = False

@@ -14,7 +14,7 @@ import pandas as pd
 
 from analysis import command, output, selection, statistics, tables
 from analysis.output import Section, Table
-from analysis.runs import Study
+from analysis.runs import Study, spread
 from analysis.statistics import Difference
 
 #: suffix of the metric -> the features that it is measured on
@@ -98,7 +98,7 @@ def difference(
     study: Study, metric: str, first: int, second: int, rule: str = BEST, start: int = 1
 ) -> Difference | None:
     """Paired difference of two trials in percentage points, on the seeds of both; None where one lacks ``metric``."""
-    table = scores(study, metric, rule, start).pivot(index="seed", columns="trial", values="value")
+    table = spread(scores(study, metric, rule, start), "seed", "trial")
     if not {first, second} <= set(table.columns):
         return None
     wanted = max(selection.planned(study, first), selection.planned(study, second))

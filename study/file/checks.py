@@ -1,4 +1,4 @@
-"""A study file against what it names: its criteria and its benchmark."""
+"""A study file against what it names: its criteria, its benchmark and what its trials get."""
 
 from __future__ import annotations
 
@@ -16,6 +16,15 @@ from study.file.sentences import listed, nearest, problem, sentence, suggestion
 
 if TYPE_CHECKING:
     from trainables.criterion import Hyperparameter
+
+
+def against_resources(training: Mapping[str, Any], needs_gpu: bool) -> None:
+    """The training settings can be had on what a trial gets."""
+    if training.get("mixed_precision") and not needs_gpu:
+        raise problem(
+            ("training", "mixed_precision"),
+            "is bf16 on a GPU, and resources.gpus gives a trial none: set resources.gpus as well, or leave this out",
+        )
 
 
 def against_criteria(

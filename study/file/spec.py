@@ -126,6 +126,7 @@ class StudySpec(Model):
         document.values.setdefault("name", path.stem)
         spec = _validated(document)
         with _located(document):
+            checks.against_resources(spec.training, spec.resources.needs_gpu)
             checks.against_criteria(spec.criteria, spec.grid or {}, spec.search)
             benchmark = checks.against_benchmark(spec.benchmark, spec.protocol, spec.training, spec.search)
         return spec.model_copy(update={"benchmark": benchmark})

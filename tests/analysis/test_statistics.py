@@ -161,6 +161,12 @@ def test_a_small_half_width_is_not_zero() -> None:
     assert str(estimate([25.3099, 25.3101], 2)) == "25.310 ± 0.001"
     assert str(estimate([25.31, 25.31 + 1e-9], 2)).endswith("± 6e-09")
     assert str(estimate([25.31, 25.31], 2)) == "25.31 ± 0.00"
+    # smaller than any place
+    assert str(estimate([1e-9, 1.2e-9], 2)) == "1.1e-09 ± 1e-09"
+    assert str(one_sample([1e-9, 1.1e-9, 1.3e-9], 3)) == "+1.13e-09 ± 4e-10, p = 0.006"
+    assert str(one_sample([-0.02, -0.02 - 1e-10, -0.02], 3)).startswith("−0.02000 ± 1e-10, p < 0.001")
+    assert str(one_sample([1e-12] * 3, 3)).startswith("+1e-12, the same for every seed")
+    assert str(estimate([-5.0, 5.002], 2)) == "0 ± 64"
 
 
 def test_equivalence_is_two_one_sided_tests() -> None:

@@ -204,11 +204,13 @@ def test_an_epoch_in_bf16_stays_within_bounds_of_float32(mode: str, channels_las
                 "fierce",
                 (0, 1),
                 options={"samples": 240, "size": 16, "width": 4, "mode": mode, "channels_last": layout},
-                training={"epochs": 1, "batch_size": 32, "anchors": "centred-grid", "mixed_precision": bf16},
+                training={"epochs": 1, "batch_size": 32, "anchors": "centred-grid"},
             )
         )
-        for bf16, layout in ((False, None), (True, channels_last))
+        for layout in (None, channels_last)
     )
+    # a CPU computes in bf16 as well where it is told to
+    mixed.mixed_precision = True
     before = torch.cat([value.flatten(1) for value in plain.weights().values() if value.is_floating_point()], 1)
     losses, changes = [], []
     for training in (plain, mixed):

@@ -68,3 +68,25 @@ def test_the_entropy_of_an_assignment_that_is_not_finite_is_nan(temperature: flo
     bits = assignment_entropy(logits, noise, temperature)
     assert bits[1].isnan()
     assert torch.equal(bits[[0, 2]], healthy[[0, 2]])
+
+
+@pytest.mark.parametrize("offset", [0.0, 3000.0])
+def test_squared_distances_keep_their_digits_far_from_zero(offset: float) -> None:
+    """200 features among 100 anchors, all about one far point, against numbers of twice the digits."""
+    generator = torch.Generator().manual_seed(0)
+    features, anchors = (offset + torch.randn(2, n, 20, generator=generator) for n in (200, 100))
+    features.requires_grad_()
+    exact = features.detach().double().requires_grad_()
+    found = similarity(features, anchors, "squared-distance")
+    expected = -((exact[:, :, None] - anchors.double()[:, None]) ** 2).sum(-1)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-3)
+    assert torch.equal(found.argmax(-1), expected.argmax(-1))
+    weights = torch.randn(found.shape, generator=generator)
+    (found * weights).sum().backward()
+    (expected * weights).sum().backward()
+    torch.testing.assert_close(features.grad.double(), exact.grad, rtol=1e-4, atol=1e-2)
+
+
+def test_no_squared_distance_is_below_zero() -> None:
+    points = torch.randn(1, 50, 30, generator=torch.Generator().manual_seed(1))
+    assert (similarity(points, points, "squared-distance") <= 0).all()

@@ -110,6 +110,17 @@ def test_standardize_equals_scikit_learns_scaler(parts: Parts) -> None:
         np.testing.assert_allclose(scaled[1][s], scaler.transform(heldout[s]), atol=1e-12)
 
 
+@pytest.mark.parametrize("value", [0.1, 300.7, -1e-3])
+@pytest.mark.parametrize("samples", [9408, 1001])
+def test_a_constant_feature_is_standardized_to_zero(value: float, samples: int) -> None:
+    """In float32 the mean of equal numbers differs from them, and so would each from its mean by one deviation."""
+    train, heldout = torch.full((2, samples, 3), value), torch.full((2, 50, 3), value)
+    train[..., 0] = torch.randn(2, samples, generator=torch.Generator().manual_seed(0))
+    fitted, scored = standardize(train, heldout)
+    assert (fitted[..., 1:] == 0).all() and (scored[..., 1:] == 0).all()
+    torch.testing.assert_close(fitted[..., 0].std(1, correction=0), torch.ones(2))
+
+
 def torch_probe(parts: Parts, seed: int, learning_rate: float, epochs: int) -> list[float]:
     """The probe of one replica with torch's own layer, loss, optimizer and schedule."""
     x, y, heldout, wanted = parts

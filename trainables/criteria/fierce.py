@@ -11,15 +11,16 @@ from trainables.criteria.ce import cross_entropy
 from trainables.criterion import Batch, Criterion, Hyperparameter, Setup
 from trainables.metrics import Metric
 
-BATCH = Metric(
-    "entropy/batch",
-    "anchor entropy of a batch (bits)",
-    "H of a training batch as the loss sees it, mean over the epoch's batches, log2",
-)
 CHANCE = Metric(
     "entropy/batch-chance",
     "anchor entropy of a batch by chance (bits)",
     "H that a batch of that size has on average where every sample takes any of the anchors with equal probability",
+)
+BATCH = Metric(
+    "entropy/batch",
+    "anchor entropy of a batch (bits)",
+    "H of a training batch as the loss sees it, mean over the epoch's batches, log2",
+    chance=CHANCE.name,
 )
 
 

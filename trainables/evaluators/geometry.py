@@ -30,22 +30,26 @@ def class_means(features: Tensor, labels: Tensor, classes: int) -> Tensor:
 def between_within(features: Tensor, labels: Tensor, means: Tensor) -> Tensor:
     """Mean distance (S,) between two class means, over the mean distance of a sample to its own class mean.
 
-    ``features`` (S, n, d), ``labels`` (S, n), ``means`` (S, C, d). Above 1, classes lie farther apart than
-    their samples scatter; unchanged by rotation and by scale.
+    ``features`` (S, n, d), ``labels`` (S, n), ``means`` (S, C, d) as of `class_means`, so that an absent class is left
+    out. Above 1, classes lie farther apart than their samples scatter; unchanged by rotation and by scale.
     """
     own = means.gather(1, labels.unsqueeze(-1).expand(features.shape))
     return _mean_distance(means) / _norm(features - own).mean(1)
 
 
 def pair_distance(means: Tensor, first: int, second: int) -> Tensor:
-    """Distance (S,) of two of the class means (S, C, d), over the mean distance of any two: below 1, they are near."""
+    """Distance (S,) of two of the class means (S, C, d), over the mean distance of any two: below 1, they are near.
+
+    NaN where one of the two is absent; other absent classes are left out.
+    """
     return _norm(means[:, first] - means[:, second]) / _mean_distance(means)
 
 
 def _mean_distance(means: Tensor) -> Tensor:
-    """Mean distance (S,) over all pairs of different classes."""
+    """Mean distance (S,) over all pairs of different classes that are there; NaN where fewer than two are."""
     first, second = torch.combinations(torch.arange(means.shape[1], device=means.device)).unbind(1)
-    return _norm(means[:, first] - means[:, second]).mean(1)
+    # one feature that is not finite makes every mean NaN, so that nothing remains to be averaged
+    return _norm(means[:, first] - means[:, second]).nanmean(1)
 
 
 def _norm(vectors: Tensor) -> Tensor:

@@ -178,8 +178,11 @@ def probe_mse(
 
 def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and deviation (S, 1, d) of each feature of (S, n, d); the deviation of a constant one is 1."""
+    low, high = features.aminmax(dim=1, keepdim=True)
+    # the mean of equal numbers may differ from them by rounding, which their deviation then is as well
+    constant = low == high
     deviation = features.std(1, keepdim=True, correction=0)
-    return features.mean(1, keepdim=True), torch.where(deviation > 0, deviation, 1.0)
+    return torch.where(constant, low, features.mean(1, keepdim=True)), torch.where(constant, 1.0, deviation)
 
 
 def _with_ones(features: Tensor) -> Tensor:

@@ -102,15 +102,30 @@ def test_feature_against_age(study: Study) -> None:
         ("FIERCE needs", "held out, last less best epoch, FIERCE against CE", HOLDS),
         # 150 against 200
         ("FIERCE does not", "training images", FAILS),
-        # the entropy falls by what the error rises
-        ("Entropy of the features", "epoch to epoch, feature entropy (bits) and age MSE, training images, LS", HOLDS),
+        # the entropy falls by what the error rises, but one course is the other's multiple: of ten seeds five lie above
+        # the mean's, which as many pairings give as halves of ten match
+        (
+            "Entropy of the features",
+            "epoch to epoch, feature entropy (bits) and age MSE, training images, LS",
+            UNDECIDED,
+        ),
         (
             "Entropy of the features",
             "correlation along training, feature entropy (bits) and age MSE, held out, LS",
             NO_VERDICT,
         ),
         # 250, 240, 150, 180, 170, 152, 151
-        ("Entropy of the features", "settings at the last epoch, feature entropy (bits) and age MSE, held out", HOLDS),
+        (
+            "Entropy of the features",
+            "over the settings at the last epoch, feature entropy (bits) and age MSE, held out",
+            NO_VERDICT,
+        ),
+        # a seed's entropy is lower by what its error is higher
+        (
+            "Entropy of the features",
+            "seeds of a setting at the last epoch, feature entropy (bits) and age MSE, held out",
+            HOLDS,
+        ),
         ("Under CE and LS the entropy", "CE", HOLDS),
         ("FIERCE raises", "corrected (bits), FIERCE against CE", HOLDS),
         ("The features tell", "FIERCE", HOLDS),

@@ -373,3 +373,11 @@ def test_optunas_database_by_its_old_name(tmp_path: Path) -> None:
         StudySpec.load(write(tmp_path, both))
     with pytest.raises(UserError, match=r"storage_uri.*: must be text, not 3"):
         StudySpec.load(write(tmp_path, {**MINIMAL, "storage_uri": 3}))
+
+
+def test_bf16_needs_a_gpu(tmp_path: Path) -> None:
+    values = {**MINIMAL, "training": {"mixed_precision": True}}
+    message = refusal(tmp_path, values)
+    assert "training.mixed_precision" in message and "resources.gpus" in message
+    assert StudySpec.load(write(tmp_path, {**values, "resources": {"gpus": 0.5}})).training["mixed_precision"]
+    assert StudySpec.load(write(tmp_path, values), ["training.mixed_precision=false"])
