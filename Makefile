@@ -1,4 +1,6 @@
 PYTHON ?= python3
+# tests mostly wait for processes that they start
+WORKERS ?= 3
 BIN := .venv/bin
 COMPOSE := cd docker && docker compose
 
@@ -10,10 +12,10 @@ study: .venv/installed  ## install, run the quickstart study, write its report
 	$(BIN)/fierce report quickstart
 
 test: .venv/installed-test  ## install the test extras and pass the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 quick: lint .venv/installed-test  ## lint, types and the tests that start no Ray and no server
-	$(BIN)/python -m pytest -m "not ray and not server and not slow and not docker"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not ray and not server and not slow and not docker"
 
 lint: .venv/installed-dev  ## formatting, lint rules and types
 	$(BIN)/ruff format --check .

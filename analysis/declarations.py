@@ -48,23 +48,23 @@ class Criterion:
 
 def read_metrics(content: bytes) -> Mapping[str, Metric]:
     """name -> metric, in order; raises ``ValueError`` where ``content`` is no JSON list of such declarations."""
-    return {each["name"]: _made(Metric, each) for each in _listed(content)}
+    return {declared["name"]: _made(Metric, declared) for declared in _listed(content)}
 
 
 def read_criteria(content: bytes) -> Mapping[str, Criterion]:
     """name -> criterion, in the order of figures and tables; raises ``ValueError`` as `read_metrics` does."""
-    found = {}
-    for each in _listed(content):
-        hyperparameters = tuple(_made(Hyperparameter, one) for one in each.get("hyperparameters", ()))
-        found[each["name"]] = _made(Criterion, {**each, "hyperparameters": hyperparameters})
-    return found
+    criteria = {}
+    for declared in _listed(content):
+        hyperparameters = tuple(_made(Hyperparameter, values) for values in declared.get("hyperparameters", ()))
+        criteria[declared["name"]] = _made(Criterion, {**declared, "hyperparameters": hyperparameters})
+    return criteria
 
 
 def _listed(content: bytes) -> list[dict[str, Any]]:
-    found = json.loads(content)
-    if not isinstance(found, list) or not all(isinstance(each, dict) and "name" in each for each in found):
+    declared = json.loads(content)
+    if not isinstance(declared, list) or not all(isinstance(entry, dict) and "name" in entry for entry in declared):
         raise ValueError("it is no list of declarations with a name each")
-    return found
+    return declared
 
 
 def _made(kind: type[Any], values: Mapping[str, Any]) -> Any:

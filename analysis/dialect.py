@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Hashable
 from pathlib import PurePath
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -38,7 +38,8 @@ class Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
+            # the stubs of PyYAML leave it without a type
+            event = cast(Any, self).peek_event()
             raise yaml.composer.ComposerError(
                 None, None, "aliases (*name) are not accepted: write the value out", event.start_mark
             )

@@ -90,7 +90,8 @@ def embed(features: np.ndarray) -> np.ndarray:
     """Positions (n, 2) of the first at most `POINTS` rows of ``features`` (samples, d), the same at every call."""
     part = features[:POINTS].astype(np.float32)
     perplexity = min(30.0, (len(part) - 1) / 3)
-    return TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(part)
+    positions: np.ndarray = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(part)
+    return positions
 
 
 @lru_cache(maxsize=1)
@@ -120,7 +121,8 @@ def _opacity(fine: np.ndarray | None, n: int) -> np.ndarray:
     """0.9 for a pure sample, less in proportion to its largest share; 0.7 where the fine labels are no shares."""
     if fine is None or fine.ndim != 2:
         return np.full(n, 0.7)
-    return 0.9 * fine[:n].max(1).clip(0, 1) ** 2
+    largest: np.ndarray = fine[:n].max(1).clip(0, 1)
+    return 0.9 * largest**2
 
 
 if __name__ == "__main__":

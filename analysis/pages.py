@@ -49,7 +49,8 @@ def find(benchmark: str, module: str = "") -> Page:
     if module:
         return _of_module(module, benchmark)
     for built_in in BUILT_IN:
-        for page in importlib.import_module(built_in).PAGES:
+        pages: Sequence[Page] = importlib.import_module(built_in).PAGES
+        for page in pages:
             if benchmark in page.benchmarks:
                 return page
     for point in entry_points(group=GROUP, name=benchmark):
@@ -59,7 +60,7 @@ def find(benchmark: str, module: str = "") -> Page:
 
 def _of_module(name: str, benchmark: str) -> Page:
     try:
-        pages = importlib.import_module(name).PAGES
+        pages: Sequence[Page] = importlib.import_module(name).PAGES
     # a module of one's own raises whatever it likes
     except Exception as error:
         raise PageError(

@@ -130,10 +130,10 @@ class Study:
 
     def label(self, criterion: str, hyperparameters: Mapping[str, float], digits: int = 3) -> str:
         """How a trial is called in figures and tables: ``FIERCE λ=1 e=100``, values to so many digits."""
-        found = self.criterion(criterion)
-        values = {each.symbol: hyperparameters.get(each.name, np.nan) for each in found.hyperparameters}
+        declared = self.criterion(criterion)
+        values = {own.symbol: hyperparameters.get(own.name, np.nan) for own in declared.hyperparameters}
         read = [f"{symbol}={number(value, digits)}" for symbol, value in values.items() if not np.isnan(value)]
-        return " ".join([found.label, *read])
+        return " ".join([declared.label, *read])
 
     def labels(self, trials: Sequence[tuple[int, str, Mapping[str, float]]]) -> list[str]:
         """Labels of ``trials`` (number, criterion, hyperparameters), each unlike the others.
@@ -284,7 +284,8 @@ class Study:
             return frame
         last = self.trials.set_index("trial")["epochs"].fillna(frame["epoch"].max())
         rows = frame[frame["epoch"].to_numpy() == frame["trial"].map(last).to_numpy()]
-        return rows.merge(done, on=["trial", "seed"])
+        merged: pd.DataFrame = rows.merge(done, on=["trial", "seed"])
+        return merged
 
     @cached_property
     def file(self) -> str:

@@ -97,7 +97,7 @@ def history(tracking_uri: str, experiment_id: str, runs: Sequence[Run]) -> pd.Da
     if not kept:
         columns = {"run": np.empty(0, np.intp), "metric": np.empty(0, np.int64), "epoch": np.empty(0, np.int64)}
         kept = [pd.DataFrame({**columns, "value": np.empty(0)})]
-    history = pd.concat(kept, ignore_index=True)
+    history: pd.DataFrame = pd.concat(kept, ignore_index=True)
     history["metric"] = pd.Categorical.from_codes(history["metric"].to_numpy(), pd.Index(list(names)))
     return history
 

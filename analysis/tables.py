@@ -31,15 +31,15 @@ def rows(study: Study, every: bool = False) -> dict[str, int]:
 
 def beside(study: Study, shown: Mapping[str, int], columns: Mapping[str, str], printed: Printed = ()) -> pd.DataFrame:
     """A row per trial and one per printed row; only metrics that were measured have a column."""
-    found = {metric: selection.summary(study, metric) for metric in columns}
-    found = {metric: values for metric, values in found.items() if values}
+    summaries = {metric: selection.summary(study, metric) for metric in columns}
+    summaries = {metric: values for metric, values in summaries.items() if values}
     table = [
-        {"": label} | {columns[metric]: str(values.get(trial, "–")) for metric, values in found.items()}
+        {"": label} | {columns[metric]: str(values.get(trial, "–")) for metric, values in summaries.items()}
         for label, trial in shown.items()
     ]
     for source, cells in printed:
         for label, values in cells.items():
-            table.append({"": f"{source}: {label}"} | {columns[metric]: values.get(metric, "") for metric in found})
+            table.append({"": f"{source}: {label}"} | {columns[metric]: values.get(metric, "") for metric in summaries})
     return pd.DataFrame(table)
 
 
@@ -47,10 +47,10 @@ def numbers(study: Study, shown: Mapping[str, int], metrics: Mapping[str, str]) 
     """The same as numbers, for the CSV file: trial, label, metric, mean, low, high, n, planned, level."""
     table = []
     for metric in metrics:
-        found = selection.summary(study, metric)
+        summary = selection.summary(study, metric)
         for label, trial in shown.items():
-            if trial in found:
-                value = found[trial]
+            if trial in summary:
+                value = summary[trial]
                 table.append((trial, label, metric, value.mean, *_limits(value), value.n, value.planned, value.level))
     return pd.DataFrame(table, columns=["trial", "label", "metric", "mean", "low", "high", "n", "planned", "level"])
 
@@ -82,12 +82,12 @@ def _differences(study: Study, shown: Mapping[str, int], metrics: Iterable[str])
     reference = selection.headline(study).get(study.reference)
     if reference is None:
         return {}
-    found: dict[str, dict[str, Difference]] = {}
+    differences: dict[str, dict[str, Difference]] = {}
     for label, trial in shown.items():
         if trial != reference.trial:
             pairs = ((metric, selection.difference(study, metric, trial, reference.trial)) for metric in metrics)
-            found[label] = {metric: value for metric, value in pairs if value is not None}
-    return found
+            differences[label] = {metric: value for metric, value in pairs if value is not None}
+    return differences
 
 
 def _limits(value: Estimate) -> tuple[float | None, float | None]:

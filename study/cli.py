@@ -15,18 +15,12 @@ import typer
 from typer.core import TyperGroup
 
 from analysis.addresses import masked
-from study.errors import UserError
+from study.errors import FAILED, INTERRUPTED, REFUSED, UserError
 
 # Ray, MLflow and torch take seconds to import, so each command imports what it needs and --help nothing
 if TYPE_CHECKING:
     from study.file.spec import StudySpec
     from study.home import Home
-    from study.launch.sweep import Outcome
-    from study.record.status import StudyStatus
-    from study.service.jobs import Cluster
-
-#: exit codes: 1 where trials failed or a check did, 2 for what the user can correct, 130 after Ctrl-C
-FAILED, REFUSED, INTERRUPTED = 1, 2, 130
 
 #: errors of the parts that don't know `UserError`, by module; each message is one sentence
 _SENTENCES: Mapping[str, str] = {
@@ -109,13 +103,14 @@ def run(
     from study.launch import footprint
     from study.launch.preflight import check_data, preflight
     from study.servers.reach import is_local
+    from study.service import running, tables
 
     loaded = StudySpec.load(spec, overrides or (), name)
     address = address or os.environ.get("RAY_ADDRESS")
     preflight(loaded, address)
     at = _home(home)
     if dry_run:
-        _print_plan(loaded, at)
+        tables.print_plan(loaded, at)
         if is_local(address):
             typer.echo(footprint.estimate(loaded))
         return
@@ -131,7 +126,7 @@ def run(
         check_data(loaded)
     # elsewhere the data, which shapes the network, may not be at hand
     size = str(footprint.estimate(loaded)) if import_data or is_local(address) else None
-    _execute(loaded, at, address, retry_failed, events=events, size=size)
+    running.execute(loaded, at, address, retry_failed, events=events, size=size)
 
 
 @app.command(epilog="Example: fierce check digits.yaml --set benchmark.data=digits.csv")
@@ -164,25 +159,25 @@ def submit(
     detach: Annotated[bool, typer.Option("--detach", help="Don't follow the study.")] = False,
 ) -> None:
     """Run a study in a Ray cluster, and follow it; one that was begun there before goes on where it stopped."""
-    from study.service import jobs
+    from study.service import jobs, running
 
     submission = jobs.prepare(spec, overrides or (), name, working_dir)
     cluster = jobs.connect(address)
     job = cluster.submit(submission)
     typer.echo(f"submitted: {job}")
     if detach:
-        _print_detached(submission.spec.name, address)
+        running.print_detached(submission.spec.name, address)
         return
-    _follow(cluster, submission.spec.name, job, address)
+    running.follow(cluster, submission.spec.name, job, address)
 
 
 @app.command(epilog="Example: fierce attach jasper")
 def attach(name: NameArgument, address: ClusterOption = None) -> None:
     """Follow a submitted study, from its start; Ctrl-C leaves it running."""
-    from study.service import jobs
+    from study.service import jobs, running
 
     cluster = jobs.connect(address)
-    _follow(cluster, name, cluster.newest(name).submission_id, address)
+    running.follow(cluster, name, cluster.newest(name).submission_id, address)
 
 
 @app.command(epilog="Example: fierce stop jasper")
@@ -198,21 +193,23 @@ def stop(name: NameArgument, address: ClusterOption = None) -> None:
 def resume(name: NameArgument, home: HomeOption = None, address: AddressOption = None) -> None:
     """Finish a study that was interrupted, and try its failed trials again."""
     from study.record.files import load_spec
+    from study.service import running
 
     at = _home(home)
-    _execute(load_spec(at, name), at, address, retry_failed=True)
+    running.execute(load_spec(at, name), at, address, retry_failed=True)
 
 
 @app.command(epilog="Example: fierce status jasper --json")
 def status(name: NameArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
     """What is done, running, failed or missing, by trial and seed."""
     from study.record.status import read
+    from study.service import tables
 
     state = read(_home(home), name)
     if as_json:
         _print_json(asdict(state))
         return
-    _print_status(state)
+    tables.print_status(state)
 
 
 @app.command(epilog="Example: fierce report jasper --out report-of-jasper")
@@ -230,11 +227,12 @@ def report(
     uri = at.tracking_uri(_known(at, name))
     _settle(at, uri, [name])
     from analysis.report import write
+    from study.service import running
 
     folder = out or at.study(name) / "report"
     _require_folder(folder, "--out")
     written = write(uri, name, folder, page)
-    _describe(uri, name, written)
+    running.describe(uri, name, written)
     typer.echo(f"report: {written}")
 
 
@@ -271,9 +269,10 @@ def export(
 def studies(home: HomeOption = None) -> None:
     """List the studies in the study home, and the ready-made ones."""
     from study.file.spec import ready_made
+    from study.record.files import studies_here
 
     at = _home(home)
-    for name in _names(at):
+    for name in studies_here(at):
         typer.echo(name)
     typer.echo(f"ready-made: {', '.join(ready_made())}", err=True)
 
@@ -289,6 +288,7 @@ def ui(
 ) -> None:
     """Browse the studies in MLflow and optuna-dashboard, on this machine alone, until Ctrl-C."""
     from analysis.addresses import without_password
+    from study.record.files import studies_here
     from study.servers.checks import check_servers
     from study.servers.database import open_storage
     from study.service.ui import require_free, serve, servers
@@ -303,7 +303,7 @@ def ui(
     check_servers(tracking, at.optuna_uri(spec))
     # the dashboard needs a database with Optuna's tables, which a home without a study has not yet
     open_storage(at.optuna_uri(spec))
-    _settle(at, tracking, _names(at))
+    _settle(at, tracking, studies_here(at))
 
     def ready() -> None:
         if not any(server.name == "MLflow" for server in started):
@@ -398,10 +398,6 @@ def _home(option: Path | None) -> Home:
     return Home.find(option)
 
 
-def _names(home: Home) -> list[str]:
-    return sorted(path.parent.name for path in (home.root / "studies").glob("*/study.yaml"))
-
-
 def _known(home: Home, name: str) -> StudySpec:
     """The study of that name, as it was resolved when it was first run here, or as MLflow keeps it."""
     from study.record.lookup import find_spec
@@ -411,206 +407,13 @@ def _known(home: Home, name: str) -> StudySpec:
 
 def _settle(home: Home, uri: str, names: Sequence[str]) -> None:
     """Let MLflow itself find the artifacts of these studies where the home is now."""
-    from study.record.files import is_running, load_spec
+    from study.record.files import is_running, load_spec, studies_here
     from study.record.moved import settle
 
     def runs_here(name: str) -> bool:
-        return name in _names(home) and is_running(home, name, load_spec(home, name))
+        return name in studies_here(home) and is_running(home, name, load_spec(home, name))
 
     settle(home, uri, names, runs_here)
-
-
-def _describe(uri: str, name: str, page: Path | None = None) -> None:
-    """Bring the description of the study's run in MLflow up to date, and attach the report ``page`` to it.
-
-    What stands elsewhere stands where that fails.
-    """
-    from analysis.runs import StoreError
-    from study.record.publish import attach_report, describe
-
-    try:
-        if page is not None:
-            attach_report(uri, name, page)
-        describe(uri, name)
-    except (UserError, StoreError) as error:
-        typer.echo(f"warning: not attached to the study's run: {masked(str(error))}", err=True)
-
-
-def _execute(
-    spec: StudySpec,
-    home: Home,
-    address: str | None,
-    retry_failed: bool = False,
-    events: bool = False,
-    size: str | None = None,
-) -> None:
-    from rich.console import Console
-
-    from study.launch.events import EventLines, write_event
-    from study.launch.observer import Guarded
-    from study.launch.progress import StudyProgress
-    from study.servers.checks import check_ray, check_servers
-
-    home.prepare()
-    check_ray(address or os.environ.get("RAY_ADDRESS"))
-    check_servers(home.tracking_uri(spec), home.optuna_uri(spec), home.storage(spec))
-    from study.launch.sweep import run as sweep
-
-    if events:
-        lines = EventLines()
-        if size:
-            Guarded(lines).message(size)
-        outcome = sweep(spec, home, observer=lines, address=address, retry_failed=retry_failed)
-        _describe(home.tracking_uri(spec), spec.name)
-        write_event("outcome", **asdict(outcome))
-        raise typer.Exit(_exit_code(outcome))
-    with StudyProgress(spec, Console()) as progress:
-        if size:
-            Guarded(progress).message(size)
-        outcome = sweep(spec, home, observer=progress, address=address, retry_failed=retry_failed)
-    _describe(home.tracking_uri(spec), spec.name)
-    at = "" if home == type(home).find() else f" --home {shlex.quote(str(home.root))}"
-    _conclude(
-        outcome, f"fierce resume {spec.name}{at}", f"report: fierce report {spec.name}{at}", f"browse: fierce ui{at}"
-    )
-
-
-def _conclude(outcome: Outcome, again: str, *hints: str) -> None:
-    """Say how the study ended, and end with its exit code; ``again`` goes on with it, and ``hints`` with the user."""
-    typer.echo(f"{outcome.done} done, {outcome.failed} failed, {outcome.missing} missing")
-    if outcome.interrupted:
-        typer.echo(f"interrupted; go on with: {again}", err=True)
-        raise typer.Exit(INTERRUPTED)
-    for hint in hints:
-        typer.echo(hint)
-    if outcome.failed or outcome.missing:
-        typer.echo(f"try again with: {again}", err=True)
-        raise typer.Exit(FAILED)
-
-
-def _exit_code(outcome: Outcome) -> int:
-    return INTERRUPTED if outcome.interrupted else FAILED if outcome.failed or outcome.missing else 0
-
-
-def _follow(cluster: Cluster, name: str, job: str, address: str | None) -> None:
-    """Show the job's study until it ends, and end with its exit code; Ctrl-C leaves it running."""
-    from rich.console import Console
-
-    from study.file.spec import StudySpec
-    from study.launch.events import Replay
-    from study.launch.progress import StudyProgress
-    from study.service import jobs
-
-    try:
-        begun = cluster.info(job)
-        with StudyProgress(
-            StudySpec.from_yaml(begun.metadata[jobs.STUDY_FILE]), Console(), jobs.age(begun)
-        ) as progress:
-            replay = Replay(progress)
-            ended = cluster.follow(job, replay, progress.message)
-    except KeyboardInterrupt:
-        _print_detached(name, address)
-        raise typer.Exit(INTERRUPTED) from None
-    if replay.outcome is not None:
-        _conclude(replay.outcome, "the same fierce submit", f"report: fierce report {name}")
-    elif replay.error is not None and ended.driver_exit_code == REFUSED:
-        raise UserError(replay.error)
-    else:
-        typer.echo(f"{job}: {jobs.why_ended(ended)}; go on with the same fierce submit", err=True)
-        raise typer.Exit(INTERRUPTED if ended.status == "STOPPED" else FAILED)
-
-
-def _print_detached(name: str, address: str | None) -> None:
-    at = f" --address {shlex.quote(address)}" if address else ""
-    typer.echo(f"the study goes on in the cluster; follow it with: fierce attach {name}{at}", err=True)
-    typer.echo(f"end it with: fierce stop {name}{at}", err=True)
-
-
-def _print_plan(spec: StudySpec, home: Home) -> None:
-    """The trials, replicas and resources of ``spec``."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from analysis.addresses import without_password
-    from study.file.plan import fixed_points, label, planned, recipe
-
-    replicas = len(spec.seeds)
-    rows = [(point.role, label(point.trial.criterion, point.trial.hyperparameters), 1) for point in fixed_points(spec)]
-    if spec.search is not None:
-        for criterion, space in spec.search.criteria.items():
-            ranges = ", ".join(
-                f"{name} {interval.low:g}..{interval.high:g}{' (log)' if interval.log else ''}"
-                for name, interval in space.items()
-            )
-            rows.append(("search", f"{criterion}: {ranges}, by {spec.search.sampler}", spec.search.trials))
-    console = Console()
-    if console.is_terminal:
-        table = Table("role", "criterion", "trials", "replicas", title=spec.name)
-        for role, what, trials in rows:
-            table.add_row(role, what, str(trials), str(trials * replicas))
-        console.print(table)
-    else:
-        for role, what, trials in rows:
-            typer.echo(f"{role}\t{what}\t{_count(trials, 'trial')}\t{_count(trials * replicas, 'replica')}")
-    trials = planned(spec)
-    typer.echo(f"benchmark {spec.benchmark.name}, protocol {spec.protocol}, {recipe(spec).epochs} epochs")
-    counted = f"{_count(trials, 'trial')}, {_count(trials * replicas, 'replica')}"
-    typer.echo(f"{counted} (seeds {', '.join(map(str, spec.seeds))})")
-    gpus = spec.resources.gpus if spec.resources.gpus == "auto" else f"{spec.resources.gpus:g}"
-    typer.echo(
-        f"each trial: {spec.resources.cpus:g} CPU, {gpus} GPU; concurrency {spec.concurrency}; "
-        f"failures allowed {spec.max_failures}"
-    )
-    typer.echo(
-        f"tracked at {without_password(home.tracking_uri(spec))}, searched in {without_password(home.optuna_uri(spec))}"
-    )
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def _print_status(state: StudyStatus) -> None:
-    """A row for each trial, with the seeds that are not as the trial is, and the counts."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    columns = ("trial", "criterion", "role", "state", "epoch", "seeds", "reason")
-    rows: list[tuple[str, ...]] = [
-        (
-            "–" if trial.number is None else str(trial.number),
-            trial.label,
-            trial.role,
-            trial.state,
-            f"{trial.epoch}/{state.epochs}",
-            _seeds(trial.seeds),
-            trial.reason or "",
-        )
-        for trial in state.trials
-    ]
-    console = Console()
-    if console.is_terminal:
-        table = Table(*columns, title=state.name)
-        for row in rows:
-            table.add_row(*map(Text, row))
-        console.print(table)
-    else:
-        for row in [columns, *rows]:
-            typer.echo("\t".join(row))
-    for what, count in (("trials", state.count), ("replicas", state.count_replicas)):
-        typer.echo(
-            f"{what}: " + ", ".join(f"{count(each)} {each}" for each in ("done", "running", "failed", "missing"))
-        )
-
-
-def _seeds(seeds: Mapping[int, str]) -> str:
-    """``10 done``, or ``8 done, 2 missing (3, 7)``."""
-    words = []
-    for each in dict.fromkeys(seeds.values()):
-        of = [str(seed) for seed, state in seeds.items() if state == each]
-        words.append(f"{len(of)} {each}" + ("" if each == "done" else f" ({', '.join(of)})"))
-    return ", ".join(words)
 
 
 def _print_json(value: Any) -> None:

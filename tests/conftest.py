@@ -1,4 +1,4 @@
-"""Shared fixtures: where the real data for tests stands, and one Ray for all studies that need not start their own."""
+"""Shared fixtures: where the real data for tests stands, and one Ray for the studies of a module's tests."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import secrets
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -22,15 +23,11 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by the fixtures they use; those on the shared Ray come last, since others start one in this process.
-
-    First of all markers, so that ``-m`` finds them.
-    """
+    """Mark tests by the fixtures they use, first of all, so that ``-m`` finds the markers."""
     for item in items:
         for fixture, marker in STARTED_BY.items():
             if fixture in getattr(item, "fixturenames", ()):
                 item.add_marker(marker)
-    items.sort(key=lambda item: "ray_here" in getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture(scope="session")
@@ -61,9 +58,9 @@ def bucket(_bucket: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
     return object_store.BUCKET
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray_here(_bucket: dict[str, str]) -> Iterator[None]:
-    """One Ray for the studies of all tests, as it takes seconds to start; its workers know the object store."""
+    """One Ray for the studies of a module, as it takes seconds to start; its workers know the object store."""
     from ray._private.authentication_test_utils import reset_auth_token_state
 
     from study.file.spec import Resources
@@ -75,12 +72,10 @@ def ray_here(_bucket: dict[str, str]) -> Iterator[None]:
         ours.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
         # Ray keeps the mode and token that it read first, which may have been those of a test before
         reset_auth_token_state()
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in _bucket.items():
-                patch.setenv(name, value)
-            context = connect(Resources(cpus=1))
-            context.__enter__()
-        try:
+        with ExitStack() as stack:
+            with pytest.MonkeyPatch.context() as patch:
+                for name, value in _bucket.items():
+                    patch.setenv(name, value)
+                stack.enter_context(connect(Resources(cpus=1)))
             yield
-        finally:
-            context.__exit__(None, None, None)
+    reset_auth_token_state()

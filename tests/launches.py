@@ -1,24 +1,32 @@
-"""A study's driver in a process of its own, for tests that end it."""
+"""A study's driver in a process of its own, for tests that end it; and what is kept, read where its code is not."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from analysis import artifacts, schema
+from study.file.plan import trial_for
 from study.file.spec import StudySpec
 from study.home import Home
-from trainables.training import Record
+from trainables.training import Record, Training
 
 TESTS = Path(__file__).resolve().parent
+#: servers that a developer's shell may name
+HIDDEN = ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "MLFLOW_TRACKING_URI", "OPTUNA_STORAGE")
 
 DRIVER = """
 import sys
@@ -35,9 +43,7 @@ class Launch:
 
     def __init__(self, home: Home, spec: StudySpec) -> None:
         self.home = home
-        hidden = ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "MLFLOW_TRACKING_URI", "OPTUNA_STORAGE")
-        environment = {name: value for name, value in os.environ.items() if name not in hidden}
-        environment["PYTHONPATH"] = os.pathsep.join([str(TESTS.parent), str(TESTS)])
+        environment = _environment(TESTS.parent, TESTS)
         self.log = (home.root / f"driver-{len(list(home.root.glob('driver-*')))}").open("w+", encoding="utf-8")
         self.process = subprocess.Popen(
             [sys.executable, "-c", DRIVER, str(home.root)],
@@ -61,6 +67,78 @@ class Launch:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
+
+
+def _environment(*path: Path) -> dict[str, str]:
+    environment = {name: value for name, value in os.environ.items() if name not in HIDDEN}
+    return environment | {"PYTHONPATH": os.pathsep.join(map(str, path))}
+
+
+@contextmanager
+def killed_and_resumed(home: Home, spec: StudySpec, epochs: int) -> Iterator[str]:
+    """A study whose driver was killed once ``epochs`` were saved, and resumed; what the second driver said."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in HIDDEN:
+            patch.delenv(name, raising=False)
+        first = Launch(home, spec)
+        try:
+            first.until(lambda: epochs_saved(home, spec) >= epochs)
+        finally:
+            first.kill()
+        second = Launch(home, spec)
+        try:
+            assert second.process.wait(300) == 0, second.said()
+        finally:
+            second.kill()
+        yield second.said()
+
+
+def runs_of(home: Home, spec: StudySpec) -> Mapping[tuple[str | None, str | None], Run]:
+    """(trial, seed) -> its run; the study's own is that of (None, None)."""
+    client = MlflowClient(home.tracking_uri())
+    experiment = client.get_experiment_by_name(spec.name)
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    keyed = {(run.data.tags.get(schema.TRIAL), run.data.tags.get(schema.SEED)): run for run in runs}
+    assert len(keyed) == len(runs)
+    return keyed
+
+
+def declared(home: Home, spec: StudySpec, name: str) -> dict[str, Any]:
+    """What the study's run declares in its artifact ``name``, by the names of what is declared."""
+    content = artifacts.read(home.tracking_uri(), runs_of(home, spec)[None, None], name)
+    assert content is not None
+    return {each["name"]: each for each in json.loads(content)}
+
+
+def require_all_undisturbed(home: Home, spec: StudySpec, searched: Sequence[str] = ()) -> None:
+    """Each seed's run holds what a training without a kill has; ``searched`` are hyperparameters that vary."""
+    torch.set_num_threads(1)
+    client, keyed = MlflowClient(home.tracking_uri()), runs_of(home, spec)
+    trials = {number: run for (number, seed), run in keyed.items() if number and not seed}
+    assert len(keyed) == 1 + len(trials) * (1 + len(spec.seeds))
+    for number, run in trials.items():
+        values = {name: float(run.data.params[name]) for name in searched if name in run.data.params}
+        undisturbed = list(Training(trial_for(spec, run.data.tags[schema.CRITERION], values)).run())
+        for column, seed in enumerate(spec.seeds):
+            require_undisturbed(client, keyed[number, str(seed)], column, undisturbed)
+
+
+def elsewhere(home: Home, folder: Path, module: str) -> Callable[..., str]:
+    """Runs ``fierce`` in ``folder``, where ``module`` cannot be imported, and gives what it prints."""
+    environment = _environment(TESTS.parent)
+    tried = subprocess.run([sys.executable, "-c", f"import {module}"], cwd=folder, env=environment, check=False)
+    assert tried.returncode != 0
+
+    def run(*arguments: str) -> str:
+        command = [sys.executable, "-c", "from study.cli import main; main()", *arguments, "--home", str(home.root)]
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, encoding="utf-8", timeout=300, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return run
 
 
 def epochs_saved(home: Home, spec: StudySpec) -> int:

@@ -1,5 +1,7 @@
 """Criteria of a user's own: one with a hyperparameter that is searched and a parameter that is trained, one plain."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -26,6 +28,21 @@ class Focal(Criterion):
 def plain(logits: Tensor, features: Tensor, targets: Tensor, weight: float = 0.5) -> Tensor:
     """Cross-entropy and the features' mean square, of one replica."""
     return functional.cross_entropy(logits, targets) + weight * features.square().mean()
+
+
+def elastic(logits: Tensor, features: Tensor, targets: Tensor, e: float = 0.5) -> Tensor:
+    """Cross-entropy and e times the features' mean magnitude: this e counts no anchors."""
+    return functional.cross_entropy(logits, targets) + e * features.abs().mean()
+
+
+def anchored(
+    logits: Tensor,
+    features: Tensor,
+    targets: Tensor,
+    points: Annotated[float, Hyperparameter("points", "m", 6, low=2, whole=True, counts_anchors=True)] = 6,
+) -> Tensor:
+    """Cross-entropy, monitored at a number of anchors of its own."""
+    return functional.cross_entropy(logits, targets)
 
 
 def wrong(logits: Tensor, features: Tensor, targets: Tensor) -> Tensor:

@@ -65,7 +65,8 @@ def entropy(probabilities: Tensor) -> Tensor:
     [2.0, 1.0, 0.0]
     """
     p = probabilities / probabilities.sum(-1, keepdim=True)
-    return torch.special.entr(p).sum(-1) / math.log(2)
+    terms: Tensor = torch.special.entr(p)
+    return terms.sum(-1) / math.log(2)
 
 
 def nearest_anchor_entropy(similarities: Tensor) -> Tensor:
@@ -107,7 +108,8 @@ def assignment_entropy(
     """
     if assignment not in ASSIGNMENTS:
         raise ValueError(f"unknown assignment {assignment!r}; known: {', '.join(ASSIGNMENTS)}")
-    return _AssignmentEntropy.apply(logits, noise, temperature, epsilon, assignment)
+    bits: Tensor = _AssignmentEntropy.apply(logits, noise, temperature, epsilon, assignment)
+    return bits
 
 
 @cache

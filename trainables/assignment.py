@@ -1,4 +1,4 @@
-"""What changes hands between a study and its trials: what a trial is to do, and what it tells of how far it is."""
+"""What changes hands between a study and its trials: what a trial is to do, and what it tells of itself."""
 
 from __future__ import annotations
 
@@ -65,6 +65,19 @@ class Assignment:
         shard = Shard(*map(int, config.get("shard", WHOLE)))
         trial = Trial.from_dict(config["trial"])
         return cls(int(config["number"]), str(config.get("role", "")), trial, shard, share)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is only known of a trial once its data and network stand, as its tracker keeps it.
+
+    ``tags`` and ``recipe`` are text by name; ``samples`` and ``classes`` are the data's.
+    """
+
+    tags: Mapping[str, str]
+    recipe: Mapping[str, str]
+    samples: int
+    classes: int
 
 
 @dataclass(frozen=True)

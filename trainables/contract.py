@@ -327,7 +327,7 @@ def _check_classes(data: Data, where: str) -> None:
             f"{where}: coarse of row {row} (from 0) is {int(coarse[row])}, but the {len(names)} coarse_names number "
             f"the classes 0 to {len(names) - 1}, and -1 is for a sample without one"
         )
-    if len(coarse.unique()) - bool((coarse < 0).any()) < 2:
+    if len(torch.unique(coarse)) - bool((coarse < 0).any()) < 2:
         raise DataError(f"{where}: coarse holds fewer than two classes; two or more are needed, to tell apart")
 
 
@@ -387,7 +387,7 @@ def _check_parts(split: Split, data: Data, where: str) -> None:
                     "(from 0) the first: what is held out must not be trained on"
                 )
         taken[part] = counts
-    if len(data.coarse[split["train"]].unique()) < 2:
+    if len(torch.unique(data.coarse[split["train"]])) < 2:
         raise DataError(f"{where}: part 'train' holds one coarse class alone; two or more are needed, to tell apart")
 
 

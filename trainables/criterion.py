@@ -19,6 +19,9 @@ from trainables.benchmarks import DataError
 from trainables.metrics import Metric
 from trainables.trial import Recipe
 
+#: what a recipe calls the number of anchors, and how many are drawn where it says none
+ANCHORS, DEFAULT_ANCHORS = "e", 100
+
 
 @dataclass(frozen=True)
 class Hyperparameter:
@@ -39,6 +42,8 @@ class Hyperparameter:
     log: bool = False
     #: what it is, in a few words for messages: "the number of anchors"
     meaning: str = ""
+    #: whether as many anchors are drawn as it says
+    counts_anchors: bool = False
 
     def problem(self, value: float) -> str | None:
         """What is wrong with ``value``, in words that follow the hyperparameter's name; None where it is accepted."""
@@ -53,6 +58,13 @@ class Hyperparameter:
             bounds = f"at least {self.low:g} and {'below' if self.below_high else 'at most'} {self.high:g}"
         name = f"{self.name}, {self.meaning}," if self.meaning else self.name
         return f"{name} must be {kind}{bounds}, not {value:g}"
+
+    def default_under(self, recipe: Recipe) -> float:
+        """Its value where a study file gives none: the recipe's, else its own."""
+        # a recipe's e is a number of anchors, whatever else a criterion of anyone's calls e
+        if self.name == ANCHORS and not self.counts_anchors:
+            return self.default
+        return recipe.hyperparameters.get(self.name, self.default)
 
     def cast(self, value: float) -> float:
         """``value`` as an int or a float, so that equal settings are equal trials."""
@@ -164,7 +176,10 @@ class Criterion(nn.Module):
     @classmethod
     def settle(cls, given: Mapping[str, float], recipe: Recipe) -> dict[str, float]:
         """All hyperparameters: those ``given``, the others as the recipe has them, else at their own defaults."""
-        return {
-            each.name: each.cast(given.get(each.name, recipe.hyperparameters.get(each.name, each.default)))
-            for each in cls.hyperparameters
-        }
+        return {each.name: each.cast(given.get(each.name, each.default_under(recipe))) for each in cls.hyperparameters}
+
+    @classmethod
+    def anchor_count(cls, values: Mapping[str, float], recipe: Recipe) -> int:
+        """How many anchors are drawn: what the hyperparameter that counts them says, else the recipe's e."""
+        own = [values[each.name] for each in cls.hyperparameters if each.counts_anchors]
+        return int(own[0] if own else recipe.hyperparameters.get(ANCHORS, DEFAULT_ANCHORS))

@@ -150,14 +150,14 @@ class ReplicatedResNet18(nn.Module):
     def _grouped(self, images: Tensor) -> Tensor:
         """Final maps (S, B, 8·width, h, w) of all replicas as one network."""
         x = images.transpose(0, 1).flatten(1, 2)
-        maps = self.trunk(self._laid_out(x))
-        return maps.unflatten(1, (self.replicas, -1)).transpose(0, 1)
+        maps = torch.unflatten(self.trunk(self._laid_out(x)), 1, (self.replicas, -1))
+        return maps.transpose(0, 1)
 
     def _looped(self, images: Tensor) -> Tensor:
         """The same, one replica at a time: a trunk of one replica is a plain ResNet."""
         # split once per tensor: its backward is one concatenation, where slicing would add S sparse gradients
-        parameters = {name: p.split(1) for name, p in self.trunk.named_parameters()}
-        buffers = {name: b.split(1) for name, b in self.trunk.named_buffers()}
+        parameters = {name: torch.split(p, 1) for name, p in self.trunk.named_parameters()}
+        buffers = {name: torch.split(b, 1) for name, b in self.trunk.named_buffers()}
         maps = []
         for s, x in enumerate(images):
             own = {name: parts[s] for name, parts in (parameters | buffers).items()}
@@ -190,4 +190,5 @@ class _Trunk(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.relu_(self.bn1(self.conv1(x)))
-        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        maps: Tensor = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return maps

@@ -26,6 +26,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from trainables import criteria
+from trainables.benchmarks import QUICK
 from trainables.conformance import Examination
 from trainables.criterion import Criterion
 from trainables.trial import Trial
@@ -91,8 +92,8 @@ class BenchmarkTests(_Conformance):
 class CriterionTests(_Conformance):
     """Tests of ``criterion``, ``package.module:name``, at its ``hyperparameters``."""
 
-    benchmark: ClassVar[str] = "hyperspectral"
-    options: ClassVar[Mapping[str, Any]] = {"pixels": 300}
+    benchmark: ClassVar[str] = QUICK[0]
+    options: ClassVar[Mapping[str, Any]] = QUICK[1]
 
     def test_declaration(self) -> None:
         """It has a label, and hyperparameters of different names with defaults in their ranges."""

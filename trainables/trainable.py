@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +18,7 @@ from ray import tune
 from torch import Tensor
 
 from trainables import remote_data
-from trainables.assignment import Assignment, Result, Shard
+from trainables.assignment import Assignment, Facts, Result, Shard
 from trainables.benchmarks import find
 from trainables.storage import Folder, Held
 from trainables.training import Record, Training
@@ -55,14 +55,11 @@ class StorageError(TrialError):
 class Tracker(Protocol):
     """Where a trial's trajectories go."""
 
-    def describe(self, training: Training) -> Mapping[str, Any]:
-        """Take what is only known once data and network stand: data, recipe, device. Returns it, fit for a checkpoint.
-
-        That is: mappings of text and numbers.
-        """
+    def describe(self, training: Training) -> Facts:
+        """Take what is only known once data and network stand: data, recipe, device. Returns it, for the checkpoint."""
         ...
 
-    def recall(self, facts: Mapping[str, Any]) -> None:
+    def recall(self, facts: Facts) -> None:
         """Take what `describe` returned when the trial was trained."""
         ...
 
@@ -212,11 +209,11 @@ class _Saver:
         here: Folder,
         trial: Trial,
         seconds: float,
-        facts: Mapping[str, Any] | None = None,
+        facts: Facts | None = None,
         declared: Sequence[Mapping[str, str | bool]] = (),
     ) -> None:
         self.here, self.trial, self.seconds = here, trial.to_dict(), seconds
-        self.facts, self.declared = facts, list(declared)
+        self.facts, self.declared = facts and asdict(facts), list(declared)
         self.written, self.took = time.monotonic(), 0.0
 
     def due(self) -> bool:
@@ -259,7 +256,7 @@ class Checkpoint:
     #: the training's, None once the trial has finished
     state: Mapping[str, Any] | None
     #: what the tracker told of itself, None in a checkpoint of before that was kept
-    facts: Mapping[str, Any] | None
+    facts: Facts | None
     #: the metrics' declarations
     declared: Sequence[Mapping[str, str | bool]]
     #: of a trial that has finished; none in a checkpoint of before they were kept
@@ -272,7 +269,7 @@ class Checkpoint:
             records=[Record(**record) for record in values["records"]],
             finished=values["finished"],
             state=values["state"],
-            facts=values.get("facts"),
+            facts=Facts(**values["facts"]) if values.get("facts") else None,
             declared=values.get("metrics", []),
             arrays={name: array.numpy() for name, array in values.get("arrays", {}).items()},
         )

@@ -37,8 +37,6 @@ METRICS = (
         better="higher",
     ),
 )
-#: anchors that are monitored where neither the criterion nor the benchmark says how many
-DEFAULT_ANCHORS = 100
 
 
 @dataclass(frozen=True)
@@ -189,8 +187,8 @@ class Training:
 
     def _make_criterion(self, kind: type[Criterion], dimensions: int, classes: int) -> Criterion:
         seeds, recipe = self.trial.seeds, self.recipe
-        e = int(self.hyperparameters.get("e", recipe.hyperparameters.get("e", DEFAULT_ANCHORS)))
-        drawn = draw_anchors(recipe.anchors, e, dimensions, streams(seeds, "anchors"))
+        count = kind.anchor_count(self.hyperparameters, recipe)
+        drawn = draw_anchors(recipe.anchors, count, dimensions, streams(seeds, "anchors"))
         anchors = drawn.to(self.device, self.dtype)
         setup = Setup(seeds, self.hyperparameters, recipe, anchors, dimensions, classes)
         return kind(setup).to(self.device, self.dtype)
@@ -248,7 +246,7 @@ class Training:
         measured: dict[str, Tensor] = {}
         self.network.train()
         self.criterion.train()
-        for indices_of_batch in indices.split(recipe.batch_size, dim=1):
+        for indices_of_batch in torch.split(indices, recipe.batch_size, dim=1):
             batch = self._batch(indices_of_batch, augmentation, drawn_from)
             logits, targets = batch.logits, batch.targets
             loss = self.criterion(batch)
@@ -341,7 +339,7 @@ class Training:
     def _inputs(self, indices: Tensor) -> Tensor:
         """The stored inputs (S, B, …) at ``indices`` (S, B)."""
         # copies whole samples, where indexing goes value by value
-        return self.data.inputs.index_select(0, indices.flatten()).unflatten(0, indices.shape)
+        return torch.unflatten(self.data.inputs.index_select(0, indices.flatten()), 0, indices.shape)
 
     def _prepared(self, indices: Tensor, train: bool, generators: Sequence[torch.Generator]) -> Tensor:
         """The network's inputs (S, B, …) for the samples at ``indices`` (S, B)."""
@@ -366,7 +364,7 @@ class Training:
         """Features (S, n, d) and logits (S, n, C) of the samples at ``indices`` (S, n), in evaluation mode."""
         self.network.eval()
         features, logits = [], []
-        for chunk in indices.split(self._chunk(indices.shape[0]), dim=1):
+        for chunk in torch.split(indices, self._chunk(indices.shape[0]), dim=1):
             _, part_features, part_logits = self._answers(self._prepared(chunk, False, []))
             features.append(part_features)
             logits.append(part_logits)

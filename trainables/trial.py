@@ -86,7 +86,8 @@ class Recipe:
     mixed_precision: bool = False
     #: torch.compile of the network, which takes a minute; on a CPU no faster, on a GPU to be measured first
     compile: bool = False
-    #: criteria's hyperparameters where a study file gives none and their own defaults do not hold here, by name
+    #: criteria's hyperparameters where a study file gives none and their own defaults do not hold here, by name; ``e``
+    #: is the number of anchors, under every criterion
     hyperparameters: Mapping[str, float] = field(default_factory=dict)
 
     def override(self, settings: Mapping[str, Any]) -> Recipe:

@@ -39,7 +39,7 @@ def deviations(inputs: Callable[[Tensor], Tensor], train: Tensor, chunk: int) ->
     # less the first sample, so that squares of large values do not swallow their differences
     origin = inputs(train[:, :1]).double()
     total, squares = torch.zeros_like(origin), torch.zeros_like(origin)
-    for indices in train.split(chunk, 1):
+    for indices in torch.split(train, chunk, dim=1):
         values = inputs(indices).double() - origin
         total += values.sum(1, keepdim=True)
         squares += values.square().sum(1, keepdim=True)

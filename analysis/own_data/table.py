@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from analysis import command, output, statistics, tables
+from analysis.declarations import Metric
 from analysis.output import Section, Table
 from analysis.runs import Study
 
@@ -27,6 +28,8 @@ def section(study: Study, out: Path) -> Section:
     table = tables.beside(study, shown, columns, ())
     data = tables.numbers(study, shown, columns)
     items: list[str | Table] = [output.save_table(study, table, out, "metrics", caption, data)]
+    if declared := [sentence for metric in metrics if (sentence := _declared(study.metric(metric)))]:
+        items.append(" ".join(declared))
     differences = tables.against_reference(study, shown, columns)
     if len(differences):
         caption = (
@@ -36,6 +39,13 @@ def section(study: Study, out: Path) -> Section:
         )
         items.append(output.save_table(study, differences, out, "metrics-differences", caption))
     return Section(title, tuple(items))
+
+
+def _declared(metric: Metric) -> str:
+    """What is said of a metric: how it is measured, and which values are better; nothing where nothing is."""
+    direction = f"{metric.better} is better" if metric.better in ("lower", "higher") else ""
+    words = "; ".join(filter(None, (metric.note, direction)))
+    return f"{metric.label}: {words}." if words else ""
 
 
 if __name__ == "__main__":

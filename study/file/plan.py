@@ -6,12 +6,16 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import TypeAdapter
 
-from study.file.spec import BenchmarkSpec, StudySpec
+from study.file.parts import BenchmarkSpec
+from study.file.spec import StudySpec
 from trainables.trial import Recipe, Trial
+
+if TYPE_CHECKING:
+    from trainables.criterion import Criterion
 
 
 @dataclass(frozen=True)
@@ -76,13 +80,17 @@ def label(criterion: str, hyperparameters: Mapping[str, Any], digits: int = 12) 
     return " ".join([criterion.rpartition(":")[2], *settings])
 
 
-def criteria_of(spec: StudySpec) -> list[dict[str, Any]]:
-    """What the study's criteria declare of themselves, in the report's order: see `analysis.schema.CRITERIA_FILE`."""
+def criteria_of(spec: StudySpec) -> dict[str, type[Criterion]]:
+    """The criteria that the study names, by name."""
     from trainables import criteria
 
     named = [entry.name for entry in spec.criteria]
     named += [*(spec.grid or {}), *(spec.search.criteria if spec.search else {})]
-    found = {name: criteria.find(name) for name in named}
+    return {name: criteria.find(name) for name in named}
+
+
+def declared_criteria(spec: StudySpec) -> list[dict[str, Any]]:
+    """What the study's criteria declare of themselves, in the report's order: see `analysis.schema.CRITERIA_FILE`."""
     return [
         {
             "name": name,
@@ -94,7 +102,7 @@ def criteria_of(spec: StudySpec) -> list[dict[str, Any]]:
                 for one in each.hyperparameters
             ],
         }
-        for name, each in sorted(found.items(), key=lambda item: item[1].position)
+        for name, each in sorted(criteria_of(spec).items(), key=lambda item: item[1].position)
     ]
 
 

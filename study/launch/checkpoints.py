@@ -13,6 +13,7 @@ from study.file import plan
 from study.file.spec import StudySpec
 from study.launch.placement import split
 from study.record import tracking, trials
+from study.record.tracker import Tracking
 from trainables.assignment import Assignment, Shard
 from trainables.storage import Folder
 from trainables.trainable import place, read_checkpoint, recall
@@ -20,7 +21,7 @@ from trainables.training import Record
 
 
 def send_again(
-    spec: StudySpec, study: optuna.Study, folder: Folder, tracked: tracking.Tracking, number: int, trial: FrozenTrial
+    spec: StudySpec, study: optuna.Study, folder: Folder, tracked: Tracking, number: int, trial: FrozenTrial
 ) -> None:
     """Give MLflow, which lacks runs of a trial that is not run again, what the trial's checkpoints hold."""
     attributes = trial.user_attrs
@@ -44,7 +45,7 @@ def send_again(
     tracking.close_trial(tracked, number, status, attributes.get(trials.REASON, ""))
 
 
-def end_shards(folder: Folder, tracked: tracking.Tracking, whole: Assignment, shards: Sequence[Assignment]) -> None:
+def end_shards(folder: Folder, tracked: Tracking, whole: Assignment, shards: Sequence[Assignment]) -> None:
     """Give the trial's own run the means over all shards, from their checkpoints, and end it."""
     parts = []
     for shard in shards:

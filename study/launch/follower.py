@@ -18,6 +18,8 @@ from study.file import plan
 from study.launch.observer import Observer
 from study.launch.search import Cause, StudySearcher
 from study.record import tracking
+from study.record.tracker import Tracking
+from study.servers.mlflow import TrackingError
 from trainables.assignment import Assignment, Result
 from trainables.benchmarks import DataError
 from trainables.storage import Folder
@@ -32,7 +34,7 @@ class Follower(Callback):
     ``folder`` is the study's, where trials are told to stop once its storage fails.
     """
 
-    def __init__(self, searcher: StudySearcher, observer: Observer, tracked: tracking.Tracking, folder: Folder) -> None:
+    def __init__(self, searcher: StudySearcher, observer: Observer, tracked: Tracking, folder: Folder) -> None:
         self._searcher, self._observer, self._tracked, self._folder = searcher, observer, tracked, folder
         #: metrics whose declarations are kept with the study
         self._declared: set[str] = set()
@@ -126,19 +128,19 @@ class Follower(Callback):
         try:
             tracking.declare_metrics(self._tracked, fresh)
             self._declared |= {str(each["name"]) for each in fresh}
-        except tracking.TrackingError as error:
+        except TrackingError as error:
             log.warning("%s; the metrics are declared at the next report", error)
 
     def _note(self, number: int, text: str) -> None:
         try:
             tracking.note_retry(self._tracked, number, text)
-        except tracking.TrackingError as error:
+        except TrackingError as error:
             log.warning("%s; the retry of trial %d is not noted there", error, number)
 
     def _close(self, number: int, status: str, reason: str) -> None:
         try:
             tracking.close_trial(self._tracked, number, status, reason)
-        except tracking.TrackingError as error:
+        except TrackingError as error:
             log.warning("%s; tried again at the end of the study", error)
 
 
@@ -165,7 +167,7 @@ def reason_of(trial: Any) -> tuple[str, Cause]:
     cause = error.cause if isinstance(error, RayTaskError) else error
     message = masked((str(cause).strip().splitlines() or [""])[0])
     # what is trained is kept, and the other trials would fail alike
-    if isinstance(cause, StorageError | tracking.TrackingError):
+    if isinstance(cause, StorageError | TrackingError):
         return message, "storage"
     if isinstance(cause, PredecessorError):
         return message, "node"

@@ -17,8 +17,8 @@ from rich.text import Text
 
 from study.file.spec import StudySpec
 
-#: the measure of a study without a search
-DEFAULT_METRIC = "mse/transfer-least-squares"
+#: shown beside the coarse accuracy in a study without a search: every trial has it
+PLAIN_METRIC = "loss/train"
 #: seconds between two plain lines about epochs
 QUIET_SECONDS = 10.0
 #: what writing to a terminal or pipe that was closed raises; rich would end the process
@@ -28,9 +28,9 @@ _GONE = (OSError, ValueError, SystemExit)
 class StudyProgress:
     """Follows a study (the observer of `study.launch.sweep.run`) and prints to ``console``; a context manager.
 
-    ``best`` is by the search's objective, or by the transfer MSE under the least-squares probe; a fixed lower
-    bound among the constraints is respected. The label-free rule and a bound relative to cross-entropy are
-    settled at the study's end, so no best trial is named meanwhile. ``age`` in seconds is how long the study had
+    The best trial is named by the search's objective; a fixed lower bound among the constraints is respected. The
+    label-free rule and a bound relative to cross-entropy are settled at the study's end, so no best trial is named
+    meanwhile, nor is one in a study without a search. ``age`` in seconds is how long the study had
     been under way when it was first looked at.
     """
 
@@ -38,10 +38,10 @@ class StudyProgress:
         self.console = console
         self._age = age
         search = spec.search
-        self._metric = search.objective.metric if search else DEFAULT_METRIC
+        self._metric = search.objective.metric if search else PLAIN_METRIC
         self._sign = -1.0 if search and search.objective.direction == "maximize" else 1.0
         self._constraint = search.constraint if search else None
-        self._ranked = not (search and search.needs_ce)
+        self._ranked = search is not None and not search.needs_ce
         self._labels: dict[int, str] = {}
         #: running trial -> share of its epochs that is done, None before the first one of this launch
         self._shares: dict[int, float | None] = {}

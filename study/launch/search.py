@@ -60,7 +60,8 @@ Cause = Literal["error", "refusal", "memory", "node", "storage"]
 #: by metric: the mean over a trial's seeds, and its standard error
 _Moments = tuple[Mapping[str, float], Mapping[str, float]]
 
-#: the sampler while none is drawn from: the others work whenever a trial is opened, and some would end a loop
+#: Optuna asks its sampler at each trial that is opened, even where all values are given; others than this one then take
+#: time, or end the study
 _AT_REST = optuna.samplers.RandomSampler(seed=0)
 
 

@@ -29,7 +29,9 @@ from study.launch import cluster, snapshots
 from study.launch.observer import Guarded, Observer, Silent
 from study.record import tracking
 from study.record.files import held, keep_at_home, keep_spec, storing
+from study.record.tracker import Tracking
 from study.servers import logins
+from study.servers.mlflow import TrackingError
 from trainables.assignment import Assignment
 from trainables.storage import Folder
 
@@ -147,7 +149,7 @@ def _launch(spec: StudySpec, home: Home, observer: Observer, retry_failed: bool,
     return outcome
 
 
-def _settled(spec: StudySpec, study: optuna.Study, folder: Folder, tracked: tracking.Tracking) -> set[int]:
+def _settled(spec: StudySpec, study: optuna.Study, folder: Folder, tracked: Tracking) -> set[int]:
     """The trials that are over and need nothing more; MLflow is sent what it lacks of those not run again."""
     from study.launch import checkpoints
     from study.record import trials
@@ -177,7 +179,7 @@ def _tell_settled(observer: Observer, study: optuna.Study, settled: Collection[i
 def _tuner(
     spec: StudySpec,
     folder: Folder,
-    tracked: tracking.Tracking,
+    tracked: Tracking,
     searcher: StudySearcher,
     follower: Follower,
     cadence: Cadence,
@@ -241,7 +243,7 @@ def _resources(config: dict[str, Any]) -> Any:
     return PlacementGroupFactory([{kind: amount for kind, amount in bundle.items() if amount}])
 
 
-def _close(tracked: tracking.Tracking, follower: Follower, outcome: Outcome) -> None:
+def _close(tracked: Tracking, follower: Follower, outcome: Outcome) -> None:
     """Leave no run RUNNING; a server that is away is told at the next launch."""
     try:
         for number, reason in follower.failures.items():
@@ -249,7 +251,7 @@ def _close(tracked: tracking.Tracking, follower: Follower, outcome: Outcome) -> 
         tracking.close_open_trials(tracked, "interrupted; resume the study to go on")
         status = "FINISHED" if not (outcome.failed or outcome.missing) else "KILLED" if outcome.missing else "FAILED"
         tracking.close_study(tracked, status)
-    except tracking.TrackingError as error:
+    except TrackingError as error:
         log.warning("%s; resume the study once it answers", error)
 
 

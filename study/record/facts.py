@@ -6,7 +6,6 @@ import getpass
 import json
 import platform
 import subprocess
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import version
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis import schema
+from trainables.assignment import Facts
 
 if TYPE_CHECKING:
     from trainables.assignment import Share
@@ -28,11 +28,8 @@ VERSIONS = "fierce.versions"
 NODE, GPU, SHARE = "fierce.node", "fierce.gpu", "fierce.share"
 
 
-def describe(training: Training, share: Share | None) -> dict[str, Any]:
-    """Data, recipe and device of a trial, with its ``share`` of the cluster, in text and numbers.
-
-    The keys are tags and recipe (params), by name, and the data's samples and classes.
-    """
+def describe(training: Training, share: Share | None) -> Facts:
+    """Data, recipe and device of a trial, with its ``share`` of the cluster."""
     data = training.data
     tags = {
         schema.DATA_NAME: data.name,
@@ -48,16 +45,16 @@ def describe(training: Training, share: Share | None) -> dict[str, Any]:
         tags[GPU] = _gpu()
     recipe = {f"training.{name}": str(value) for name, value in asdict(training.recipe).items()}
     recipe.pop("training.hyperparameters")
-    return {"tags": tags, "recipe": recipe, "samples": len(data.inputs), "classes": data.classes}
+    return Facts(tags, recipe, len(data.inputs), data.classes)
 
 
-def dataset_input(facts: Mapping[str, Any]) -> Any:
+def dataset_input(facts: Facts) -> Any:
     """The data set as MLflow's own record of it; the digest there holds 36 characters at most."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    tags = facts["tags"]
+    tags = facts.tags
     name = tags[schema.DATA_NAME]
-    profile = json.dumps({"samples": facts["samples"], "classes": facts["classes"]})
+    profile = json.dumps({"samples": facts.samples, "classes": facts.classes})
     source = json.dumps({"name": name, "description": tags[schema.DATA_DESCRIPTION]})
     dataset = Dataset(name, tags[schema.DATA_FINGERPRINT][:36], "code", source, profile=profile)
     return DatasetInput(dataset, [InputTag("provenance", tags[schema.DATA_PROVENANCE])])

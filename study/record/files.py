@@ -25,6 +25,11 @@ LOCK, HOLDER = "lock", "driver.json"
 CHANGEABLE = {"description", "resources", "concurrency", "max_failures", "storage"}
 
 
+def studies_here(home: Home) -> list[str]:
+    """The names of the studies whose files the home keeps, in order."""
+    return sorted(path.parent.name for path in (home.root / "studies").glob(f"*/{SPEC}"))
+
+
 def load_spec(home: Home, name: str) -> StudySpec:
     """The file of a study that was run before, its paths as they are now; `UserError` where there is none."""
     path, folder = home.study(name) / SPEC, home.files(name)
@@ -36,7 +41,7 @@ def load_spec(home: Home, name: str) -> StudySpec:
             _require_reached(folder)
             kept = folder.read(SPEC)
     if kept is None:
-        known = sorted(each.parent.name for each in (home.root / "studies").glob(f"*/{SPEC}"))
+        known = studies_here(home)
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known) or 'none'}"
         raise UserError(f"there is no study {name!r} in {home.root}; {hint}")

@@ -58,7 +58,7 @@ def runs(tracking_uri: str, name: str) -> Sequence[Run]:
 def identity(runs: Sequence[Run]) -> str:
     """What tells the study from others of its name, as MLflow holds it; empty where it does not."""
     tags = (run.data.tags for run in runs if run.data.tags.get(schema.LEVEL) == "study")
-    return next((each[schema.IDENTITY] for each in tags if schema.IDENTITY in each), "")
+    return next((tag[schema.IDENTITY] for tag in tags if schema.IDENTITY in tag), "")
 
 
 def is_running(runs: Sequence[Run]) -> bool:

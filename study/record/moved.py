@@ -69,10 +69,10 @@ def _last_place(home: Home, name: str) -> Path | None:
         return None
     try:
         with closing(sqlite3.connect(path, timeout=60)) as database:
-            found = database.execute("SELECT artifact_location FROM experiments WHERE name = ?", (name,)).fetchone()
+            row = database.execute("SELECT artifact_location FROM experiments WHERE name = ?", (name,)).fetchone()
     except sqlite3.OperationalError:
         return None
-    return _home_of(found[0]) if found else None
+    return _home_of(row[0]) if row else None
 
 
 def _home_of(location: str) -> Path | None:
@@ -113,8 +113,8 @@ def settle(
         return
     try:
         with closing(sqlite3.connect(path, timeout=60, isolation_level=None)) as database:
-            found = database.execute("SELECT experiment_id, name, artifact_location FROM experiments").fetchall()
-            for experiment, name, location in found:
+            experiments = database.execute("SELECT experiment_id, name, artifact_location FROM experiments").fetchall()
+            for experiment, name, location in experiments:
                 if name in names and (place := _new_place(home, path, location)) and not is_running(name):
                     text = _kept(home, name)
                     # what tells where the home was is about to be overwritten

@@ -27,16 +27,16 @@ def search(
 
     wanted = " and ".join([*(f"tags.`{name}` = '{value}'" for name, value in tags.items()), *more])
     view = ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY
-    found: list[Run] = []
+    matching: list[Run] = []
     token = None
     while True:
         page = client.search_runs(
             [experiment], wanted, view, max_results=PAGE, order_by=["attributes.start_time ASC"], page_token=token
         )
-        found += page
+        matching += page
         token = page.token
         if not token:
-            return found
+            return matching
 
 
 def oldest(client: MlflowClient, runs: Sequence[Run]) -> dict[tuple[str, str | None], Run]:
@@ -58,18 +58,18 @@ def found_or_restored(
     holds, and its checkpoint has it all. Which deleted run is the study's own, and not another's of its name, is told
     by the ``identity`` of a study and the ``parent`` of a trial.
     """
-    found = oldest(client, search(client, experiment, tags))
+    kept = oldest(client, search(client, experiment, tags))
     level = ("trial", None) if parent else ("study", None)
-    if level in found:
-        return found
+    if level in kept:
+        return kept
     for run in search(client, experiment, {**tags, schema.LEVEL: level[0]}, deleted=True):
         theirs = run.data.tags.get("mlflow.parentRunId") if parent else run.data.tags.get(schema.IDENTITY)
         if theirs and theirs == (parent or identity):
             log.warning("the run of %s %s was deleted in MLflow and is restored", level[0], run.info.run_name)
             client.restore_run(run.info.run_id)
-            found[level] = client.get_run(run.info.run_id)
+            kept[level] = client.get_run(run.info.run_id)
             break
-    return found
+    return kept
 
 
 def adopt(client: MlflowClient, parent: str, runs: Sequence[Run]) -> None:
@@ -84,8 +84,8 @@ def restore_experiment(client: MlflowClient, experiment: str, identity: str) -> 
 
     Another study's is for its owner to restore.
     """
-    found = search(client, experiment, {schema.LEVEL: "study"}, deleted=True)
-    if not identity or identity not in {run.data.tags.get(schema.IDENTITY) for run in found}:
+    deleted = search(client, experiment, {schema.LEVEL: "study"}, deleted=True)
+    if not identity or identity not in {run.data.tags.get(schema.IDENTITY) for run in deleted}:
         return False
     log.warning("the study's MLflow experiment was deleted and is restored")
     client.restore_experiment(experiment)
@@ -119,14 +119,14 @@ class Holdings:
     there: frozenset[int]
 
 
-def holdings(found: Sequence[Run], uri: str) -> Holdings:
-    """What MLflow at ``uri`` has of the trials whose runs were ``found``."""
+def holdings(tracked: Sequence[Run], uri: str) -> Holdings:
+    """What MLflow at ``uri`` has of the trials whose runs are ``tracked``."""
     from analysis import artifacts
 
-    lacking = {run.info.run_id for run in artifacts.lacking(uri, found)}
-    own = {int(run.data.tags[schema.TRIAL]): run for run in found if run.data.tags.get(schema.LEVEL) == "trial"}
+    lacking = {run.info.run_id for run in artifacts.lacking(uri, tracked)}
+    own = {int(run.data.tags[schema.TRIAL]): run for run in tracked if run.data.tags.get(schema.LEVEL) == "trial"}
     seeds: dict[int, dict[str, Run]] = {number: {} for number in own}
-    for run in found:
+    for run in tracked:
         if run.data.tags.get(schema.LEVEL) == "seed":
             seeds.setdefault(int(run.data.tags[schema.TRIAL]), {})[run.data.tags[schema.SEED]] = run
     there = {number for number, run in own.items() if set(seeds[number]) >= set(_planned_seeds(run))}

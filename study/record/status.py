@@ -58,7 +58,7 @@ class StudyStatus:
 
     def count_replicas(self, state: State) -> int:
         """How many replicas, over all planned trials, are in ``state``."""
-        return sum(each == state for trial in self.trials for each in trial.seeds.values())
+        return sum(seed_state == state for trial in self.trials for seed_state in trial.seeds.values())
 
 
 def read(home: Home, name: str) -> StudyStatus:

@@ -1,4 +1,4 @@
-"""MLflow: the tree of runs of a study, and trajectories that arrive once, whatever is killed in between.
+"""MLflow: a study's experiment and run, and what is done to all its runs; those of one trial are `tracker`'s.
 
 Runs are found by their tags, never by an id kept elsewhere, so that a restart continues the same ones. Names are
 those of `analysis.schema`.
@@ -6,68 +6,32 @@ those of `analysis.schema`.
 
 from __future__ import annotations
 
-import gc
 import json
-import logging
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis import schema
 from analysis.addresses import without_password
-from study.file.plan import criteria_of, label, planned, recipe
+from study.file.plan import criteria_of, declared_criteria, planned, recipe
 from study.record import facts, moved, runs
 from study.record.facts import TAG_LENGTH
+from study.record.tracker import Tracking, tag_entities
 from study.servers.logins import without_passwords
 from study.servers.mlflow import TrackingError, answering, connect, writing
 
 if TYPE_CHECKING:
-    import numpy as np
     from mlflow import MlflowClient
     from mlflow.entities import Run
-    from torch import Tensor
 
     from study.file.spec import StudySpec
     from study.home import Home
-    from trainables.assignment import Assignment
-    from trainables.training import Record, Training
 
-log = logging.getLogger(__name__)
 
-#: metrics in one request: MLflow's limit
-METRICS_PER_REQUEST = 1000
-#: seconds between two flushes: at least the first, at most the second, in between in proportion to their cost
-FLUSH_SECONDS = (10.0, 60.0)
-FLUSH_SHARE = 150.0
 #: why an attempt before the last one ended, and what the next one was given
 RETRIED = "fierce.retried"
-
-
-@dataclass(frozen=True)
-class Tracking:
-    """Where one study is tracked: what a worker needs to find and write its runs. Can be pickled."""
-
-    uri: str
-    study: str
-    experiment: str
-    #: id of the study's run
-    run: str
-    #: tags of every trial's and seed's run: source commit, versions, user
-    source: Mapping[str, str] = field(default_factory=dict)
-    #: how long the end of a trial waits for a server that does not answer, in seconds
-    patience: float = 300.0
-
-    def open_trial(self, assignment: Assignment) -> TrialTracker:
-        """The tracker of a trial or of a shard of one."""
-        return TrialTracker(self, assignment)
-
-    def open_shards(self, whole: Assignment) -> None:
-        """Make the runs of a trial before its shards, which could not agree on who makes the trial's own."""
-        self.open_trial(whole).begin()
 
 
 def open_study(spec: StudySpec, home: Home, identity: str = "", patience: float = 300.0) -> Tracking:
@@ -94,22 +58,22 @@ def open_study(spec: StudySpec, home: Home, identity: str = "", patience: float 
     }
     with answering(uri), writing(uri):
         experiment = _experiment(client, spec.name, identity, home.artifacts(uri))
-        found = runs.found_or_restored(client, experiment, {schema.LEVEL: "study"}, identity=identity).get(
+        existing = runs.found_or_restored(client, experiment, {schema.LEVEL: "study"}, identity=identity).get(
             ("study", None)
         )
-        if found and found.data.tags.get(schema.IDENTITY, identity) != identity:
+        if existing and existing.data.tags.get(schema.IDENTITY, identity) != identity:
             raise TrackingError(
                 f"the MLflow experiment {spec.name!r} at {without_password(uri)} holds another study of that name, "
                 "with trials in another Optuna database; run this one under another --name"
             )
-        if found:
-            _require_same_recipe(spec, found, json.loads(tags[schema.RECIPE]))
-        run = found or client.create_run(experiment, tags=tags, run_name=spec.name)
-        client.log_batch(run.info.run_id, tags=_entities(tags))
+        if existing:
+            _require_same_recipe(spec, existing, json.loads(tags[schema.RECIPE]))
+        run = existing or client.create_run(experiment, tags=tags, run_name=spec.name)
+        client.log_batch(run.info.run_id, tags=tag_entities(tags))
         client.update_run(run.info.run_id, status="RUNNING")
         runs.adopt(client, run.info.run_id, runs.search(client, experiment, {schema.LEVEL: "trial"}))
     _keep(uri, run, schema.STUDY_FILE, without_passwords(spec).to_yaml())
-    _keep(uri, run, schema.CRITERIA_FILE, _json(criteria_of(spec)))
+    _keep(uri, run, schema.CRITERIA_FILE, _json(declared_criteria(spec)))
     return Tracking(uri, spec.name, experiment, run.info.run_id, source, patience)
 
 
@@ -119,8 +83,9 @@ def _require_same_recipe(spec: StudySpec, run: Run, now: Mapping[str, Any]) -> N
     # 0.1 kept no recipe; where it followed the paper, it took the released code's assignment
     before = json.loads(kept) if kept else {"assignment": "sampled"}
     changed = [name for name, value in before.items() if name in now and now[name] != value]
+    hyperparameters = [own for criterion in criteria_of(spec).values() for own in criterion.hyperparameters]
     # without anchors of its own a criterion knows no assignment
-    if not kept and not any(each["name"] == "e" for one in criteria_of(spec) for each in one["hyperparameters"]):
+    if not kept and not any(own.counts_anchors for own in hyperparameters):
         changed = []
     if changed:
         name = changed[0]
@@ -148,8 +113,8 @@ def declare_metrics(tracking: Tracking, declared: Sequence[Mapping[str, str | bo
     with answering(tracking.uri), writing(tracking.uri):
         run = client.get_run(tracking.run)
         held = artifacts.read(tracking.uri, run, schema.METRICS_FILE)
-        known = {each["name"]: each for each in (json.loads(held) if held else [])}
-        merged = known | {each["name"]: dict(each) for each in declared}
+        known = {metric["name"]: metric for metric in (json.loads(held) if held else [])}
+        merged = known | {metric["name"]: dict(metric) for metric in declared}
         if merged != known:
             _keep(tracking.uri, run, schema.METRICS_FILE, _json(list(merged.values())))
 
@@ -162,8 +127,8 @@ def holdings(tracking: Tracking) -> runs.Holdings:
     """What of the study's trials MLflow has: whoever deletes a run, or its arrays, has it sent again."""
     client = connect(tracking.uri)
     with answering(tracking.uri):
-        found = runs.search(client, tracking.experiment, {schema.STUDY: tracking.study})
-        return runs.holdings(found, tracking.uri)
+        tracked = runs.search(client, tracking.experiment, {schema.STUDY: tracking.study})
+        return runs.holdings(tracked, tracking.uri)
 
 
 def close_study(tracking: Tracking, status: str) -> None:
@@ -212,330 +177,33 @@ def read_runs(uri: str, study: str) -> dict[tuple[int, int], tuple[str, int | No
     Empty where the study was never tracked.
     """
     client = connect(uri)
-    found: dict[tuple[int, int], tuple[str, int | None]] = {}
+    states: dict[tuple[int, int], tuple[str, int | None]] = {}
     with answering(uri):
         experiment = client.get_experiment_by_name(study)
         if experiment is None:
-            return found
+            return states
         for run in runs.search(client, experiment.experiment_id, {schema.LEVEL: "seed"}):
             epoch = None
             if run.info.status != "FINISHED":
-                epoch = max((each.step for each in client.get_metric_history(run.info.run_id, "loss/train")), default=0)
+                losses = client.get_metric_history(run.info.run_id, "loss/train")
+                epoch = max((loss.step for loss in losses), default=0)
             tags = run.data.tags
-            found[int(tags[schema.TRIAL]), int(tags[schema.SEED])] = (run.info.status, epoch)
-    return found
-
-
-@dataclass
-class _Line:
-    """One MLflow run of a trial: a replica's, or (column None) the means over the replicas."""
-
-    run: Run
-    column: int | None
-    status: str
-    #: (metric, epoch) and params that the run held when it was reopened
-    held: set[tuple[str, int]]
-    params: set[str]
-    #: how many of the trial's records it holds
-    sent: int = 0
-    #: whether it holds the facts of `TrialTracker.describe`
-    told: bool = False
-
-    @property
-    def run_id(self) -> str:
-        return str(self.run.info.run_id)
-
-
-class TrialTracker:
-    """The runs of one trial, from the process that trains it (see `trainables.trainable.Tracker`).
-
-    The tracker of a shard writes to the runs of its seeds, and the facts to the trial's own; the means over all seeds
-    are that of the whole trial's tracker, which is opened once more when all shards have finished.
-    """
-
-    def __init__(self, tracking: Tracking, assignment: Assignment) -> None:
-        self.tracking = tracking
-        self.number, self.role, self.trial = assignment.number, assignment.role, assignment.trial
-        self._shard, self._share = assignment.shard, assignment.share
-        self._client: MlflowClient | None = None
-        self._lines: list[_Line] | None = None
-        self._records: list[Record] = []
-        self._facts: tuple[dict[str, str], dict[str, str]] | None = None
-        self._dataset: Any = None
-        self._next_flush = 0.0
-
-    def describe(self, training: Training) -> dict[str, Any]:
-        """Data, recipe and device, as tags and params of the runs; what `recall` takes."""
-        known = facts.describe(training, self._share)
-        self.recall(known)
-        return known
-
-    def recall(self, told: Mapping[str, Any]) -> None:
-        """Take what an earlier `describe` of the trial returned: runs made anew hold it too."""
-        self._facts = (dict(told["tags"]), dict(told["recipe"]))
-        self._dataset = facts.dataset_input(told)
-
-    def begin(self) -> None:
-        """Make the runs that are not there yet."""
-        self._insist(self._begin)
-
-    def _begin(self) -> None:
-        with answering(self.tracking.uri):
-            self._open()
-
-    def add(self, records: Sequence[Record]) -> None:
-        """Take records; the next flush that is due sends them."""
-        self._records.extend(records)
-
-    def flush(self, now: bool = False) -> None:
-        """Send what has gathered, every 10 to 60 s; a server that is away is tried again at the next one.
-
-        ``now``: whether it is due or not.
-        """
-        if not now and time.monotonic() < self._next_flush:
-            return
-        started = time.monotonic()
-        try:
-            self._send()
-        except TrackingError as error:
-            log.warning("%s; the records are kept and sent later", error)
-        took = time.monotonic() - started
-        self._next_flush = time.monotonic() + min(max(FLUSH_SECONDS[0], FLUSH_SHARE * took), FLUSH_SECONDS[1])
-
-    def complete(self, arrays: Mapping[str, np.ndarray], weights: Mapping[str, Tensor]) -> None:
-        """Send all records, each replica's ``arrays`` and the trial's ``weights``.
-
-        Raises `TrackingError` where the server does not answer within the study's patience.
-        """
-        self._insist(lambda: self._send(arrays, weights))
-
-    def finish(self) -> None:
-        """End all runs as FINISHED, the trial's last."""
-        self._insist(self._terminate)
-
-    def _insist(self, act: Callable[[], None]) -> None:
-        deadline = time.monotonic() + self.tracking.patience
-        wait = 0.5
-        while True:
-            try:
-                return act()
-            except TrackingError as error:
-                if time.monotonic() + wait > deadline:
-                    raise TrackingError(
-                        f"{error}; it was tried for {self.tracking.patience:.0f} s, and the trajectories are kept in "
-                        "the trial's checkpoint"
-                    ) from error
-                log.warning("%s; trying again in %.1f s", error, wait)
-                time.sleep(wait)
-                wait = min(2 * wait, 10.0)
-
-    def _send(
-        self, arrays: Mapping[str, np.ndarray] | None = None, weights: Mapping[str, Tensor] | None = None
-    ) -> None:
-        with answering(self.tracking.uri):
-            client, lines = self._open()
-            for line in lines:
-                # it was only ended once it held everything, though the checkpoint may have been lost since
-                if line.status == "FINISHED":
-                    continue
-                for records in _requests([] if self._is_partial(line) else self._records[line.sent :]):
-                    metrics = self._metrics(line, records)
-                    tags, params = self._take_facts(line)
-                    if metrics or tags or params:
-                        with writing(self.tracking.uri), _uncollected():
-                            client.log_batch(line.run_id, metrics, _params(params), _entities(tags))
-                    line.sent += len(records)
-                    line.told = self._facts is not None
-            if self._dataset is not None:
-                with writing(self.tracking.uri):
-                    client.log_inputs(lines[-1].run_id, datasets=[self._dataset])
-                self._dataset = None
-            if arrays or weights:
-                self._upload(client, lines, arrays or {}, weights or {})
-
-    def _is_partial(self, line: _Line) -> bool:
-        """Whether the run is of more seeds than this tracker's."""
-        return self._shard.parts > 1 and line.column is None
-
-    def _take_facts(self, line: _Line) -> tuple[dict[str, str], dict[str, str]]:
-        """Tags and params that the next request of a run carries; the recipe stands on the trial's run alone."""
-        if self._facts is None or line.told:
-            return {}, {}
-        tags, recipe = self._facts
-        params = recipe if line.column is None else self._hyperparameters()
-        return tags, {name: value for name, value in params.items() if name not in line.params}
-
-    def _hyperparameters(self) -> dict[str, str]:
-        return {name: str(value) for name, value in self.trial.hyperparameters.items()}
-
-    def _metrics(self, line: _Line, records: Sequence[Record]) -> list[Any]:
-        from mlflow.entities import Metric
-
-        return [
-            # the record's own time: a request that is repeated after a lost answer adds no second row
-            Metric(name, _value(values, line.column), record.time, record.epoch)
-            for record in records
-            for name, values in record.metrics.items()
-            if (name, record.epoch) not in line.held
-        ]
-
-    def _open(self) -> tuple[MlflowClient, list[_Line]]:
-        """The client and the runs: one for each replica, the trial's own last; found or made on the first call."""
-        if self._client is None:
-            self._client = connect(self.tracking.uri)
-        if self._lines is None:
-            with writing(self.tracking.uri):
-                self._lines = self._find_or_make(self._client)
-        return self._client, self._lines
-
-    def _find_or_make(self, client: MlflowClient) -> list[_Line]:
-        found = runs.found_or_restored(
-            client, self.tracking.experiment, {schema.TRIAL: str(self.number)}, parent=self.tracking.run
-        )
-        # a name to read: the exact values stand in the params
-        name = label(self.trial.criterion, self.trial.hyperparameters, digits=4)
-        common = {
-            schema.STUDY: self.tracking.study,
-            schema.TRIAL: str(self.number),
-            schema.CRITERION: self.trial.criterion,
-            schema.PROTOCOL: self.trial.protocol,
-            schema.BENCHMARK: self.trial.benchmark,
-            **self.tracking.source,
-        }
-        own = {
-            schema.LEVEL: "trial",
-            schema.ROLE: self.role,
-            schema.SEEDS: ",".join(map(str, self.trial.seeds)),
-            "mlflow.parentRunId": self.tracking.run,
-        }
-        trial = self._line(client, found.get(("trial", None)), None, name, common | own)
-        lines = []
-        for column, seed in enumerate(self.trial.seeds):
-            own = {schema.LEVEL: "seed", schema.SEED: str(seed), "mlflow.parentRunId": trial.run_id}
-            lines.append(self._line(client, found.get(("seed", str(seed))), column, f"seed {seed}", common | own))
-        return [*lines, trial]
-
-    def _line(
-        self, client: MlflowClient, run: Run | None, column: int | None, name: str, tags: Mapping[str, str]
-    ) -> _Line:
-        if run is None:
-            run = client.create_run(self.tracking.experiment, tags=dict(tags), run_name=name)
-        line = _Line(run, column, run.info.status, set(), set(run.data.params))
-        runs.adopt(client, tags["mlflow.parentRunId"], [run])
-        if line.status == "FINISHED":
-            return line
-        line.held = _held(client, run)
-        # the trial's at once, for the list of runs; a seed's with its first records, to spare a request each
-        own = self._hyperparameters() if column is None else {}
-        # a run that a kill left between its creation and its params has none
-        if missing := {name: value for name, value in own.items() if name not in line.params}:
-            client.log_batch(line.run_id, params=_params(missing))
-        if line.status != "RUNNING":
-            client.update_run(line.run_id, status="RUNNING")
-        if schema.REASON in run.data.tags:
-            client.delete_tag(line.run_id, schema.REASON)
-        return line
-
-    def _upload(
-        self,
-        client: MlflowClient,
-        lines: Sequence[_Line],
-        arrays: Mapping[str, np.ndarray],
-        weights: Mapping[str, Tensor],
-    ) -> None:
-        import numpy as np
-        import torch
-
-        from analysis import artifacts
-
-        with tempfile.TemporaryDirectory() as scratch:
-            for line in lines:
-                # a run that has finished is only given what it has lost
-                if line.status == "FINISHED" and not artifacts.lacking(self.tracking.uri, [line.run]):
-                    continue
-                if line.column is None and not weights:
-                    log.warning(
-                        "trial %d has weights that were deleted with its run and are kept nowhere else", self.number
-                    )
-                elif line.column is None:
-                    file = Path(scratch) / schema.weights_file(*self._shard)
-                    torch.save(dict(weights), file)
-                    artifacts.write(self.tracking.uri, line.run, file)
-                elif arrays:
-                    file = Path(scratch) / schema.ARRAYS
-                    np.savez(file, **{name: values[line.column] for name, values in arrays.items()})
-                    artifacts.write(self.tracking.uri, line.run, file)
-                    with writing(self.tracking.uri):
-                        client.set_tag(line.run_id, schema.KEPT, schema.ARRAYS)
-
-    def _terminate(self) -> None:
-        with answering(self.tracking.uri):
-            client, lines = self._open()
-            for line in lines:
-                if line.status != "FINISHED" and not self._is_partial(line):
-                    with writing(self.tracking.uri):
-                        client.set_terminated(line.run_id, "FINISHED")
-                    line.status = "FINISHED"
-
-
-def _requests(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
-    """``records`` in parts of at most 1,000 metrics, whole records each; one empty part where there are none."""
-    start = size = 0
-    for position, record in enumerate(records):
-        if size + len(record.metrics) > METRICS_PER_REQUEST:
-            yield records[start:position]
-            start, size = position, 0
-        size += len(record.metrics)
-    yield records[start:]
-
-
-def _value(values: Sequence[float], column: int | None) -> float:
-    return float(sum(values) / len(values)) if column is None else float(values[column])
-
-
-def _held(client: MlflowClient, run: Run) -> set[tuple[str, int]]:
-    """The (metric, epoch) pairs that a run holds."""
-    return {
-        (name, metric.step) for name in run.data.metrics for metric in client.get_metric_history(run.info.run_id, name)
-    }
+            states[int(tags[schema.TRIAL]), int(tags[schema.SEED])] = (run.info.status, epoch)
+    return states
 
 
 def _experiment(client: MlflowClient, name: str, identity: str, location: str | None) -> str:
     """The id of the study's experiment, which is made, or restored where the study's own was deleted."""
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    existing = client.get_experiment_by_name(name)
+    if existing is None:
         location = f"{location}/{name}" if location else None
         return str(client.create_experiment(name, artifact_location=location))
-    experiment = str(found.experiment_id)
-    if found.lifecycle_stage != "active" and not runs.restore_experiment(client, experiment, identity):
+    experiment = str(existing.experiment_id)
+    if existing.lifecycle_stage != "active" and not runs.restore_experiment(client, experiment, identity):
         raise TrackingError(
             f"the MLflow experiment {name!r} was deleted; restore it there, or run the study under another --name"
         )
     return experiment
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Pauses the cyclic collector: MLflow makes an object a row, and each collection walks over all of torch's too."""
-    paused = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if paused:
-            gc.enable()
-
-
-def _entities(tags: Mapping[str, str]) -> list[Any]:
-    from mlflow.entities import RunTag
-
-    return [RunTag(name, value) for name, value in tags.items()]
-
-
-def _params(params: Mapping[str, str]) -> list[Any]:
-    from mlflow.entities import Param
-
-    return [Param(name, value) for name, value in params.items()]
 
 
 def _description(spec: StudySpec) -> str:

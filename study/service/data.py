@@ -54,18 +54,18 @@ def prepare(
 
     Raises `UserError` for a benchmark without images or an option that it refuses, `DataError` for the source.
     """
-    found = _image_benchmark(benchmark)
+    images = _image_benchmark(benchmark)
     source, cache = source.expanduser().resolve(), cache and cache.expanduser().resolve()
-    edge = found.Options().size if size is None else size
+    edge = images.Options().size if size is None else size
     given = {"data": str(source), "size": edge} | ({"cache": str(cache)} if cache else {})
-    if metadata is not None and not isinstance(found, Age):
+    if metadata is not None and not isinstance(images, Age):
         raise UserError(f"--metadata holds the ages of faces, which benchmark {benchmark!r} does not read")
     try:
-        options = found.Options(**given)
+        options = images.Options(**given)
     except ValueError as error:
         raise UserError(f"benchmark {benchmark!r} refuses that: {error}") from None
-    if not isinstance(found, Age):
-        data = found.load(options)
+    if not isinstance(images, Age):
+        data = images.load(options)
         return Prepared(data.description, tuple(Problem(name, reason) for name, reason in data.left_out), given)
     faces = read_faces(source, edge, cache, metadata, progress)
     ages = faces.ages
@@ -112,13 +112,13 @@ class DecodingProgress:
 
 def _image_benchmark(name: str) -> Benchmark:
     try:
-        found = find(name)
+        benchmark = find(name)
     except LookupError as error:
         raise UserError(str(error)) from None
-    if not _has_images(found):
-        known = ", ".join(sorted(each for each in BENCHMARKS if _has_images(find(each))))
+    if not _has_images(benchmark):
+        known = ", ".join(sorted(other for other in BENCHMARKS if _has_images(find(other))))
         raise UserError(f"benchmark {name!r} has no images to prepare; those that have: {known}")
-    return found
+    return benchmark
 
 
 def _has_images(benchmark: Benchmark) -> bool:

@@ -309,15 +309,15 @@ class Cluster:
         from ray.util.state.exception import RayStateApiException
 
         try:
-            found = list_nodes(address=self.address, detail=True, timeout=int(TIMEOUT))
+            listed = list_nodes(address=self.address, detail=True, timeout=int(TIMEOUT))
         except RayStateApiException as error:
             raise UserError(
                 f"{self.address} does not say which nodes are up ({' '.join(str(error).split())[:200]})"
             ) from None
-        up = [node for node in found if node.state == "ALIVE"]
+        up = [node for node in listed if node.state == "ALIVE"]
         cpus, gpus = (sum(node.resources_total.get(kind, 0) for node in up) for kind in ("CPU", "GPU"))
         dead = ", ".join(
-            f"{node.node_ip} ({node.state_message or 'no reason given'})" for node in found if node.state == "DEAD"
+            f"{node.node_ip} ({node.state_message or 'no reason given'})" for node in listed if node.state == "DEAD"
         )
         text = f"{len(up)} up: {cpus:g} CPU, {gpus:g} GPU" + (f"; gone: {dead}" if dead else "")
         if not cpus:
@@ -332,9 +332,9 @@ class Cluster:
     def _jobs(self) -> dict[str, list[Any]]:
         """The submitted studies' jobs by study, oldest first."""
         with self._answering():
-            found = self.client.list_jobs()
+            listed = self.client.list_jobs()
         jobs: dict[str, list[Any]] = {}
-        for job in sorted(found, key=lambda each: each.start_time or 0):
+        for job in sorted(listed, key=lambda submitted: submitted.start_time or 0):
             study = (job.metadata or {}).get(STUDY)
             if job.submission_id and study:
                 jobs.setdefault(study, []).append(job)

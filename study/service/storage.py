@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study.errors import UserError
+from study.file.parts import BenchmarkSpec
 from study.file.paths import on_disk
-from study.file.spec import BenchmarkSpec, StudySpec
+from study.file.spec import StudySpec
 from trainables.storage import Folder, Held
 
 if TYPE_CHECKING:
     from study.home import Home
 
-#: below the storage; no study can have this name's files in its way, since a study's own folder holds no hashes
+#: the folder of data below the storage; a study may be called so too, as it has no folder named by a hash
 DATA = "data"
 #: how long another process may take to copy the same file
 COPY_SECONDS = 600.0

@@ -19,7 +19,7 @@ from study.errors import UserError
 
 HOST = "127.0.0.1"
 #: seconds within which a server has to listen, and to end
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 END_SECONDS = 10.0
 
 #: the databases' addresses may hold passwords, so they travel in the environment and not in the command line

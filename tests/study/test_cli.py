@@ -330,7 +330,7 @@ def test_a_failed_trial_is_exit_code_1(tmp_path: Path) -> None:
 @pytest.mark.ray
 def test_ctrl_c_leaves_a_study_that_resume_finishes(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(
-        "benchmark: {name: tiny:Tiny, pause: 0.3}\ncriteria: [ce, ls]\nseeds: 1\ntraining: {epochs: 20}\n"
+        "benchmark: {name: tiny:Tiny, pause: 0.3}\ncriteria: [ce, ls]\nseeds: 1\ntraining: {epochs: 8}\n"
         "concurrency: 1\n",
         encoding="utf-8",
     )
@@ -393,6 +393,19 @@ def test_plain_progress_is_one_line_per_start_and_end() -> None:
         "trial 1 started: fierce λ=1 e=10 (search)",
         "trial 1 failed: fierce λ=1 e=10: out of memory (2/2 ended)",
     ]
+
+
+def test_a_study_without_a_search_shows_what_every_trial_has_and_names_no_best() -> None:
+    stream = io.StringIO()
+    spec = StudySpec.from_yaml("name: g\nbenchmark: tiny:Tiny\ncriteria: [ce]\nseeds: 2")
+    with StudyProgress(spec, Console(file=stream, width=160, force_terminal=True)) as progress:
+        progress.started(1)
+        progress.trial_started(0, "ce", "baseline")
+        means = {"loss/train": 0.2, "mse/raw": 0.1, "accuracy/coarse": 0.95}
+        progress.epoch(0, 5, 6, means)
+        progress.trial_ended(0, "done", None, means)
+    assert "accuracy/coarse 0.95 loss/train 0.2" in stream.getvalue()
+    assert "best" not in stream.getvalue()
 
 
 def test_epochs_are_told_after_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,6 +73,25 @@ def test_a_function_of_one_replica_is_called_for_each() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "given", "settled", "anchors"),
+    [
+        ("plain", {}, {"weight": 0.5}, 10),
+        ("elastic", {}, {"e": 0.5}, 10),
+        ("elastic", {"e": 3.0}, {"e": 3.0}, 10),
+        ("anchored", {}, {"points": 6}, 6),
+        ("anchored", {"points": 7}, {"points": 7}, 7),
+    ],
+)
+def test_only_a_hyperparameter_that_says_so_counts_the_anchors(
+    name: str, given: dict[str, float], settled: dict[str, float], anchors: int
+) -> None:
+    """The benchmark's recipe draws 10, under every criterion."""
+    training = Training(trial(name, (0, 1), **given))
+    assert training.hyperparameters == settled
+    assert training.anchors.shape == (2, anchors, 8)
+
+
+@pytest.mark.parametrize(
     ("name", "words"),
     [
         ("fierse", "unknown criterion 'fierse'"),

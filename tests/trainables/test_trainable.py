@@ -14,6 +14,7 @@ import torch
 from filelock import FileLock
 
 from trainables import trainable
+from trainables.assignment import Facts
 from trainables.storage import Folder
 from trainables.trainable import CHECKPOINT, STOP, TrialError, train_trial
 from trainables.training import Record, Training
@@ -32,12 +33,12 @@ class Notes:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(text + "\n")
 
-    def describe(self, training: Training) -> dict[str, Any]:
+    def describe(self, training: Training) -> Facts:
         self._note(f"describe {training.data.name} from {training.epoch}")
-        return {"name": training.data.name}
+        return Facts({"name": training.data.name}, {}, len(training.data.inputs), training.data.classes)
 
-    def recall(self, facts: Mapping[str, Any]) -> None:
-        self._note(f"recall {facts['name']}")
+    def recall(self, facts: Facts) -> None:
+        self._note(f"recall {facts.tags['name']} {facts.samples}")
 
     def add(self, records: Sequence[Record]) -> None:
         for record in records:
@@ -158,7 +159,7 @@ def test_a_trial_goes_on_from_its_checkpoint_or_starts_over(tmp_path: Path) -> N
     (tmp_path / "trials" / "0" / "notes").unlink()
     (again,) = launch(tmp_path, whole)
     assert again.metrics["finished"]
-    assert notes(tmp_path, 0) == [*epochs, "recall tiny", "complete 1 0", "finish"]
+    assert notes(tmp_path, 0) == [*epochs, "recall tiny 200", "complete 1 0", "finish"]
 
 
 def test_a_trial_is_stopped_and_goes_on_while_its_teacher_trains(tmp_path: Path) -> None:

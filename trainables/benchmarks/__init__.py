@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Protocol, get_args, get_origin, get_type_hints, runtime_checkable
+from typing import Annotated, Any, ClassVar, Literal, Protocol, get_args, get_origin, get_type_hints, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,12 @@ BENCHMARKS: Mapping[str, str] = {
     "cifar10": "trainables.benchmarks.cifar10:Cifar10",
 }
 
-PROVENANCES = ("real", "semi-synthetic", "simulated")
+#: what a criterion is tried on: a benchmark that needs no file, and options that make it small
+QUICK: tuple[str, Mapping[str, Any]] = ("hyperspectral", {"pixels": 300})
+
+#: where data come from
+Provenance = Literal["real", "semi-synthetic", "simulated"]
+PROVENANCES: tuple[str, ...] = get_args(Provenance)
 
 
 class _OnDisk:
@@ -115,7 +120,8 @@ class Benchmark(Protocol):
 
     name: ClassVar[str]
     #: a frozen dataclass: the benchmark's options in a study file, with their defaults and a
-    #: ``__post_init__`` that raises ``ValueError`` with one sentence on a bad value
+    #: ``__post_init__`` that raises ``ValueError`` with one sentence on a bad value (`trainables.benchmarks.options`
+    #: has one that reads the types)
     Options: ClassVar[type]
 
     def recipe(self, protocol: str, options: Any) -> Recipe:

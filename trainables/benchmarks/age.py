@@ -7,7 +7,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from trainables.benchmarks import Data, DataError, DataPath, Split, augmentation
 from trainables.benchmarks.faces import read_faces
+from trainables.benchmarks.options import Bounds, Checked, is_number
 from trainables.benchmarks.simulated_faces import simulate
 from trainables.evaluators import (
     Evaluator,
@@ -27,7 +28,7 @@ from trainables.evaluators import (
     transport,
 )
 from trainables.metrics import Metric
-from trainables.resnet import MODES, Mode, ReplicatedResNet18
+from trainables.resnet import Mode, ReplicatedResNet18
 from trainables.trial import Recipe
 
 #: per-channel mean and standard deviation over ImageNet's training images
@@ -39,12 +40,13 @@ OUTPUT = (*calibration.ERRORS, *classification.OUTPUT)
 #: held-out samples of a replica kept as an artifact
 KEPT_SAMPLES = 2000
 SIMULATED_SAMPLES = 8000
+Share = Annotated[float, Bounds(0, 0.45, "a share")]
 #: fixes the choice of a subset, which belongs to the data and not to a replica
 _SUBSET_SEED = 0
 
 
 @dataclass(frozen=True)
-class AgeOptions:
+class AgeOptions(Checked):
     """Where the faces come from, where the ages are divided, and the size of the network."""
 
     #: a folder, tar or zip in the layout of IMDB-WIKI or UTKFace, a prepared cache, or ``simulated``
@@ -54,11 +56,11 @@ class AgeOptions:
     #: where decoded images are kept; by default the user's cache folder
     cache: DataPath | None = None
     #: edge of the images in pixels
-    size: int = 64
+    size: Annotated[int, Bounds(8)] = 64
     #: the coarse label is whether the age is above this; ``median``, or a list for more than two classes
     threshold: float | str | Sequence[float] = "median"
     #: maps of the ResNet's first layer; the paper's is 16
-    width: int = 16
+    width: Annotated[int, Bounds(1)] = 16
     #: how replicas are computed: ``grouped``, ``looped``, or ``auto`` by device
     mode: Mode = "auto"
     #: whether the maps' channels are last in memory; by default on a CPU alone
@@ -66,40 +68,24 @@ class AgeOptions:
     #: random shifts and flips in training; ours, neither source augments
     augment: bool = False
     #: a fixed random subset of so many images (simulated: how many are made); all by default
-    samples: int | None = None
+    samples: Annotated[int, Bounds(10)] | None = None
     #: training images on which the released code evaluates
-    evaluation: int = 10_000
+    evaluation: Annotated[int, Bounds(2)] = 10_000
     #: shares of the images set aside to choose β on, and to score on
-    validation: float = 0.125
-    heldout: float = 0.125
+    validation: Share = 0.125
+    heldout: Share = 0.125
 
     def __post_init__(self) -> None:
-        if not isinstance(self.data, str) or not self.data:
-            raise ValueError("data must be the path of a folder, tar or zip of faces, or 'simulated'")
+        super().__post_init__()
         if self.data == "simulated" and self.metadata is not None:
             raise ValueError("metadata needs data to be a path; simulated faces know their age")
         if self.threshold != "median":
             limits = self.threshold if isinstance(self.threshold, Sequence) else [self.threshold]
-            if isinstance(limits, str) or not limits or not all(_is_number(limit) for limit in limits):
+            if isinstance(limits, str) or not limits or not all(is_number(limit) for limit in limits):
                 raise ValueError(f"threshold must be 'median', an age, or a list of ages, not {self.threshold!r}")
             if any(low >= high for low, high in itertools.pairwise(limits)):
                 raise ValueError(f"threshold must be a list of ascending ages, not {list(limits)!r}")
             object.__setattr__(self, "threshold", tuple(limits))
-        for name, bound in {"size": 8, "width": 1, "evaluation": 2}.items():
-            if not _is_integer(getattr(self, name)) or getattr(self, name) < bound:
-                raise ValueError(f"{name} must be a whole number of at least {bound}, not {getattr(self, name)!r}")
-        if self.samples is not None and not (_is_integer(self.samples) and self.samples >= 10):
-            raise ValueError(f"samples must be a whole number of at least 10, not {self.samples!r}")
-        if not isinstance(self.augment, bool):
-            raise ValueError(f"augment must be true or false, not {self.augment!r}")
-        if self.mode not in MODES:
-            raise ValueError(f"mode must be one of {', '.join(MODES)}, not {self.mode!r}")
-        if self.channels_last not in (None, True, False):
-            raise ValueError(f"channels_last must be true or false, not {self.channels_last!r}")
-        for name in ("validation", "heldout"):
-            share = getattr(self, name)
-            if not (_is_number(share) and 0 <= share <= 0.45):
-                raise ValueError(f"{name} must be a share in [0, 0.45], not {share!r}")
 
 
 class Age:
@@ -184,7 +170,7 @@ class Age:
         """Random ``train``, ``validation`` and ``heldout``; ``evaluation`` is the part of train for the evaluators."""
         order = torch.randperm(len(data.inputs), generator=generator)
         validated, held = (round(len(order) * share) for share in (options.validation, options.heldout))
-        validation, heldout, train = order.split([validated, held, len(order) - validated - held])
+        validation, heldout, train = torch.split(order, [validated, held, len(order) - validated - held])
         return {"train": train, "evaluation": train[: options.evaluation], "validation": validation, "heldout": heldout}
 
     def batch(self, inputs: Tensor, options: AgeOptions, train: bool, generators: Sequence[torch.Generator]) -> Tensor:
@@ -345,11 +331,3 @@ def _limits(ages: Tensor, options: AgeOptions) -> tuple[float, ...]:
 def _class_names(limits: Sequence[float]) -> tuple[str, ...]:
     between = [f"over {low:g} to {high:g}" for low, high in itertools.pairwise(limits)]
     return (f"up to {limits[0]:g}", *between, f"over {limits[-1]:g}")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -105,7 +105,7 @@ def crop_and_flip(inputs: Tensor, generators: Generators) -> Tensor:
     replicas, n = inputs.shape[:2]
     padding = inputs.shape[-1] // 8
     images = shift(inputs.flatten(0, 1), draw_shifts(n, padding, generators), padding)
-    return flip(images, draw_flips(n, generators)).unflatten(0, (replicas, n))
+    return torch.unflatten(flip(images, draw_flips(n, generators)), 0, (replicas, n))
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,15 +16,17 @@ from trainables.benchmarks import Data, DataError, DataPath, Split, augmentation
 from trainables.benchmarks.few_shot import (
     EVALUATION_EVERY,
     FEATURE_SPACE,
+    Share,
     coarse_accuracy,
     feature_space,
     fingerprint,
     recipe,
 )
 from trainables.benchmarks.natural_images import download, read_images
+from trainables.benchmarks.options import Bounds, Checked
 from trainables.benchmarks.simulated_textures import simulate
 from trainables.evaluators import Evaluator, Snapshot, classification, geometry
-from trainables.resnet import MODES, Mode, ReplicatedResNet18
+from trainables.resnet import Mode, ReplicatedResNet18
 from trainables.trial import Recipe
 
 #: per-channel mean and standard deviation over the training images
@@ -37,15 +39,15 @@ SIMULATED_SAMPLES = 200
 
 
 @dataclass(frozen=True)
-class Cifar10Options:
+class Cifar10Options(Checked):
     """Where the images come from and how large the network is."""
 
     #: a folder, zip or tar of images (see `trainables.benchmarks.natural_images`), or ``simulated`` textures
     data: DataPath = "simulated"
     #: edge of the network's input in pixels
-    size: int = 32
+    size: Annotated[int, Bounds(8)] = 32
     #: maps of the ResNet's first layer; the features have 8 times as many dimensions
-    width: int = 64
+    width: Annotated[int, Bounds(1)] = 64
     #: how replicas are computed: ``grouped``, ``looped``, or ``auto`` by device
     mode: Mode = "auto"
     #: whether the maps' channels are last in memory; by default on a CPU alone
@@ -53,11 +55,11 @@ class Cifar10Options:
     #: a network of your own as package.module:name, in place of the ResNet (see `trainables.backbones.find`)
     backbone: str | None = None
     #: at most so many training images, and so many test images, of each class; all by default
-    samples: int | None = None
+    samples: Annotated[int, Bounds(1)] | None = None
     #: share of the images held out where the source sets none aside for testing
-    heldout: float = 0.2
+    heldout: Share = 0.2
     #: share of the other images set aside for validation
-    validation: float = 0.0
+    validation: Share = 0.0
     #: whether CIFAR's files must have the published checksums
     verify: bool = True
     #: fetch the images into the folder ``data`` where they are not there
@@ -66,26 +68,11 @@ class Cifar10Options:
     cache: DataPath | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.data, str) or not self.data:
-            raise ValueError("data must be the path of a folder, zip or tar, or 'simulated'")
+        super().__post_init__()
         if self.download and self.data == "simulated":
             raise ValueError("download needs data to be the folder to put the images in")
-        for name, least in {"size": 8, "width": 1, "samples": 1}.items():
-            value = getattr(self, name)
-            if name == "samples" and value is None:
-                continue
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
-        if self.mode not in MODES:
-            raise ValueError(f"mode must be one of {', '.join(MODES)}, not {self.mode!r}")
-        if self.channels_last not in (None, True, False):
-            raise ValueError(f"channels_last must be true or false, not {self.channels_last!r}")
         if self.backbone is not None:
             backbones.find(self.backbone)
-        for name in ("heldout", "validation"):
-            share = getattr(self, name)
-            if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 0.5:
-                raise ValueError(f"{name} must be a share in [0, 0.5], not {share!r}")
         if self.heldout == 0:
             raise ValueError("heldout must be above 0: the feature space is looked at on held-out images")
 
@@ -202,7 +189,7 @@ def _first(labels: Tensor, test: Tensor, samples: int | None) -> Tensor:
     """Indices of the first ``samples`` training and the first ``samples`` test images of each class, all for None."""
     groups = [
         ((labels == label) & (test == part)).nonzero().squeeze(1)[:samples]
-        for label in labels.unique()
+        for label in torch.unique(labels)
         for part in (False, True)
     ]
     return torch.cat(groups)

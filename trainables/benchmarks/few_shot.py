@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from trainables import backbones
 from trainables.benchmarks import Data, DataError, DataPath, Split, augmentation
 from trainables.benchmarks.natural_images import CUB, DOWNLOADS, download, read_images
+from trainables.benchmarks.options import Bounds, Checked, is_number
 from trainables.benchmarks.simulated_textures import simulate
 from trainables.evaluators import Evaluator, Snapshot, classification, entropy
 from trainables.evaluators.few_shot import few_shot
-from trainables.resnet import MODES, Mode, ReplicatedResNet18
+from trainables.resnet import Mode, ReplicatedResNet18
 from trainables.trial import Recipe
 
 #: the few-shot evaluator takes about a fifth of an epoch's time, so it waits for every fifth
@@ -31,18 +32,19 @@ CIFAR_MEAN, CIFAR_STD = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 #: images of each simulated class
 SIMULATED_SAMPLES = 60
+Share = Annotated[float, Bounds(0, 0.5, "a share")]
 
 
 @dataclass(frozen=True)
-class FewShotOptions:
+class FewShotOptions(Checked):
     """Where the images come from, which classes are base, validation and novel, and how runs are drawn."""
 
     #: a folder, zip or tar of images (see `trainables.benchmarks.natural_images`), or ``simulated`` textures
     data: DataPath = "simulated"
     #: edge of the network's input in pixels
-    size: int = 32
+    size: Annotated[int, Bounds(8)] = 32
     #: maps of the ResNet's first layer; the features have 8 times as many dimensions
-    width: int = 64
+    width: Annotated[int, Bounds(1)] = 64
     #: how replicas are computed: ``grouped``, ``looped``, or ``auto`` by device
     mode: Mode = "auto"
     #: whether the maps' channels are last in memory; by default on a CPU alone
@@ -50,23 +52,23 @@ class FewShotOptions:
     #: a network of your own as package.module:name, in place of the ResNet (see `trainables.backbones.find`)
     backbone: str | None = None
     #: at most so many images of each class, the first of the source; all by default
-    samples: int | None = None
+    samples: Annotated[int, Bounds(1)] | None = None
     #: shares of the base classes' images set aside for coarse accuracy; none by default, as in the paper
-    heldout: float = 0.0
-    validation: float = 0.0
+    heldout: Share = 0.0
+    validation: Share = 0.0
     #: class names of the three parts; by default the published split
     base_classes: tuple[str, ...] = ()
     validation_classes: tuple[str, ...] = ()
     novel_classes: tuple[str, ...] = ()
     #: classes of a run, at most as many as a part has; support images of a class, by metric; queries of a class
-    ways: int = 5
+    ways: Annotated[int, Bounds(2)] = 5
     shots: tuple[int, ...] = (1, 5)
-    queries: int = 15
+    queries: Annotated[int, Bounds(1)] = 15
     #: how many runs are drawn, and the seed that draws them for every criterion and replica alike
-    runs: int = 10_000
-    runs_seed: int = 0
+    runs: Annotated[int, Bounds(2)] = 10_000
+    runs_seed: Annotated[int, Bounds(0)] = 0
     #: base images whose mean feature centres the features before they are normalised
-    centring: int = 2000
+    centring: Annotated[int, Bounds(1)] = 2000
     #: whether CIFAR's files must have the published checksums
     verify: bool = True
     #: fetch the images into the folder ``data`` where they are not there
@@ -75,6 +77,7 @@ class FewShotOptions:
     cache: DataPath | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("base_classes", "validation_classes", "novel_classes", "shots"):
             value = getattr(self, name)
             if isinstance(value, str) or not isinstance(value, Sequence):
@@ -83,28 +86,12 @@ class FewShotOptions:
         for name in ("base_classes", "validation_classes", "novel_classes"):
             if not all(isinstance(label, str) for label in getattr(self, name)):
                 raise ValueError(f"{name} must be a list of class names: put numbers in quotes")
-        if not isinstance(self.data, str) or not self.data:
-            raise ValueError("data must be the path of a folder, zip or tar, or 'simulated'")
         if self.download and self.data == "simulated":
             raise ValueError("download needs data to be the folder to put the images in")
-        least = {"size": 8, "width": 1, "ways": 2, "queries": 1, "runs": 2, "runs_seed": 0, "centring": 1}
-        for name, bound in least.items():
-            if not _is_integer(getattr(self, name)) or getattr(self, name) < bound:
-                raise ValueError(f"{name} must be a whole number of at least {bound}, not {getattr(self, name)!r}")
-        if self.samples is not None and not (_is_integer(self.samples) and self.samples >= 1):
-            raise ValueError(f"samples must be a whole number of at least 1, not {self.samples!r}")
-        if not self.shots or not all(_is_integer(k) and k >= 1 for k in self.shots):
+        if not self.shots or not all(is_number(k, whole=True) and k >= 1 for k in self.shots):
             raise ValueError(f"shots must be a list of whole numbers of at least 1, not {list(self.shots)!r}")
-        if self.mode not in MODES:
-            raise ValueError(f"mode must be one of {', '.join(MODES)}, not {self.mode!r}")
-        if self.channels_last not in (None, True, False):
-            raise ValueError(f"channels_last must be true or false, not {self.channels_last!r}")
         if self.backbone is not None:
             backbones.find(self.backbone)
-        for name in ("heldout", "validation"):
-            share = getattr(self, name)
-            if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 0.5:
-                raise ValueError(f"{name} must be a share in [0, 0.5], not {share!r}")
         given = [name for name in ("base_classes", "novel_classes") if getattr(self, name)]
         if len(given) == 1 or (self.validation_classes and not given):
             raise ValueError("base_classes and novel_classes are given together, with validation_classes or without")
@@ -130,14 +117,14 @@ class FewShotOptions:
 class CubOptions(FewShotOptions):
     """The same, with the size of CUB's images in the paper."""
 
-    size: int = 84
+    size: Annotated[int, Bounds(8)] = 84
 
 
 @dataclass(frozen=True)
 class Cifar10FewShotOptions(FewShotOptions):
     """The same, with a held-out share, since CIFAR-10 has images to spare."""
 
-    heldout: float = 0.1
+    heldout: Share = 0.1
 
 
 class _FewShot:
@@ -307,7 +294,7 @@ class Cub(_FewShot):
             images = nn.functional.interpolate(images, (resized, resized), mode="bilinear", antialias=True)
             start = round((resized - size) / 2)
             images = images[..., start : start + size, start : start + size]
-        return augmentation.normalise(images, self.mean, self.std).unflatten(0, (replicas, n))
+        return torch.unflatten(augmentation.normalise(images, self.mean, self.std), 0, (replicas, n))
 
 
 class Cifar10FewShot(_FewShot):
@@ -417,7 +404,3 @@ def _check_sizes(labels: Tensor, names: Sequence[str], base: int, options: FewSh
             )
         if size == 0:
             raise DataError(f"class {name!r} of {options.data} has no images")
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -7,17 +7,18 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from trainables import backbones
-from trainables.benchmarks import PROVENANCES, Data, DataError, DataPath, Split
+from trainables.benchmarks import PROVENANCES, Data, DataError, DataPath, Provenance, Split
+from trainables.benchmarks.options import Bounds, Checked
 from trainables.benchmarks.scene_files import read_scene
 from trainables.benchmarks.scene_names import chosen_names
-from trainables.benchmarks.scene_order import PIXEL_ORDERS
+from trainables.benchmarks.scene_order import PixelOrder
 from trainables.benchmarks.scenes import Scene, simulate
 from trainables.evaluators import Evaluator, Outputs, Snapshot, calibration, classification, entropy, unmixing
 from trainables.replicas import streams
@@ -34,7 +35,7 @@ _SCENE_SEED = 0
 
 
 @dataclass(frozen=True)
-class HyperspectralOptions:
+class HyperspectralOptions(Checked):
     """Where the scene comes from, how it is split, and how long the probes train."""
 
     #: a .mat or .npz file, or ``simulated`` for the embedded scene
@@ -42,29 +43,28 @@ class HyperspectralOptions:
     #: a second file that holds the abundances, where the first does not
     abundances: DataPath | None = None
     #: how the pixels of the file are numbered; asked for where a matrix stands beside a cube, else column-major
-    pixel_order: str | None = None
+    pixel_order: PixelOrder | None = None
     #: what spectra, abundances, endmembers, rows, columns, … are called in the files, where by no usual name
     keys: dict[str, str] | None = None
     #: white Gaussian noise added once to the scene, in dB below its mean power; none by default
-    snr_db: float | None = None
+    snr_db: Annotated[float, Bounds(-50, 200, "a number of decibels")] | None = None
     #: share of the training part set aside for validation, 0..0.5
-    validation: float = 0.0
+    validation: Annotated[float, Bounds(0, 0.5, "a share")] = 0.0
     #: share of the pixels that is not held out; the paper's is 9,408 of 13,440
-    train_fraction: float = 0.7
+    train_fraction: Annotated[float, Bounds(0, 1, "a share", closed=False)] = 0.7
     #: epochs of the two trained probes, the learning rate ×0.1 after every quarter
-    probe_epochs: int = 400
+    probe_epochs: Annotated[int, Bounds(1)] = 400
     #: ``real``, ``semi-synthetic`` or ``simulated``; by default what the file says, else ``real``
-    provenance: str | None = None
+    provenance: Provenance | None = None
     #: added to the data's description, e.g. a citation
     description: str = ""
     #: a fixed random subset of so many pixels; all by default
-    pixels: int | None = None
+    pixels: Annotated[int, Bounds(10)] | None = None
     #: a network of your own as package.module:name, made once per replica (see `trainables.backbones.find`)
     backbone: str | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.data, str) or not self.data:
-            raise ValueError("data must be a file's path or 'simulated'")
+        super().__post_init__()
         if self.data == "simulated":
             if self.abundances is not None:
                 raise ValueError("abundances needs data to be a file; the simulated scene has its own")
@@ -72,21 +72,7 @@ class HyperspectralOptions:
                 raise ValueError("keys needs data to be a file; the simulated scene has none")
             if self.provenance not in (None, "simulated"):
                 raise ValueError(f"provenance of the simulated scene is simulated, not {self.provenance!r}")
-        if self.provenance is not None and self.provenance not in PROVENANCES:
-            raise ValueError(f"provenance must be one of {', '.join(PROVENANCES)}, not {self.provenance!r}")
-        if self.pixel_order is not None and self.pixel_order not in PIXEL_ORDERS:
-            raise ValueError(f"pixel_order must be one of {', '.join(PIXEL_ORDERS)}, not {self.pixel_order!r}")
         chosen_names(self.keys or {})
-        if self.snr_db is not None and not (_is_number(self.snr_db) and -50 <= self.snr_db <= 200):
-            raise ValueError(f"snr_db must be a number of decibels in [-50, 200], not {self.snr_db!r}")
-        if not (_is_number(self.validation) and 0 <= self.validation <= 0.5):
-            raise ValueError(f"validation must be a share in [0, 0.5], not {self.validation!r}")
-        if not (_is_number(self.train_fraction) and 0 < self.train_fraction < 1):
-            raise ValueError(f"train_fraction must be a share in (0, 1), not {self.train_fraction!r}")
-        if not (_is_integer(self.probe_epochs) and self.probe_epochs >= 1):
-            raise ValueError(f"probe_epochs must be a whole number of at least 1, not {self.probe_epochs!r}")
-        if self.pixels is not None and not (_is_integer(self.pixels) and self.pixels >= 10):
-            raise ValueError(f"pixels must be a whole number of at least 10, not {self.pixels!r}")
         if self.backbone is not None:
             backbones.find(self.backbone)
 
@@ -148,7 +134,7 @@ class Hyperspectral:
         order = torch.randperm(len(data.inputs), generator=generator)
         fitted = round(len(order) * options.train_fraction)
         validated = round(fitted * options.validation)
-        train, validation, heldout = order.split([fitted - validated, validated, len(order) - fitted])
+        train, validation, heldout = torch.split(order, [fitted - validated, validated, len(order) - fitted])
         if not len(train) or not len(heldout):
             raise DataError(
                 f"{len(order)} pixels of {data.name} are too few for train_fraction {options.train_fraction}"
@@ -299,11 +285,3 @@ def _fingerprint(*tensors: Tensor) -> str:
         digest.update(f"{tensor.dtype} {tuple(tensor.shape)};".encode())
         digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

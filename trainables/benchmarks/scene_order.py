@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,8 @@ from trainables.benchmarks.scene_names import Field
 Matrix = NDArray[np.float64]
 
 #: how the pixels of an image are numbered: down the columns as MATLAB does, or along the rows as numpy does
-PIXEL_ORDERS = ("column-major", "row-major")
+PixelOrder = Literal["column-major", "row-major"]
+PIXEL_ORDERS: tuple[str, ...] = get_args(PixelOrder)
 #: an order fits the linear mixing model where it leaves less than this share of what another order leaves
 DECISIVE = 0.7
 #: with fewer pixels per material any order may seem to fit
@@ -135,7 +136,7 @@ def unexplained(spectra: Matrix, shares: Matrix, endmembers: Matrix | None = Non
 
 
 def _enough(spectra: Matrix, shares: Matrix) -> bool:
-    return len(spectra) >= PIXELS_PER_MATERIAL * shares.shape[1]
+    return bool(len(spectra) >= PIXELS_PER_MATERIAL * shares.shape[1])
 
 
 def _endmembers(fields: Sequence[Field], bands: int, materials: int, must: bool) -> Matrix | None:

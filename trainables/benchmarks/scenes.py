@@ -86,4 +86,5 @@ def _smooth_fields(rng: np.random.Generator, width: float) -> NDArray[np.float64
     """One Gaussian random field per material (N, 4), mean 0 and deviation 1, pixels column-major."""
     noise = rng.standard_normal((len(MATERIALS), *SHAPE))
     fields = np.stack([gaussian_filter(field, width).ravel(order="F") for field in noise], 1)
-    return (fields - fields.mean(0)) / fields.std(0)
+    standardized: NDArray[np.float64] = (fields - fields.mean(0)) / fields.std(0)
+    return standardized

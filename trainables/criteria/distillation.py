@@ -48,4 +48,6 @@ class Distillation(Criterion):
         ce, weight = cross_entropy(batch.logits, batch.targets), self.setup.values["weight"]
         if batch.teacher is None:
             return ce
-        return (1 - weight) * ce + weight * divergence(batch.logits, batch.teacher, self.setup.values["temperature"])
+        taught = divergence(batch.logits, batch.teacher, self.setup.values["temperature"])
+        loss: Tensor = (1 - weight) * ce + weight * taught
+        return loss

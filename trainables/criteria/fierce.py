@@ -43,7 +43,9 @@ class Fierce(Criterion):
     position = 2
     hyperparameters: ClassVar[Sequence[Hyperparameter]] = (
         Hyperparameter("lambda", "λ", 1.0, low=0, log=True),
-        Hyperparameter("e", "e", 100, low=2, whole=True, log=True, meaning="the number of anchors"),
+        Hyperparameter(
+            "e", "e", 100, low=2, whole=True, log=True, meaning="the number of anchors", counts_anchors=True
+        ),
     )
     metrics: ClassVar[Sequence[Metric]] = (BATCH, CHANCE)
 

@@ -35,7 +35,8 @@ def epps_pulley(projected: Tensor) -> Tensor:
     function: the less, the more they look like N(0, 1). By the trapezoid rule on 17 knots over 0..3, which symmetry
     doubles. NaN for a replica with a value that is not finite.
     """
-    return _EppsPulley.apply(projected)
+    statistic: Tensor = _EppsPulley.apply(projected)
+    return statistic
 
 
 def directions(d: int, count: int, generators: Sequence[torch.Generator], like: Tensor) -> Tensor:
@@ -66,7 +67,8 @@ class SIGReg(Criterion):
         )
         statistic = epps_pulley(torch.bmm(batch.features, slices))
         self.measured = {STATISTIC.name: statistic.detach()}
-        return cross_entropy(batch.logits, batch.targets) + self.setup.values["strength"] * statistic
+        term: Tensor = self.setup.values["strength"] * statistic
+        return cross_entropy(batch.logits, batch.targets) + term
 
 
 class _EppsPulley(torch.autograd.Function):
@@ -87,7 +89,7 @@ class _EppsPulley(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> Tensor:
-        (gradient,) = ctx.saved_tensors
+        gradient: Tensor = ctx.saved_tensors[0]
         return gradient * upstream[0].reshape(-1, 1, 1)
 
 

@@ -35,4 +35,5 @@ class SupConSpread(SupCon):
 
     def contrast(self, projected: Tensor, targets: Tensor) -> Tensor:
         logits, spread = similarities(projected, self.setup.values["tau"]), self.setup.values["spread"]
-        return (1 - spread) * supervised(logits, targets) + spread * class_conditional(logits, targets)
+        loss: Tensor = (1 - spread) * supervised(logits, targets) + spread * class_conditional(logits, targets)
+        return loss

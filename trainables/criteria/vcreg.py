@@ -45,4 +45,5 @@ class VCReg(Criterion):
     def forward(self, batch: Batch) -> Tensor:
         narrow, between = variance_and_covariance(batch.features)
         values = self.setup.values
-        return cross_entropy(batch.logits, batch.targets) + values["variance"] * narrow + values["covariance"] * between
+        terms: Tensor = values["variance"] * narrow + values["covariance"] * between
+        return cross_entropy(batch.logits, batch.targets) + terms

@@ -40,7 +40,7 @@ def draw_runs(labels: Tensor, *, ways: int, shots: int, queries: int, runs: int,
     may differ in size. The draw depends on its arguments alone, so it serves every criterion and seed.
     Raises ``ValueError`` where there are fewer classes than ``ways`` or a class has too few samples.
     """
-    classes, sizes = labels.unique(return_counts=True)
+    classes, sizes = torch.unique(labels, return_counts=True)
     needed = shots + queries
     if len(classes) < ways:
         raise ValueError(f"{ways}-way runs need as many classes, but there are {len(classes)}")
@@ -87,7 +87,7 @@ def nearest_class_mean(features: Tensor, runs: Runs, shots: Sequence[int]) -> Te
         gathered = len(features) * ways * (most + queries) * features.shape[-1] * features.element_size()
         nearest, chunk = _nearest_by_products, max(1, _CHUNK_BYTES // gathered)
     accuracy = []
-    for support, query in zip(runs.support.split(chunk), runs.queries.split(chunk), strict=True):
+    for support, query in zip(torch.split(runs.support, chunk), torch.split(runs.queries, chunk), strict=True):
         hits = nearest(features, support, query.flatten(1), shots) == own
         accuracy.append(hits.to(features.dtype).mean(-1))
     # no distance is above four times the largest square
@@ -147,7 +147,7 @@ def _unit(features: Tensor) -> Tensor:
 def half_width(accuracy: Tensor, level: float = 0.95) -> Tensor:
     """Half the Student-t interval (S,) of the mean over runs, for ``accuracy`` (S, R)."""
     runs = accuracy.shape[1]
-    return accuracy.std(1) * (stats.t.ppf((1 + level) / 2, runs - 1) / math.sqrt(runs))
+    return accuracy.std(1) * float(stats.t.ppf((1 + level) / 2, runs - 1) / math.sqrt(runs))
 
 
 def few_shot(
@@ -178,7 +178,7 @@ def few_shot(
             if not bool((fine == fine[:1]).all()):
                 raise ValueError(f"the samples of part {part!r} differ between replicas, so no runs can be shared")
             labels = fine[0].cpu()
-            classes = len(labels.unique())
+            classes = len(torch.unique(labels))
             drawn[part] = draw_runs(
                 labels, ways=min(ways, classes), shots=max(shots), queries=queries, runs=runs, seed=seed
             ).to(fine.device)

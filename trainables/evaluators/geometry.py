@@ -34,15 +34,21 @@ def between_within(features: Tensor, labels: Tensor, means: Tensor) -> Tensor:
     their samples scatter; unchanged by rotation and by scale.
     """
     own = means.gather(1, labels.unsqueeze(-1).expand(features.shape))
-    return _mean_distance(means) / (features - own).norm(dim=-1).mean(1)
+    return _mean_distance(means) / _norm(features - own).mean(1)
 
 
 def pair_distance(means: Tensor, first: int, second: int) -> Tensor:
     """Distance (S,) of two of the class means (S, C, d), over the mean distance of any two: below 1, they are near."""
-    return (means[:, first] - means[:, second]).norm(dim=-1) / _mean_distance(means)
+    return _norm(means[:, first] - means[:, second]) / _mean_distance(means)
 
 
 def _mean_distance(means: Tensor) -> Tensor:
     """Mean distance (S,) over all pairs of different classes."""
     first, second = torch.combinations(torch.arange(means.shape[1], device=means.device)).unbind(1)
-    return (means[:, first] - means[:, second]).norm(dim=-1).mean(1)
+    return _norm(means[:, first] - means[:, second]).mean(1)
+
+
+def _norm(vectors: Tensor) -> Tensor:
+    """Euclidean norm of vectors (…, d)."""
+    norms: Tensor = torch.linalg.vector_norm(vectors, dim=-1)
+    return norms

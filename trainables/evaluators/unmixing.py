@@ -91,7 +91,7 @@ def _least_squares_mse(features: Tensor, targets: Tensor, heldout: Tensor, heldo
     left, singular, right = torch.linalg.svd(triangle[:columns, :columns], full_matrices=False)
     threshold = singular[0] * torch.finfo(torch.float64).eps * max(len(features), columns)
     inverse = torch.where(singular > threshold, 1 / singular, 0.0)
-    weights = right.T @ (inverse.unsqueeze(-1) * (left.T @ triangle[:columns, columns:]))
+    weights: Tensor = right.T @ (inverse.unsqueeze(-1) * (left.T @ triangle[:columns, columns:]))
     return (_with_ones(heldout.double()) @ weights - heldout_targets).square().mean()
 
 
@@ -150,13 +150,13 @@ def probe_mse(
         bias = weights[..., d:] + (scaled * offset).sum(-1, keepdim=True)
         # materials before samples: softmax and products run several times faster than the other way round
         logits = torch.bmm(torch.cat([scaled, bias], -1).flatten(1, 2), columns)
-        return torch.softmax(logits.unflatten(1, (count, materials)), 2)
+        return torch.softmax(torch.unflatten(logits, 1, (count, materials)), 2)
 
     errors, step = [], 0
     for epoch in range(epochs):
         decay = 0.1 ** (4 * epoch // epochs)
         order = first_row + torch.stack([torch.randperm(samples, generator=g) for g in generators])
-        for batch in order.to(weights.device).split(batch_size, dim=1):
+        for batch in torch.split(order.to(weights.device), batch_size, dim=1):
             gathered = table.index_select(0, batch.reshape(-1)).view(replicas, -1, d + 1 + materials)
             x, a = gathered[..., : d + 1], gathered[..., d + 1 :].transpose(1, 2).unsqueeze(1)
             q = outputs(x.transpose(1, 2))

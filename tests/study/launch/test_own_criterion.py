@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pandas as pd
 import pytest
-import torch
-from mlflow import MlflowClient
-from mlflow.entities import Run
 
-from analysis import artifacts, schema
-from study.file.plan import trial_for
+from analysis import schema
 from study.file.spec import StudySpec
 from study.home import Home
-from tests.launches import TESTS, Launch, epochs_saved, require_undisturbed
-from trainables.training import Training
+from tests.launches import declared, elsewhere, killed_and_resumed, require_all_undisturbed, runs_of
 
 pytestmark = pytest.mark.ray
 
@@ -41,53 +32,20 @@ SPEC = StudySpec.model_validate(
         "training": {"epochs": 6},
     }
 )
-#: servers that a developer's shell may name
-HIDDEN = ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "MLFLOW_TRACKING_URI", "OPTUNA_STORAGE")
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     """The home of the study, whose driver was killed while a searched trial was under way, and which was resumed."""
     home = Home(tmp_path_factory.mktemp("home"))
-    with pytest.MonkeyPatch.context() as patch:
-        for name in HIDDEN:
-            patch.delenv(name, raising=False)
-        first = Launch(home, SPEC)
-        try:
-            first.until(lambda: epochs_saved(home, SPEC) >= 9)
-        finally:
-            first.kill()
-        second = Launch(home, SPEC)
-        try:
-            assert second.process.wait(300) == 0, second.said()
-            assert "Outcome(done=3, failed=0, missing=0, interrupted=False)" in second.said()
-        finally:
-            second.kill()
+    with killed_and_resumed(home, SPEC, epochs=9) as said:
+        assert "Outcome(done=3, failed=0, missing=0, interrupted=False)" in said
         yield home
 
 
-def runs(home: Home) -> Mapping[tuple[str | None, str | None], Run]:
-    """(trial, seed) -> its run; the study's own is that of (None, None)."""
-    client = MlflowClient(home.tracking_uri())
-    experiment = client.get_experiment_by_name("own")
-    assert experiment is not None
-    found = client.search_runs([experiment.experiment_id])
-    keyed = {(run.data.tags.get(schema.TRIAL), run.data.tags.get(schema.SEED)): run for run in found}
-    assert len(keyed) == len(found) == 1 + 3 * 3
-    return keyed
-
-
 def test_its_numbers_are_those_of_an_undisturbed_training(home: Home) -> None:
-    torch.set_num_threads(1)
-    client, keyed = MlflowClient(home.tracking_uri()), runs(home)
-    for number in range(3):
-        whole = keyed[str(number), None]
-        values = {"gamma": float(whole.data.params["gamma"])} if number else {}
-        trial = trial_for(SPEC, whole.data.tags[schema.CRITERION], values)
-        undisturbed = list(Training(trial).run())
-        for column, seed in enumerate(trial.seeds):
-            run = keyed[str(number), str(seed)]
-            require_undisturbed(client, run, column, undisturbed)
+    assert len(runs_of(home, SPEC)) == 1 + 3 * 3
+    require_all_undisturbed(home, SPEC, searched=["gamma"])
 
 
 def test_optuna_holds_what_was_searched(home: Home) -> None:
@@ -103,53 +61,29 @@ def test_optuna_holds_what_was_searched(home: Home) -> None:
 
 
 def test_mlflow_holds_its_label_and_symbol(home: Home) -> None:
-    keyed = runs(home)
+    keyed = runs_of(home, SPEC)
     for number in ("1", "2"):
         run = keyed[number, None]
         assert run.info.run_name == f"Focal γ={float(run.data.params['gamma']):.4g}"
         assert run.data.tags[schema.CRITERION] == FOCAL
-
-    def declared(name: str) -> dict[str, Any]:
-        content = artifacts.read(home.tracking_uri(), keyed[None, None], name)
-        assert content is not None
-        return {each["name"]: each for each in json.loads(content)}
-
-    focal = declared(schema.CRITERIA_FILE)[FOCAL]
+    focal = declared(home, SPEC, schema.CRITERIA_FILE)[FOCAL]
     assert focal["label"] == "focal loss"
     assert focal["hyperparameters"] == [{"name": "gamma", "symbol": "γ", "whole": False, "log": False}]
-    assert declared(schema.METRICS_FILE)["loss/train"]["label"] == "training loss"
+    assert declared(home, SPEC, schema.METRICS_FILE)["loss/train"]["label"] == "training loss"
 
 
-@pytest.fixture
-def elsewhere(home: Home, tmp_path: Path) -> Any:
-    """Runs ``fierce`` in another folder, where neither the criterion nor the benchmark can be imported."""
-    environment = {name: value for name, value in os.environ.items() if name not in HIDDEN}
-    environment["PYTHONPATH"] = str(TESTS.parent)
-    tried = subprocess.run([sys.executable, "-c", "import own_losses"], cwd=tmp_path, env=environment, check=False)
-    assert tried.returncode != 0
-
-    def run(*arguments: str) -> str:
-        command = [sys.executable, "-c", "from study.cli import main; main()", *arguments, "--home", str(home.root)]
-        done = subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8", timeout=300, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    return run
-
-
-def test_status_and_export_need_none_of_its_code(elsewhere: Any, tmp_path: Path) -> None:
-    state = json.loads(elsewhere("status", "own", "--json"))
+def test_status_and_export_need_none_of_its_code(home: Home, tmp_path: Path) -> None:
+    fierce = elsewhere(home, tmp_path, "own_losses")
+    state = json.loads(fierce("status", "own", "--json"))
     assert [(trial["state"], trial["epoch"]) for trial in state["trials"]] == [("done", 6)] * 3
     assert [trial["label"].split("=")[0] for trial in state["trials"]] == ["ce", "Focal γ", "Focal γ"]
-    elsewhere("export", "own", "--out", "own.csv")
+    fierce("export", "own", "--out", "own.csv")
     frame = pd.read_csv(tmp_path / "own.csv")
     assert set(frame["criterion"]) == {"ce", FOCAL}
     assert frame.groupby("trial")["gamma"].nunique().to_dict() == {0: 0, 1: 1, 2: 1}
 
 
-def test_the_report_needs_none_of_its_code(elsewhere: Any, tmp_path: Path) -> None:
-    elsewhere("report", "own", "--out", "report")
+def test_the_report_needs_none_of_its_code(home: Home, tmp_path: Path) -> None:
+    elsewhere(home, tmp_path, "own_losses")("report", "own", "--out", "report")
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert "focal loss" in page and "γ" in page

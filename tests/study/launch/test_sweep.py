@@ -352,7 +352,7 @@ print(sweep.run(StudySpec.from_yaml(sys.stdin.read()), Home.find(sys.argv[1])), 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_leaves_a_study_that_resumes(home: Home, number: signal.Signals) -> None:
-    study = spec(benchmark={"name": "tiny:Tiny", "pause": 0.2}, training={"epochs": 30}, criteria=["ls"])
+    study = spec(benchmark={"name": "tiny:Tiny", "pause": 0.2}, training={"epochs": 15}, criteria=["ls"])
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(TESTS)])}
     # the driver has a Ray of its own, as it has on the command line
     for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):

@@ -28,6 +28,7 @@ from study.file.plan import trial_for
 from study.file.spec import StudySpec
 from study.home import Home
 from study.record import facts, tracking
+from study.record.tracker import Tracking
 from study.servers.mlflow import TrackingError, connect
 from trainables.assignment import Assignment
 from trainables.training import Record, Training
@@ -244,7 +245,7 @@ def test_values_that_are_not_finite_are_neither_lost_nor_averaged_away(home: Hom
     assert np.isnan([value for _, _, value in rows(client, found["trial", None])]).tolist() == [True]
 
 
-def _write(tracked: tracking.Tracking, number: int, epochs: int) -> None:
+def _write(tracked: Tracking, number: int, epochs: int) -> None:
     tracker = tracked.open_trial(replace(GIVEN, number=number))
     for epoch in range(1, epochs + 1):
         tracker.add([Record(epoch, {"loss/train": [1.0, 2.0]}, epoch)])

@@ -1,0 +1,96 @@
+"""The plan and the state of a study, as the command prints them: tables on a terminal, else lines with tabs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from analysis.addresses import without_password
+from study.file.plan import fixed_points, label, planned, recipe
+
+if TYPE_CHECKING:
+    from study.file.spec import StudySpec
+    from study.home import Home
+    from study.record.status import StudyStatus
+
+
+def print_plan(spec: StudySpec, home: Home) -> None:
+    """The trials, replicas and resources of ``spec``."""
+    replicas = len(spec.seeds)
+    rows = [(point.role, label(point.trial.criterion, point.trial.hyperparameters), 1) for point in fixed_points(spec)]
+    if spec.search is not None:
+        for criterion, space in spec.search.criteria.items():
+            ranges = ", ".join(
+                f"{name} {interval.low:g}..{interval.high:g}{' (log)' if interval.log else ''}"
+                for name, interval in space.items()
+            )
+            rows.append(("search", f"{criterion}: {ranges}, by {spec.search.sampler}", spec.search.trials))
+    console = Console()
+    if console.is_terminal:
+        table = Table("role", "criterion", "trials", "replicas", title=spec.name)
+        for role, what, trials in rows:
+            table.add_row(role, what, str(trials), str(trials * replicas))
+        console.print(table)
+    else:
+        for role, what, trials in rows:
+            typer.echo(f"{role}\t{what}\t{_count(trials, 'trial')}\t{_count(trials * replicas, 'replica')}")
+    trials = planned(spec)
+    typer.echo(f"benchmark {spec.benchmark.name}, protocol {spec.protocol}, {recipe(spec).epochs} epochs")
+    counted = f"{_count(trials, 'trial')}, {_count(trials * replicas, 'replica')}"
+    typer.echo(f"{counted} (seeds {', '.join(map(str, spec.seeds))})")
+    gpus = spec.resources.gpus if spec.resources.gpus == "auto" else f"{spec.resources.gpus:g}"
+    typer.echo(
+        f"each trial: {spec.resources.cpus:g} CPU, {gpus} GPU; concurrency {spec.concurrency}; "
+        f"failures allowed {spec.max_failures}"
+    )
+    typer.echo(
+        f"tracked at {without_password(home.tracking_uri(spec))}, searched in {without_password(home.optuna_uri(spec))}"
+    )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def print_status(state: StudyStatus) -> None:
+    """A row for each trial, with the seeds that are not as the trial is, and the counts."""
+    columns = ("trial", "criterion", "role", "state", "epoch", "seeds", "reason")
+    rows: list[tuple[str, ...]] = [
+        (
+            "–" if trial.number is None else str(trial.number),
+            trial.label,
+            trial.role,
+            trial.state,
+            f"{trial.epoch}/{state.epochs}",
+            _seeds(trial.seeds),
+            trial.reason or "",
+        )
+        for trial in state.trials
+    ]
+    console = Console()
+    if console.is_terminal:
+        table = Table(*columns, title=state.name)
+        for row in rows:
+            table.add_row(*map(Text, row))
+        console.print(table)
+    else:
+        for row in [columns, *rows]:
+            typer.echo("\t".join(row))
+    for what, count in (("trials", state.count), ("replicas", state.count_replicas)):
+        typer.echo(
+            f"{what}: " + ", ".join(f"{count(kind)} {kind}" for kind in ("done", "running", "failed", "missing"))
+        )
+
+
+def _seeds(seeds: Mapping[int, str]) -> str:
+    """``10 done``, or ``8 done, 2 missing (3, 7)``."""
+    words = []
+    for kind in dict.fromkeys(seeds.values()):
+        of = [str(seed) for seed, state in seeds.items() if state == kind]
+        words.append(f"{len(of)} {kind}" + ("" if kind == "done" else f" ({', '.join(of)})"))
+    return ", ".join(words)
