@@ -107,7 +107,7 @@ def test_the_criterion_is_contrast_plus_the_classifier_s_cross_entropy(name: str
             for share, spread in zip(shares, (False, True), strict=True)
         )
         ce = float(functional.cross_entropy(logits[s], targets[s]).detach())
-        assert float(found[s]) == pytest.approx(contrast + ce, rel=1e-9)
+        assert float(found[s].detach()) == pytest.approx(contrast + ce, rel=1e-9)
     of_features, of_weight = torch.autograd.grad(found.sum(), (features, weight), retain_graph=True)
     (plain,) = torch.autograd.grad(
         torch.stack([functional.cross_entropy(z, y) for z, y in zip(logits, targets, strict=True)]).sum(),

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional
 
+from trainables.criteria import reference
 from trainables.criteria.ce import cross_entropy
 from trainables.criterion import Batch, Criterion, Hyperparameter
 
@@ -42,7 +43,7 @@ class Distillation(Criterion):
         if not values["weight"]:
             return None
         earlier = values["generations"] - 1
-        return ("distillation", {**values, "generations": earlier}) if earlier else ("ce", {})
+        return ("distillation", {**values, "generations": earlier}) if earlier else (reference(), {})
 
     def forward(self, batch: Batch) -> Tensor:
         ce, weight = cross_entropy(batch.logits, batch.targets), self.setup.values["weight"]
