@@ -18,8 +18,9 @@ from typing import Any
 
 import torch
 
-from trainables import benchmarks, contract, criteria
+from trainables import benchmarks, contract, criteria, network_contract
 from trainables.benchmarks import Data, DataError, make_options
+from trainables.contract_words import owner_of
 from trainables.training import Record, Training
 from trainables.trial import Trial
 
@@ -129,7 +130,7 @@ class Examination:
         """Splits, batches and the network are as `trainables.contract.examine` wants them."""
         try:
             contract.examine(self.benchmark, self.data, self.options, self.recipe, self.seeds)
-        except contract.NetworkError:
+        except network_contract.NetworkError:
             # one for a GPU need not run on the CPU; here it is tried on its device, below
             if self.device == "cpu":
                 raise
@@ -194,7 +195,7 @@ class Examination:
     def evaluators(self, required: Sequence[str] = ()) -> str:
         """Every evaluator measures each seed by itself, and ``required`` metrics are among what is measured."""
         dtype, together, alone = self._both(evaluate=True)
-        self._compare(together, alone, dtype, f"{contract.owner_of(self.benchmark)}.evaluators")
+        self._compare(together, alone, dtype, f"{owner_of(self.benchmark)}.evaluators")
         lacking = [name for name in required if name not in together.metrics]
         if lacking:
             raise ConformanceError(

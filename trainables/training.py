@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainables import benchmarks, contract, criteria, views
+from trainables import benchmarks, contract, criteria, network_contract, views
 from trainables.anchors import draw_anchors
 from trainables.backbones import Looped
 from trainables.benchmarks import Data, DataError, Split, make_options
+from trainables.contract_words import owner_of
 from trainables.criterion import Batch, Criterion, Setup, View
 from trainables.evaluators import Evaluator, Outputs
 from trainables.metrics import Metric
@@ -78,7 +79,7 @@ class Training:
         #: epochs completed
         self.epoch = 0
 
-        self.owner = contract.owner_of(self.benchmark)
+        self.owner = owner_of(self.benchmark)
         self.dtype = getattr(torch, self.recipe.dtype)
         if data is None:
             data = contract.load(self.benchmark, self.options, self.dtype)
@@ -93,7 +94,7 @@ class Training:
             self.data.inputs = self.data.inputs.to(self.dtype)
 
         network = self.benchmark.backbone(data, self.options, streams(trial.seeds, "init"))
-        contract.check_replicas(network, f"{self.owner}.backbone")
+        network_contract.check_replicas(network, f"{self.owner}.backbone")
         self.network = network.to(self.device, self.dtype)
         features, _ = self._predict(self.parts["train"][:, :1])
         if self.recipe.projector is not None:
@@ -344,14 +345,14 @@ class Training:
     def _prepared(self, indices: Tensor, train: bool, generators: Sequence[torch.Generator]) -> Tensor:
         """The network's inputs (S, B, …) for the samples at ``indices`` (S, B)."""
         inputs = self.benchmark.batch(self._inputs(indices), self.options, train, generators)
-        contract.check_batch(inputs, indices.shape, f"{self.owner}.batch")
+        network_contract.check_batch(inputs, indices.shape, f"{self.owner}.batch")
         return inputs.to(self.dtype)
 
     def _answers(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The features as the network gives them, and features and logits in the recipe's dtype."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.mixed_precision):
             outputs = self.network(inputs)
-        features, logits = contract.check_outputs(outputs, inputs.shape[:2], self.data.classes, self.network)
+        features, logits = network_contract.check_outputs(outputs, inputs.shape[:2], self.data.classes, self.network)
         return features, features.to(self.dtype), logits.to(self.dtype)
 
     def _chunk(self, replicas: int) -> int:

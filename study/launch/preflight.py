@@ -50,7 +50,7 @@ def check_data(spec: StudySpec) -> None:
     from pydantic import TypeAdapter
 
     from study.file.plan import recipe
-    from trainables import contract
+    from trainables import contract, network_contract
     from trainables.benchmarks import BENCHMARKS, DataError, find
     from trainables.remote_data import addresses, fetched
 
@@ -72,7 +72,7 @@ def check_data(spec: StudySpec) -> None:
         ) from error
     try:
         evaluators = contract.examine(benchmark, data, options, training, spec.seeds, network=own)
-    except contract.NetworkError:
+    except network_contract.NetworkError:
         # a network for a GPU need not run on this machine's CPU
         if not spec.resources.needs_gpu:
             raise

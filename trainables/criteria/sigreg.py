@@ -17,7 +17,7 @@ from trainables.metrics import Metric
 #: the integral over −T_MAX..T_MAX is twice that over 0..T_MAX, by the trapezoid rule on so many knots
 T_MAX, KNOTS = 3.0, 17
 #: projected values that are worked on at once: on a CPU what its cache holds
-CHUNK_VALUES = {"cpu": 2**16}
+CHUNK_VALUES = {"cpu": 2**18}
 CHUNK_VALUES_ELSEWHERE = 2**25
 
 STATISTIC = Metric(
