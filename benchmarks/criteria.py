@@ -35,8 +35,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=12, help="epochs of each criterion")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--processor-time", action="store_true", help="of this process, where others use the machine: with one thread"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    clock = time.process_time if arguments.processor_time else time.perf_counter
     data = arguments.data if arguments.data == "simulated" else str(Path(arguments.data).resolve())
     options = {"data": data, **_numbers(arguments.options)}
     trainings = {}
@@ -55,12 +59,13 @@ def main() -> None:
     seconds: dict[str, list[float]] = {name: [] for name in trainings}
     for epoch in range(1, arguments.rounds + 2):
         for name, training in trainings.items():
-            started = time.perf_counter()
+            started = clock()
             training._train_epoch(epoch)
             if arguments.device != "cpu":
                 torch.cuda.synchronize()
-            seconds[name].append(time.perf_counter() - started)
-    print(f"{describe()}; {arguments.threads} threads, {arguments.seeds} seeds, data {Path(data).name}")
+            seconds[name].append(clock() - started)
+    measured = "processor time" if arguments.processor_time else "time"
+    print(f"{describe()}; {arguments.threads} threads, {arguments.seeds} seeds, data {Path(data).name}, {measured}")
     print("criterion            ms per step  ratio to CE (median of paired epochs)")
     for name, training in trainings.items():
         steps = -(-training._order(1).shape[1] // training.recipe.batch_size)
