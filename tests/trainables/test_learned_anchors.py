@@ -113,8 +113,12 @@ def test_still_features_find_the_centres_of_k_means() -> None:
 def test_no_gradient_reaches_the_anchors_and_nan_stays_with_its_replica() -> None:
     features, anchors = drawn(S, B, D), drawn(S, E, D, name="anchors")
     healthy, spoilt = made(FierceLearned, anchors), made(FierceLearned, anchors)
-    first = healthy(batches(features.clone().requires_grad_()))
-    assert first.requires_grad and not healthy.anchors.requires_grad
+    leaf = features.clone().requires_grad_()
+    first = healthy(batches(leaf))
+    # after the anchors have moved, that of the anchors as they were
+    (gradient,) = torch.autograd.grad(first.sum(), leaf)
+    (expected,) = torch.autograd.grad(made(Fierce, anchors)(batches(leaf)).sum(), leaf)
+    assert torch.equal(gradient, expected) and not healthy.anchors.requires_grad
     features[1, 0, 0] = torch.nan
     second = spoilt(batches(features))
     assert math.isnan(float(second[1])) and torch.equal(second[[0, 2]], first.detach()[[0, 2]])

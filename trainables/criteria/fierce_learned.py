@@ -80,5 +80,6 @@ class FierceLearned(Fierce):
         reborn = features.gather(1, drawn.unsqueeze(2).expand(-1, -1, features.shape[2]))
         self.counts.copy_(torch.where(dead, mean, self.counts))
         self.sums.copy_(torch.where(dead.unsqueeze(2), reborn * mean.unsqueeze(2), self.sums))
-        self.anchors.copy_(self.sums / self.counts.unsqueeze(2))
+        # new ones: the loss may still need those that it was computed with
+        self.anchors = self.sums / self.counts.unsqueeze(2)
         return dead.sum(1).to(features.dtype)
