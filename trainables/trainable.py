@@ -136,6 +136,14 @@ def train_trial(
             declared = [metric.to_dict() for metric in training.metrics]
             save = _Saver(here, trial, checkpoint_seconds, tracker.describe(training), declared)
             reported = -math.inf
+            # a teacher's epochs have no records, but are not trained twice
+            for _ in training.prepare():
+                stopping = stop()
+                if stopping or save.due():
+                    save(records, training.state())
+                if stopping:
+                    report(Result(interrupted=True))
+                    return
             for record in training.run():
                 records.append(record)
                 tracker.add([record])

@@ -34,7 +34,7 @@ def send_again(
         part = replace(given, trial=replace(whole, seeds=seeds), shard=Shard(position, len(parts)))
         checkpoint = read_checkpoint(place(folder, number, part.shard), part.trial)
         # without one it ended before it had anything to tell
-        if checkpoint is None:
+        if checkpoint is None or not checkpoint.records:
             continue
         tracked.open_shards(given)
         tracker = tracked.open_trial(part)

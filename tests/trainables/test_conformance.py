@@ -46,6 +46,15 @@ def test_the_criteria_conform(criterion: str) -> None:
     assert all(each.ok for each in found(criterion=criterion).values())
 
 
+@pytest.mark.parametrize(
+    ("benchmark", "names"), [("hyperspectral", criteria.names()), ("age", ("fierce-learned", "vcreg", "supcon"))]
+)
+def test_the_criteria_conform_at_other_similarities(benchmark: str, names: Sequence[str]) -> None:
+    """A dot product, and a distance in one dimension, where the tiny benchmark has a cosine."""
+    trials = [Trial(benchmark, name, (0,), options=SMALL[benchmark]) for name in names]
+    assert {each.name: each.detail for each in examine(trials) if not each.ok} == {}
+
+
 SMALL: Mapping[str, Mapping[str, Any]] = {
     "hyperspectral": {"pixels": 200, "probe_epochs": 2, "validation": 0.2},
     "age": {"samples": 120, "size": 16, "width": 2},
