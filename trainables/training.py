@@ -98,8 +98,9 @@ class Training:
             self.parts.setdefault(shared.SAMPLE, sample)
         self.redraws = self._redraws(splits, data)
         self._twins = self._make_twins(data)
-        #: metrics that were seen to be of held-out samples
+        #: metrics that were seen to be of held-out samples, and twins that were measured
         self._heldout: set[str] = set()
+        self._validated: set[str] = set()
         self.data = data.to(self.device)
         if self.data.inputs.is_floating_point():
             self.data.inputs = self.data.inputs.to(self.dtype)
@@ -194,7 +195,8 @@ class Training:
         own = (metric for evaluator in self.evaluators for metric in evaluator.metrics)
         known = (*METRICS, *self.criterion.metrics, *own, *twins.declared(self.evaluators, self.parts))
         named = {metric.name for metric in known}
-        found = (Metric(name) for name in sorted(self._heldout - named))
+        found = [Metric(name) for name in sorted(self._heldout - named)]
+        found += [twins.twin_of(metric) for metric in found if twins.name_of(metric.name) in self._validated - named]
         return tuple(replace(metric, heldout=metric.name in self._heldout) for metric in (*known, *found))
 
     def _redraws(self, splits: Sequence[Split], data: Data) -> bool:
@@ -377,7 +379,9 @@ class Training:
                 measured |= metrics
         for name in heldout:
             if name in self._twins:
-                measured |= self._measure_twins(self._twins[name], snapshot, measured)
+                found = self._measure_twins(self._twins[name], snapshot, measured)
+                self._validated |= found.keys()
+                measured |= found
         for evaluator in due:
             if evaluator.name in self._shared:
                 metrics = self._measure(evaluator, snapshot, snapshot, {})

@@ -52,11 +52,15 @@ def declared(evaluators: Iterable[Evaluator], parts: Collection[str]) -> tuple[M
 def _twins(evaluators: Iterable[Evaluator], own: Collection[str]) -> Iterator[Metric]:
     for evaluator in evaluators:
         for metric in evaluator.metrics:
-            name = name_of(metric.name)
-            if name and name not in own:
-                label = f"{metric.label or metric.name} (validation)"
-                note = f"{metric.note}; on the validation part" if metric.note else "on the validation part"
-                yield replace(metric, name=name, label=label, note=note, twin_of=metric.name)
+            if (name := name_of(metric.name)) and name not in own:
+                yield twin_of(metric)
+
+
+def twin_of(metric: Metric) -> Metric:
+    """The declaration of the twin of ``metric``."""
+    label = f"{metric.label or metric.name} (validation)"
+    note = f"{metric.note}; on the validation part" if metric.note else "on the validation part"
+    return replace(metric, name=name_of(metric.name), label=label, note=note, twin_of=metric.name)
 
 
 class OnValidation:

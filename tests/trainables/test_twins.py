@@ -137,6 +137,9 @@ def test_metrics_of_held_out_samples_are_known_once_measured(seeds: tuple[int, .
     everywhere = {metric.name for metric in training.metrics if metric.group and not metric.twin_of}
     assert heldout == own | everywhere
     assert training.redraws
+    # one that is not declared is, and so is its twin
+    found = {metric.name: metric.twin_of for metric in training.metrics if metric.twin_of}
+    assert found == {"fine/error-validation": "fine/error", "accuracy/validation": "accuracy/coarse"}
     fixed = several("FixedSeveral", seeds=seeds)
     assert not fixed.redraws
 
