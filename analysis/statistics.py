@@ -293,5 +293,5 @@ def _interval(values: np.ndarray, level: float) -> tuple[float, float, int]:
         return np.nan, np.nan, 0
     if n == 1:
         return float(values[0]), np.nan, 1
-    half = special.stdtrit(n - 1, (1 + level) / 2) * _error(values)
+    half = special.stdtrit(n - 1, (1 + level) / 2) * values.std(ddof=1) / np.sqrt(n)
     return float(values.mean()), float(half), n

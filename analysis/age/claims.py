@@ -59,7 +59,9 @@ def stays_low(study: Study, metric: str) -> Verdict:
     # seed by seed, so that one that is best at the end still says by how much it is below the bound
     bounds = [statistics.paired(last, (1 + MSE_MARGIN) * curves.loc[epoch], seeds) for epoch in curves.index]
     evidence = claims.combine([claims.decide_at_most(bound, 0) for bound in bounds])
-    numbers = f"{statistics.paired(last, best, seeds)}; lowest mean {best.mean():.4g}, at epoch {best.name}"
+    numbers = f"lowest mean {best.mean():.4g}, at epoch {best.name}"
+    if best.name != last.name:
+        numbers = f"{statistics.paired(last, best, seeds)}; {numbers}"
     return _once_trained(study, measure, metric, evidence, numbers, ("fierce",))
 
 
