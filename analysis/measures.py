@@ -44,7 +44,10 @@ def _tables(
 ) -> list[Table]:
     columns = {metric: study.metric(metric).label for metric in metrics}
     seeds = output.seeds_note(study, shown, statistics.LEVEL)
-    notes = "; ".join(f"{study.metric(metric).label}: {study.metric(metric).note}" for metric in metrics)
+    said = [study.metric(metric) for metric in metrics]
+    # several scores of one probe, and one score of several, share their words
+    words = [note if ": " in note else f"{metric.label}: {note}" for metric in said for note in metric.note.split("; ")]
+    notes = "; ".join(dict.fromkeys(words))
     made = [
         output.save_table(
             study,

@@ -69,8 +69,9 @@ def section(study: Study, out: Path) -> Section | None:
         tested = [cost for cost in found if cost.against is not None and cost.name in RULES]
         adjusted = statistics.holm([cost.against.exact for cost in tested if cost.against is not None])
         holm = {cost.name: p for cost, p in zip(tested, adjusted, strict=True)}
+        best = next((cost.chosen for cost in found if cost.name == HINDSIGHT), ())
         for cost in found:
-            rows.append(_row(study, metric, cost, holm))
+            rows.append(_row(study, metric, cost, holm, best))
             numbers.append(_numbers(study, metric, cost, holm))
     reference = study.criterion(study.reference).label
     limited = feasible(study)
@@ -197,7 +198,7 @@ def _smallest(values: pd.Series) -> int:
     return trials[int(values.to_numpy().argmin())]
 
 
-def _row(study: Study, metric: str, cost: Cost, holm: Mapping[str, float]) -> dict[str, str]:
+def _row(study: Study, metric: str, cost: Cost, holm: Mapping[str, float], best: Sequence[int] = ()) -> dict[str, str]:
     against = "–" if cost.against is None else str(cost.against).split(", p")[0]
     p = holm.get(cost.name, np.nan)
     return {
@@ -207,7 +208,7 @@ def _row(study: Study, metric: str, cost: Cost, holm: Mapping[str, float]) -> di
         "error of the choice": str(cost.error),
         f"less {study.criterion(study.reference).label}": against,
         "exact p (Holm)": "–" if np.isnan(p) else f"{p:.3g}",
-        "regret": str(cost.regret or "–"),
+        "regret": "0: it is the best" if cost.regret and cost.chosen == best else str(cost.regret or "–"),
     }
 
 

@@ -39,7 +39,7 @@ RULES: Mapping[str, Rule] = {
         Rule("likelihood", "likelihood/coarse-validation", "minimize", "largest coarse likelihood"),
         Rule("calibration", "calibration/ece-validation", "minimize", "smallest coarse calibration error"),
         Rule("accuracy", "accuracy/validation", "maximize", "largest coarse accuracy"),
-        Rule("agreement", "", "maximize", "largest agreement of the seeds on samples that none of a pair trained on"),
+        Rule("agreement", "", "maximize", "largest agreement of two seeds on samples that neither trained on"),
     )
 }
 #: the rule of ``label_free: true`` alone

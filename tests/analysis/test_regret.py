@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis import agreement, regret
@@ -12,6 +13,7 @@ from analysis.declarations import Metric
 from analysis.regret import HINDSIGHT
 from analysis.runs import Study
 from analysis.statistics import estimate, sign_flip
+from benchmarks.rules import left_out
 from benchmarks.verdicts import Trial, made
 
 TRIALS: list[Trial] = [
@@ -112,3 +114,19 @@ def test_agreement_is_a_rule_of_the_report() -> None:
     found = study()
     found.__dict__["_arrays"] = arrays
     assert regret.choices(found)["agreement"] == 1
+
+
+def test_a_default_is_judged_where_it_was_not_chosen() -> None:
+    """Of studies b and c the rule ``one`` is best, of a and c ``two``; a study counts once, whatever it measured."""
+    regrets = pd.DataFrame(
+        {
+            "a mse": {"reference": 5.0, "one": 9.0, "two": 0.0, HINDSIGHT: -1.0},
+            "b mse": {"reference": 1.0, "one": 1.0, "two": 8.0, HINDSIGHT: -1.0},
+            "b accuracy": {"reference": 1.0, "one": 3.0, "two": 8.0, HINDSIGHT: -1.0},
+            "c mse": {"reference": 6.0, "one": 2.0, "two": 5.0, HINDSIGHT: -1.0},
+        }
+    )
+    found = left_out(regrets).set_index("study")
+    assert found["best on the others"].to_dict() == {"a": "one", "b": "two", "c": "reference"}
+    assert found["its regret %"].to_dict() == {"a": 9.0, "b": 8.0, "c": 6.0}
+    assert found["always CE's %"].to_dict() == {"a": 5.0, "b": 1.0, "c": 6.0}

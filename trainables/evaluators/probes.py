@@ -43,9 +43,9 @@ _VALUES = {
 }
 _SCORE = {"r2": scores.r_squared, "mse": scores.mean_squared_error, "spearman": scores.spearman}
 _SCORES: Mapping[str, tuple[str, Literal["lower", "higher"], str]] = {
-    "r2": ("R²", "higher", "R², mean over the labels' values"),
-    "mse": ("MSE", "lower", "squared error, mean over samples and the labels' values"),
-    "spearman": ("rank correlation", "higher", "Spearman's, mean over the labels' values"),
+    "r2": ("R²", "higher", "R²: mean over the labels' values"),
+    "mse": ("MSE", "lower", "MSE: mean over samples and the labels' values"),
+    "spearman": ("rank correlation", "higher", "rank correlation: Spearman's, mean over the labels' values"),
 }
 
 
@@ -64,7 +64,7 @@ class Classes:
     def metrics(self) -> Sequence[Metric]:
         """What `measure` gives."""
         return [
-            Metric(f"accuracy/fine-{probe}", f"fine accuracy, {label}", note, better="higher", reads_fine=True)
+            Metric(f"accuracy/fine-{probe}", f"fine accuracy, {label}", f"{label}: {note}", "", "higher", True)
             for probe, (label, note) in _CLASSES.items()
         ]
 
@@ -119,7 +119,7 @@ class Values:
             Metric(
                 f"{score}/fine-{probe}",
                 f"fine labels' {called}, {label}",
-                f"{note}; {how}",
+                f"{label}: {note}; {how}",
                 "",
                 better,
                 reads_fine=True,
