@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -119,6 +119,8 @@ class Training:
         self.view_noise = self._view_noise() if self.criterion.views > 1 else None
         #: what the replicas learn from, see `Criterion.teacher`
         self.teacher = self._make_teacher(data)
+        # what the teacher says of each sample (S, N, C), once asked, where no augmentation changes it
+        self._lessons: Tensor | None = None
 
     def run(self) -> Iterator[Record]:
         """Train the remaining epochs, one record each; a teacher that is not ready is trained first."""
@@ -164,6 +166,7 @@ class Training:
             self.teacher = None
         elif self.teacher is not None:
             self.teacher.load(state["teacher"])
+            self._lessons = None
 
     def weights(self) -> dict[str, Tensor]:
         """The weights and buffers of all replicas, on CPU."""
@@ -245,8 +248,12 @@ class Training:
         generators = streams(self.trial.seeds, "projector")
         return projected(self.network, sample, classes, self.recipe.projector, generators, last)
 
+    @cached_property
+    def _augments(self) -> bool:
+        return views.augments(self.benchmark, self.data, self.options)
+
     def _view_noise(self) -> Tensor | None:
-        if views.augments(self.benchmark, self.data, self.options):
+        if self._augments:
             return None
         train = self.parts["train"]
         scale = views.deviations(
@@ -323,14 +330,13 @@ class Training:
         origin, features, logits = self._answers(inputs)
         if self.criterion.views > 1:
             second = View(logits[:, samples:], features[:, samples:])
-        teacher = None if self.teacher is None else self.teacher._taught(inputs[:, :samples])
         return Batch(
             logits[:, :samples],
             features[:, :samples],
             self.data.coarse[indices],
             drawn_from,
             second=second,
-            teacher=teacher,
+            teacher=self._taught(indices, inputs[:, :samples]),
             origin=origin,
         )
 
@@ -346,10 +352,19 @@ class Training:
         )
 
     @torch.no_grad()
-    def _taught(self, inputs: Tensor) -> Tensor:
-        """The logits (S, B, C) of ``inputs`` in evaluation mode, for those who learn from these replicas."""
-        self.network.eval()
-        return self._answers(inputs)[2]
+    def _taught(self, indices: Tensor, inputs: Tensor) -> Tensor | None:
+        """The teacher's logits (S, B, C), in evaluation mode, of the student's ``inputs`` at ``indices``."""
+        if self.teacher is None:
+            return None
+        if self._augments or self.criterion.views > 1:
+            self.teacher.network.eval()
+            return self.teacher._answers(inputs)[2]
+        if self._lessons is None:
+            train = self.parts["train"]
+            _, logits = self.teacher._predict(train, as_trained=True)
+            self._lessons = logits.new_zeros(len(logits), len(self.data.inputs), logits.shape[2])
+            self._lessons.scatter_(1, train.unsqueeze(2).expand_as(logits), logits)
+        return self._lessons.gather(1, indices.unsqueeze(2).expand(-1, -1, self._lessons.shape[2]))
 
     def _require_replicas(self, loss: Tensor) -> None:
         if loss.shape != (len(self.trial.seeds),):
@@ -439,12 +454,17 @@ class Training:
         return max(1, values // (self.data.inputs[0].numel() * replicas))
 
     @torch.no_grad()
-    def _predict(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (S, n, d) and logits (S, n, C) of the samples at ``indices`` (S, n), in evaluation mode."""
+    def _predict(self, indices: Tensor, as_trained: bool = False) -> tuple[Tensor, Tensor]:
+        """Features (S, n, d) and logits (S, n, C) of the samples at ``indices`` (S, n), in evaluation mode.
+
+        ``as_trained`` takes the inputs of a training batch, where no augmentation is drawn.
+        """
         self.network.eval()
+        generators = streams(self.trial.seeds, "augmentation", device=self.device) if as_trained else []
         features, logits = [], []
         for chunk in torch.split(indices, self._chunk(indices.shape[0]), dim=1):
-            _, part_features, part_logits = self._answers(self._prepared(chunk, False, []))
+            inputs = self._prepared(chunk, as_trained, generators)
+            _, part_features, part_logits = self._answers(inputs)
             features.append(part_features)
             logits.append(part_logits)
         return torch.cat(features, 1), torch.cat(logits, 1)

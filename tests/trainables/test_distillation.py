@@ -104,6 +104,17 @@ def test_a_student_is_a_plain_torch_training_against_its_teacher() -> None:
     assert [each["loss/train"][1] for each in metrics(training)] == pytest.approx(expected, rel=1e-9)
 
 
+def test_a_teacher_is_asked_once_where_nothing_is_augmented_and_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    once = Training(trial("distillation"))
+    expected = metrics(once)
+    assert once._lessons is not None and not once._augments
+    monkeypatch.setattr(Training, "_augments", True)
+    each = Training(trial("distillation"))
+    for found, wanted in zip(metrics(each), expected, strict=True):
+        assert found["loss/train"] == pytest.approx(wanted["loss/train"], rel=1e-5)
+    assert each._lessons is None
+
+
 def test_at_alpha_zero_it_is_cross_entropy_without_a_teacher() -> None:
     zero = Training(trial("distillation", weight=0))
     assert zero.teacher is None
