@@ -85,11 +85,12 @@ def headline(study: Study) -> Mapping[str, Choice]:
     The paper's setting where it was run; else the search's best point; else the setting closest to the paper's, or
     the first where the paper has none. Among the trials that confirm a search, its choice.
     """
-    # rows of few columns are cheap to take
-    table = study.trials[["trial", "criterion", "label", "repeats", *study.hyperparameters]]
-    table = table[table["trial"].isin(study.final["trial"].unique())]
+    measured = study.final["trial"].unique()
     if study.part == "confirm":
-        return _confirmed(study, table)
+        return _confirmed(study, study.trials[study.trials["trial"].isin(measured)])
+    # rows of few columns are cheap to take
+    table = study.trials[["trial", "criterion", "label", *study.hyperparameters]]
+    table = table[table["trial"].isin(measured)]
     searched = {criterion: choice for criterion, (choice, _) in search(study).items() if choice is not None}
     chosen = {}
     for criterion in sorted(set(table["criterion"]), key=study.rank):

@@ -129,10 +129,12 @@ def _label_free(classes: int) -> _Measure:
             "features/scale": entropy.scale(features),
             "entropy/features": entropy.histogram_entropy(features),
             "entropy/anchors": entropy.anchor_entropy(features, snapshot.anchors, snapshot.similarity),
-            "geometry/class-separation": collapse.class_separation(features, coarse, classes),
             "geometry/cdnv": collapse.class_distance_normalized_variance(features, coarse, classes),
             "geometry/nc1": collapse.within_between(features, coarse, classes),
         }
+        # a line has two directions alone
+        if features.shape[-1] > 1:
+            measured["geometry/class-separation"] = collapse.class_separation(features, coarse, classes)
         # a line or a plane has no power law
         if features.shape[-1] > 2:
             decay = spectrum.decay_exponent(features)
