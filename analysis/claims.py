@@ -81,7 +81,8 @@ def section(study: Study, out: Path, claims: Sequence[Claim]) -> Section:
         f"A verdict needs two tests: the paired t-test on the same seeds (p), with Holm's adjustment over the {count} "
         f"tests of this table (adjusted p), and the exact sign-flip test, each at {ALPHA:g}. A claim holds where both "
         "say so on the claimed side, does not hold where they say so on the other, and is undecided else; p is the "
-        "exact one where that alone is too large. A claim on several differences holds where all do (the largest p). "
+        "exact one where that alone is too large. Of two metrics that go together both p are of pairing the seeds. "
+        "A claim on several differences holds where all do (the largest p). "
         '"Within" is an equivalence test: two one-sided tests against the margin that is named; "at most" and "at '
         'least" are one-sided. "No verdict": a number that proves nothing.'
     )
