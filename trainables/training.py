@@ -192,10 +192,14 @@ class Training:
 
     def _make_criterion(self, kind: type[Criterion], classes: int) -> Criterion:
         seeds, recipe = self.trial.seeds, self.recipe
-        count = kind.anchor_count(self.hyperparameters, recipe)
         features, _ = self._predict(self.parts["train"][:, :1])
-        drawn = draw_anchors(recipe.anchors, count, features.shape[-1], streams(seeds, "anchors"))
-        anchors = drawn.to(self.device, self.dtype)
+        counts = kind.anchor_count(self.hyperparameters, recipe), Criterion.anchor_count({}, recipe)
+        anchors, self.common_anchors = (
+            draw_anchors(recipe.anchors, count, features.shape[-1], streams(seeds, "anchors")).to(
+                self.device, self.dtype
+            )
+            for count in counts
+        )
         setup = Setup(seeds, self.hyperparameters, recipe, anchors, features.shape[-1], classes)
         return kind(setup).to(self.device, self.dtype)
 
@@ -341,7 +345,7 @@ class _Snapshot:
         self.epoch = training.epoch
         self.epochs = training.recipe.epochs
         self.seeds = training.trial.seeds
-        self.anchors = training.anchors
+        self.anchors, self.common_anchors = training.anchors, training.common_anchors
         self.similarity: str = training.recipe.similarity
 
     def has(self, part: str) -> bool:
