@@ -233,9 +233,11 @@ class Training:
 
     def _make_criterion(self, kind: type[Criterion], dimensions: int, classes: int) -> Criterion:
         seeds, recipe = self.trial.seeds, self.recipe
-        count = kind.anchor_count(self.hyperparameters, recipe)
-        drawn = draw_anchors(recipe.anchors, count, dimensions, streams(seeds, "anchors"))
-        anchors = drawn.to(self.device, self.dtype)
+        counts = kind.anchor_count(self.hyperparameters, recipe), Criterion.anchor_count({}, recipe)
+        anchors, self.common_anchors = (
+            draw_anchors(recipe.anchors, count, dimensions, streams(seeds, "anchors")).to(self.device, self.dtype)
+            for count in counts
+        )
         setup = Setup(seeds, self.hyperparameters, recipe, anchors, dimensions, classes)
         return kind(setup).to(self.device, self.dtype)
 
@@ -482,7 +484,7 @@ class _Snapshot:
         self.epoch = training.epoch
         self.epochs = training.recipe.epochs
         self.seeds = training.trial.seeds
-        self.anchors = training.anchors
+        self.anchors, self.common_anchors = training.anchors, training.common_anchors
         self.similarity: str = training.recipe.similarity
 
     def has(self, part: str) -> bool:

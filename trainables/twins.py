@@ -69,7 +69,8 @@ class OnValidation:
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
         self.epoch, self.epochs, self.seeds = snapshot.epoch, snapshot.epochs, snapshot.seeds
-        self.anchors, self.similarity = snapshot.anchors, snapshot.similarity
+        self.anchors, self.common_anchors = snapshot.anchors, snapshot.common_anchors
+        self.similarity = snapshot.similarity
 
     def has(self, part: str) -> bool:
         return self._snapshot.has(VALIDATION if part == HELDOUT else part)

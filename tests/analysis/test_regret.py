@@ -32,7 +32,7 @@ def study(higher: bool = False) -> Study:
     values = {
         "accuracy/validation": ACCURACY,
         "mse/fine-linear": 1 - np.array(ERRORS) if higher else ERRORS,
-        "entropy/anchors-validation": ENTROPY,
+        "entropy/common-anchors-validation": ENTROPY,
         "likelihood/coarse-validation": LIKELIHOOD,
     }
     found = made("own", TRIALS, {name: np.array(value, float)[..., None] for name, value in values.items()})
@@ -87,7 +87,11 @@ def test_the_section_is_left_out_where_it_cannot_be_made(tmp_path: Path) -> None
     table = (tmp_path / "regret.md").read_text(encoding="utf-8")
     assert "always CE" in table and "anchor-entropy" in table and "FIERCE λ=0.3 e=100 / FIERCE λ=0.1 e=100" in table
     for trials, lost in ((TRIALS[1:], ""), (TRIALS, "accuracy/validation"), (TRIALS, "mse/fine-linear")):
-        values = {"accuracy/validation": ACCURACY, "mse/fine-linear": ERRORS, "entropy/anchors-validation": ENTROPY}
+        values = {
+            "accuracy/validation": ACCURACY,
+            "mse/fine-linear": ERRORS,
+            "entropy/common-anchors-validation": ENTROPY,
+        }
         kept = {name: np.array(value, float)[-len(trials) :, :, None] for name, value in values.items() if name != lost}
         assert regret.section(made("own", trials, kept), tmp_path) is None
 

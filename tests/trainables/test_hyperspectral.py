@@ -434,9 +434,11 @@ def test_every_metric_is_measured_at_its_cadence(trained: tuple[Training, list[d
     assert set(metrics[0]) == each
     assert set(metrics[9]) == each | each_ten
     # and what is measured of every benchmark
-    everywhere = {name for name in metrics[10] if name.startswith(("likelihood/", "spectrum/", "geometry/"))}
+    everywhere = {
+        name for name in metrics[10] if name.startswith(("likelihood/", "spectrum/", "geometry/", "entropy/common"))
+    }
     everywhere |= {name for name in metrics[10] if "/fine-" in name}
-    assert set(metrics[10]) == each | each_ten | at_end | everywhere and len(everywhere) == 36
+    assert set(metrics[10]) == each | each_ten | at_end | everywhere and len(everywhere) == 38
     assert all(len(values) == 2 for record in metrics for values in record.values())
 
 

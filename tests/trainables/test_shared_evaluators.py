@@ -163,3 +163,14 @@ def test_a_long_training_part_is_sampled() -> None:
     assert sample is not None and sample.shape == (2, shared.SAMPLE_SIZE)
     assert sample[0, :3].tolist() == [0, 5, 10]
     assert shared.training_sample(train[:, :100]) is None
+
+
+def test_common_anchors_are_those_of_every_trial() -> None:
+    """Ten, as the recipe has: the first of a trial with more, and all of cross-entropy's."""
+    few, many, plain = (
+        Training(Trial("tests.tiny:Tiny", criterion, (0, 1), hyperparameters=hyperparameters))
+        for criterion, hyperparameters in (("fierce", {"e": 10}), ("fierce", {"e": 30}), ("ce", {}))
+    )
+    assert torch.equal(few.anchors, plain.anchors) and many.anchors.shape[1] == 30
+    for training in (few, many, plain):
+        assert torch.equal(training.common_anchors, few.anchors)

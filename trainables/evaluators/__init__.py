@@ -39,6 +39,8 @@ class Snapshot(Protocol):
     seeds: tuple[int, ...]
     #: fixed anchors (S, e, d): drawn for every criterion alike, so that their entropy can be monitored
     anchors: Tensor
+    #: those of the recipe's number, whatever the trial's own: trials with different anchors are compared by them
+    common_anchors: Tensor
     #: "cosine", "dot" or "squared-distance"
     similarity: str
 

@@ -39,6 +39,7 @@ METRICS = (
             entropy.SCALE,
             entropy.FEATURES,
             entropy.ANCHORS,
+            entropy.COMMON_ANCHORS,
             entropy.SPECTRAL,
             spectrum.DECAY,
             spectrum.DISTANCE,
@@ -122,17 +123,19 @@ def _label_free(classes: int) -> _Measure:
     def of(snapshot: Snapshot, part: str) -> Mapping[str, Tensor]:
         outputs = _finite(snapshot.outputs(part))
         features, logits, coarse = outputs.features, outputs.logits, outputs.coarse
+        similarity = snapshot.similarity
         measured = {
             "accuracy/coarse": classification.accuracy(logits, coarse),
             "likelihood/coarse": negative_log_likelihood(logits, coarse),
             "calibration/ece": expected_calibration_error(reliability(logits.softmax(-1), coarse)),
             "features/scale": entropy.scale(features),
             "entropy/features": entropy.histogram_entropy(features),
-            "entropy/anchors": entropy.anchor_entropy(features, snapshot.anchors, snapshot.similarity),
+            "entropy/anchors": entropy.anchor_entropy(features, snapshot.anchors, similarity),
+            "entropy/common-anchors": entropy.anchor_entropy(features, snapshot.common_anchors, similarity),
             "geometry/cdnv": collapse.class_distance_normalized_variance(features, coarse, classes),
             "geometry/nc1": collapse.within_between(features, coarse, classes),
         }
-        # a line has two directions alone
+        # on a line a cosine is a sign
         if features.shape[-1] > 1:
             measured["geometry/class-separation"] = collapse.class_separation(features, coarse, classes)
         # a line or a plane has no power law

@@ -255,7 +255,7 @@ def test_label_free_objective_compares_with_cross_entropy(home: Home) -> None:
         config = one.suggest(name)
         key = config["trial"]["criterion"] if config["role"] == "baseline" else config["number"]
         entropy, accuracy = outcomes[key]
-        told = result(config, **{"entropy/anchors-validation": entropy, "accuracy/validation": accuracy})
+        told = result(config, **{"entropy/common-anchors-validation": entropy, "accuracy/validation": accuracy})
         one.on_trial_complete(name, told)
     bounds = [trial.constraints["accuracy/validation"] for trial in one.study.trials]
     assert bounds == pytest.approx([-0.01, -0.005, 0.001, -0.001, -0.1])
