@@ -7,7 +7,7 @@ only its own claims need. How a verdict comes about: docs/method.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ class Verdict:
     """What a test says: ``measure`` under which it was made, ``outcome``, and the ``numbers`` behind it.
 
     ``p`` and ``exact`` are those of `Evidence`, NaN where nothing was tested. The outcome is that of the test alone.
+    ``searched``: whether there is none since a search chose what would be tested.
     """
 
     measure: str
@@ -36,6 +37,7 @@ class Verdict:
     numbers: str
     p: float = np.nan
     exact: float = np.nan
+    searched: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,9 @@ def section(study: Study, out: Path, claims: Sequence[Claim]) -> Section:
     )
     chosen = selection.headline(study)
     searched = [choice.label for choice in chosen.values() if choice.searched]
-    if searched:
+    if searched and len(study.confirmation.final):
+        caption += f" Chosen by the search, hence tested on the fresh seeds that confirm it: {'; '.join(searched)}."
+    elif searched:
         caption += (
             f" Chosen by the search on the data that it would be tested on, hence no verdict: {'; '.join(searched)}."
         )
@@ -101,7 +105,7 @@ def judge(study: Study, claims: Sequence[Claim]) -> pd.DataFrame:
 
     The verdict is by Holm's adjusted p over all rows that have a p.
     """
-    found = [(claim, test(study)) for claim in claims for test in claim.tests]
+    found = [(claim, _tested(study, test)) for claim in claims for test in claim.tests]
     adjusted = statistics.holm([verdict.p for _, verdict in found])
     rows = [
         (
@@ -120,6 +124,17 @@ def judge(study: Study, claims: Sequence[Claim]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def _tested(study: Study, test: Test) -> Verdict:
+    """The verdict on ``study``, or on the fresh seeds that confirm a search's choice where that is tested."""
+    found = test(study)
+    if not found.searched or study.confirmation.trials.empty:
+        return found
+    confirmed = test(study.confirmation)
+    if confirmed.outcome == UNTESTED:
+        return found
+    return replace(confirmed, numbers=f"on fresh seeds: {confirmed.numbers}")
+
+
 def conclude(
     study: Study, measure: str, evidence: Evidence, numbers: str = "", criteria: Sequence[str] = ()
 ) -> Verdict:
@@ -128,7 +143,7 @@ def conclude(
     searched = [chosen[name].label for name in criteria if name in chosen and chosen[name].searched]
     if searched:
         why = f"{' and '.join(searched)} was chosen on the data that it would be tested on"
-        return Verdict(measure, NO_VERDICT, "; ".join(filter(None, (numbers, why))))
+        return Verdict(measure, NO_VERDICT, "; ".join(filter(None, (numbers, why))), searched=True)
     words = "; ".join(filter(None, (numbers, evidence.note)))
     return Verdict(measure, evidence.outcome, words, evidence.p, evidence.exact)
 

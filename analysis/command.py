@@ -15,7 +15,7 @@ from analysis.runs import StoreError, Study
 from analysis.terminal import plain
 
 
-def run(section: Callable[..., Section], description: str | None) -> None:
+def run(section: Callable[..., Section | None], description: str | None) -> None:
     """Write one section's figures and tables, as the study's page has it, and print where they are."""
     plain()
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -28,6 +28,8 @@ def run(section: Callable[..., Section], description: str | None) -> None:
         made = _as_on_page(study, section)(study, arguments.out)
     except StoreError as error:
         sys.exit(f"error: {error}")
+    if made is None:
+        sys.exit(f"error: the study {arguments.study!r} has nothing for this section")
     for item in made.items:
         if isinstance(item, Figure):
             print(item.svg, item.png, sep="\n")
@@ -43,7 +45,7 @@ def add_tracking_uri(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tracking-uri", default=default_uri(), help=f"MLflow store or server ({shown})")
 
 
-def _as_on_page(study: Study, section: Callable[..., Section]) -> Callable[[Study, Path], Section]:
+def _as_on_page(study: Study, section: Callable[..., Section | None]) -> Callable[[Study, Path], Section | None]:
     """``section`` with what the study's page gives to it; as it is where the page has no such section.
 
     Raises `StoreError` where it cannot be made without the page.

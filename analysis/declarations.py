@@ -12,8 +12,10 @@ from typing import Any
 class Metric:
     """A metric: ``label`` stands at axes and above columns as it is, ``note`` says what was measured.
 
-    ``better`` is ``lower``, ``higher`` or ``none``; ``fine`` says whether fine labels are read; ``chance`` names the
-    metric of what chance alone would give.
+    ``better`` is ``lower``, ``higher`` or ``none``; ``fine`` says whether fine labels are read; ``twin_of`` names the
+    metric of held-out samples that this one is on validation samples, where it is one; ``heldout`` says whether it is
+    of held-out samples itself. Metrics of one ``group`` share a table; those of a benchmark's own have none.
+    ``chance`` names the metric of what chance alone would give.
     """
 
     name: str
@@ -22,6 +24,9 @@ class Metric:
     unit: str = ""
     better: str = "none"
     fine: bool = False
+    twin_of: str = ""
+    heldout: bool = False
+    group: str = ""
     chance: str = ""
 
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.colors import to_rgb
@@ -37,7 +36,7 @@ def section(study: Study, out: Path, distances: Sequence[str] = ()) -> Section:
     # the same seed for all criteria, where there is one: same split, same initial weights
     common = set.intersection(*(set(arrays) for arrays in kept.values()))
     panels = {criterion: min(common or arrays) for criterion, arrays in kept.items()}
-    canvas, grid = plt.subplots(1, len(kept), figsize=(3.3 * len(kept), 3.4), squeeze=False, layout="constrained")
+    canvas, grid = output.row_of_panels(len(kept), 3.3, [3.4])
     for axes, (criterion, seed) in zip(grid.flat, panels.items(), strict=True):
         arrays = kept[criterion][seed]
         places = embed(arrays["features"])

@@ -24,9 +24,14 @@ Row = TypeVar("Row")
 
 #: criterion -> colour (after the paper: CE red, FIERCE green, LS blue), by its place; colours, styles and markers are
 #: told apart by colour-blind readers and in a grey print
-COLOURS = ("#CC3311", "#0077BB", "#009988", "#EE7733", "#EE3377", "#33BBEE", "#332288", "#999933", "#882255")
+COLOURS = (
+    *("#CC3311", "#0077BB", "#009988", "#EE7733", "#EE3377", "#33BBEE", "#332288", "#999933", "#882255", "#000000"),
+    *("#DDAA33", "#AA4499"),
+)
 STYLES = ("--", "-.", "-", ":")
 MARKERS = ("s", "^", "o", "D", "v", "P", "X")
+#: panels that stand side by side at most
+PANELS = 5
 #: replicas that a sentence names at most
 LISTED = 10
 
@@ -147,6 +152,31 @@ def data_note(study: Study) -> str:
     return f"Data: {sets}."
 
 
+def split_note(study: Study) -> str:
+    """How the data was split, and what an interval over seeds covers; empty where the study does not say."""
+    if not study.parts:
+        return ""
+    drawn = next(iter(study.parts.values()))
+    sizes = ", ".join(f"{part} {count:,}" for part, count in drawn["sizes"].items())
+    named = (study.settings.get("benchmark") or {}).get("split") or "random"
+    how = "sample by sample at random"
+    if isinstance(named, dict) and named.get("by") == "block":
+        how = f"in blocks of {named['size']} × {named['size']} neighbouring pixels, none of which is in two parts"
+    elif isinstance(named, dict):
+        how = "by person, each of whom is in one part alone"
+    if not drawn["redrawn"]:
+        return (
+            f"Split: the same held-out samples for every seed ({sizes}). An interval covers other seeds: initial "
+            "weights, orders, and what else a seed draws. It does not speak of other data."
+        )
+    return (
+        f"Split: {how}, anew for every seed ({sizes}). An interval covers other seeds, that is initial weights, orders "
+        "and splits of this one data set; it does not speak of other data. Since the seeds' training samples overlap, "
+        "it is too narrow even for that, and the corrected interval beside allows for the overlap (Nadeau and Bengio "
+        "2003: variance × (1/n + n_test/n_train) in place of 1/n)."
+    )
+
+
 def lost_note(study: Study) -> str:
     """Whose arrays were kept and cannot be read, in a sentence; empty where there are none of that kind."""
     if not study.lost:
@@ -195,10 +225,32 @@ def _place(study: Study, criterion: str) -> int:
     return [*legacy.CRITERIA, *(name for name in study.criteria if name not in legacy.CRITERIA)].index(criterion)
 
 
-def legend_below(canvas: Canvas, axes: Axes, rows: int = 1) -> None:
-    """One legend for the whole figure, under its panels."""
+def row_of_panels(count: int, width: float, heights: Sequence[float], **options: Any) -> tuple[Canvas, Any]:
+    """Panels side by side, at most `PANELS` in a row, then below: a figure, and its axes (len(heights), count).
+
+    ``width`` and ``heights``, of the panels that stand one on another for each, are in inches.
+    """
+    columns = min(count, PANELS)
+    blocks, rows = -(-count // columns), len(heights)
+    size = (width * columns, sum(heights) * blocks)
+    ratios = list(heights) * blocks
+    canvas, grid = plt.subplots(
+        blocks * rows, columns, figsize=size, squeeze=False, height_ratios=ratios, layout="constrained", **options
+    )
+    # (blocks, rows, columns) -> (rows, blocks · columns)
+    axes = grid.reshape(blocks, rows, columns).swapaxes(0, 1).reshape(rows, -1)
+    for spare in axes[:, count:].flat:
+        spare.remove()
+    return canvas, axes[:, :count]
+
+
+def legend_below(canvas: Canvas, axes: Axes) -> None:
+    """One legend for the whole figure, under its panels, in as many rows as its labels need."""
     handles, labels = axes.get_legend_handles_labels()
-    columns = max(1, -(-len(labels) // rows))
+    # a letter is about .08 inches wide, and a handle with its gaps .7
+    fitting = canvas.get_figwidth() / (0.7 + 0.08 * max(map(len, labels), default=1))
+    rows = -(-len(labels) // max(1, int(fitting)))
+    columns = max(1, -(-len(labels) // max(1, rows)))
     canvas.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=columns)
 
 

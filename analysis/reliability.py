@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
@@ -69,16 +68,7 @@ def curves(study: Study) -> dict[str, np.ndarray]:
 
 def _figure(study: Study, found: Mapping[str, np.ndarray], out: Path) -> Figure:
     chosen = selection.headline(study)
-    canvas, grid = plt.subplots(
-        2,
-        len(found),
-        figsize=(2.9 * len(found), 3.9),
-        squeeze=False,
-        sharex=True,
-        sharey="row",
-        height_ratios=(3, 1),
-        layout="constrained",
-    )
+    canvas, grid = output.row_of_panels(len(found), 2.9, [2.9, 1.0], sharex=True, sharey="row")
     for (diagram, shares), (criterion, stack) in zip(grid.T, found.items(), strict=True):
         colour = output.colour(study, criterion)
         count = stack[..., 2]
@@ -96,8 +86,10 @@ def _figure(study: Study, found: Mapping[str, np.ndarray], out: Path) -> Figure:
         )
         shares.set_yscale("log")
         shares.set_xlabel("class probability")
-    grid[0, 0].set_ylabel("observed frequency")
-    grid[1, 0].set_ylabel("share")
+        shares.tick_params(labelbottom=True)
+    for diagram, shares in grid.T[:: output.PANELS]:
+        diagram.set_ylabel("observed frequency")
+        shares.set_ylabel("share")
     labels = {choice.label: choice.trial for criterion, choice in chosen.items() if criterion in found}
     caption = (
         "Reliability diagrams, after figure A3: above, how often the class is right against the probability given to "

@@ -15,11 +15,24 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from analysis import claims, command, output, saturation, selection, statistics
+from analysis import (
+    claims,
+    command,
+    confirmation,
+    measures,
+    output,
+    regret,
+    saturation,
+    selection,
+    similarity,
+    statistics,
+)
 from analysis.output import Figure, Section, Table
 from analysis.runs import StoreError, Study
 
 TEMPLATES = Path(__file__).parent / "templates"
+#: sections of every page, each None where a study has nothing for it
+EVERYWHERE = (measures.section, similarity.section)
 
 #: what a reader must know of data that is not real
 WARNINGS: Mapping[str, str] = {
@@ -44,7 +57,10 @@ def write(tracking_uri: str, study: str, out: Path, page_module: str = "") -> Pa
     if len(found.final):
         if search := search_result(found, out):
             sections.append(search)
+        if costs := regret.section(found, out):
+            sections.append(costs)
         sections += [make(found, out) for make in made]
+        sections += [section for make in EVERYWHERE if (section := make(found, out))]
     # known once all that is drawn was read
     if lost := output.lost_note(found):
         sections[0] = Section(sections[0].title, (lost, *sections[0].items))
@@ -69,7 +85,8 @@ def write(tracking_uri: str, study: str, out: Path, page_module: str = "") -> Pa
 
 def overview(study: Study, out: Path) -> Section:
     """What was run: trials, seeds, what failed and what is missing, the data, and what sees no more than chance."""
-    table = study.trials
+    # each part names its trials by itself: a setting that is confirmed is there twice
+    table = pd.concat([study.trials, study.confirmation.trials]).sort_values("trial", ignore_index=True)
     done = table[[state == "done" and found == planned for state, found, planned in _progress(table)]]
     sentences = [f"{len(done)} of {study.planned_trials} planned trials are done with all their seeds."]
     for state in ("failed", "running", "stopped"):
@@ -89,7 +106,7 @@ def overview(study: Study, out: Path) -> Section:
     if len(set(table["fingerprint"]) - {""}) > 1:
         sentences.append("The trials were trained on different data (their fingerprints differ): compare with care.")
     items: list[str | Figure | Table] = [" ".join(sentences)]
-    items += [text for text in dict.fromkeys(table["description"]) if text]
+    items += [text for text in (*dict.fromkeys(table["description"]), output.split_note(study)) if text]
     items += saturation.sentences(study) if len(study.final) else []
     shown = pd.DataFrame(
         {
@@ -112,23 +129,17 @@ def search_result(study: Study, out: Path) -> Section | None:
     if not found:
         return None
     items: list[str | Figure | Table] = [f"Searched for: {selection.rule(study)}."]
-    if warning := selection.few_seeds(study):
-        items.append(warning)
+    items += [warning for warning in (selection.few_seeds(study), selection.chosen_where_scored(study)) if warning]
+    scored_by = selection.scored_by(study)
+    scores = selection.summary(study, scored_by) if scored_by else {}
     for criterion, (best, points) in found.items():
-        name = study.criterion(criterion).label
-        if best is None:
-            items.append(f"{name}: no searched point is done with all its seeds and feasible.")
-        else:
-            objective = points.loc[points["trial"] == best.trial, "objective"].iloc[0]
-            items.append(
-                f"{name}: the best of {len(points)} points is {best.label} (trial {best.trial}) at {objective}. It was "
-                "chosen on the samples that it is scored on, so its value is somewhat optimistic."
-            )
+        items.append(_found(study, criterion, best, points))
         shown = pd.DataFrame(
             {
                 "trial": points["trial"],
                 "setting": points["label"],
                 "objective": [str(value or "–") for value in points["objective"]],
+                "held out": [str(scores.get(trial, "–")) for trial in points["trial"]],
                 "constrained metric": [str(value or "–") for value in points["limit"]],
                 "feasible": ["yes" if feasible else "no" for feasible in points["feasible"]],
             }
@@ -137,11 +148,31 @@ def search_result(study: Study, out: Path) -> Section | None:
             continue
         if points["limit"].isna().all():
             shown = shown.drop(columns="constrained metric")
+        if not scored_by:
+            shown = shown.drop(columns="held out")
         caption = (
             f"Searched points, means at the last epoch with {statistics.LEVEL:.0%} Student-t intervals over seeds."
         )
         items.append(output.save_table(study, shown, out, f"search-{_stem(criterion)}", caption))
-    return Section("Search", tuple(items))
+    return Section("Search", (*items, *confirmation.items(study, out)))
+
+
+def _found(study: Study, criterion: str, best: selection.Choice | None, points: pd.DataFrame) -> str:
+    """What the search found of a criterion, in words."""
+    name, count = study.criterion(criterion).label, len(points)
+    if best is None:
+        unconfirmed = ", so that none is confirmed" if confirmation.asked(study) else ""
+        return f"{name}: no searched point is done with all its seeds and feasible{unconfirmed}."
+    objective = points.loc[points["trial"] == best.trial, "objective"].iloc[0]
+    text = f"{name}: the best of {count} points is {best.label} (trial {best.trial}) at {objective}"
+    scored_by = selection.scored_by(study)
+    if not scored_by:
+        return f"{text}. It was chosen on the samples that it is scored on, so its value is somewhat optimistic."
+    score = selection.summary(study, scored_by).get(best.trial, "–")
+    return (
+        f"{text} on validation samples, by which it was chosen and which is optimistic therefore; {scored_by}, on "
+        f"held-out samples, is {score}."
+    )
 
 
 def _stem(criterion: str) -> str:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -48,19 +48,20 @@ def load(tracking_uri: str, study: str) -> pd.DataFrame:
     does not read it; ``epoch`` counts from 1. Deleted runs are left out. Raises `StudyNotFound`, `DuplicateRows`, or
     `StoreError` where the store cannot be read.
     """
-    return Study.open(tracking_uri, study).frame
+    return Study.open(tracking_uri, study).whole.frame
 
 
 def trials(tracking_uri: str, study: str) -> pd.DataFrame:
     """One row per trial of the study; see `Study.trials`. Raises as `load` does."""
-    return Study.open(tracking_uri, study).trials
+    return Study.open(tracking_uri, study).whole.trials
 
 
 @dataclass(frozen=True, eq=False)
 class Study:
     """One study's runs, read once; values, study file, declarations and arrays are read when first asked for.
 
-    ``page_module`` names a page to report it by, in place of its benchmark's own; see `analysis.pages.find`.
+    ``page_module`` names a page to report it by, in place of its benchmark's own; see `analysis.pages.find`. ``part``
+    says which trials are seen: those of the plan, those that ``confirm`` what a search chose, on other seeds, or all.
     """
 
     name: str
@@ -68,11 +69,22 @@ class Study:
     experiment: Experiment
     runs: Sequence[Run]
     page_module: str = ""
+    part: Literal["plan", "confirm", "all"] = "plan"
 
     @classmethod
     def open(cls, tracking_uri: str, name: str, page_module: str = "") -> Study:
         """Find the study ``name``; raises `StudyNotFound` or `StoreError`."""
         return cls(name, tracking_uri, *store.find(tracking_uri, name), page_module)
+
+    @cached_property
+    def whole(self) -> Study:
+        """The study with all its trials."""
+        return replace(self, part="all")
+
+    @cached_property
+    def confirmation(self) -> Study:
+        """The study as the trials alone that confirm what a search chose; without any where there are none."""
+        return replace(self, part="confirm")
 
     @property
     def benchmark(self) -> str:
@@ -179,8 +191,9 @@ class Study:
         """One row per trial, in order of its number.
 
         Columns: trial, label, criterion, protocol, benchmark, those of `hyperparameters` (NaN where not read), role,
-        state, planned (tuple of seeds), found (tuple of the seeds whose run is done), data_name, provenance,
-        fingerprint, description, classes (names), epochs (planned; NaN where unknown), reason.
+        repeats (the number of the trial that it trains again on fresh seeds, −1 for none), state, planned (tuple of
+        seeds), found (tuple of the seeds whose run is done), data_name, provenance, fingerprint, description, classes
+        (names), epochs (planned; NaN where unknown), reason.
         """
         rows: list[dict[str, Any]] = []
         found = {number: self.replicas[self.replicas["trial"] == number] for number in set(self.replicas["trial"])}
@@ -199,6 +212,7 @@ class Study:
                     "benchmark": tags.get(schema.BENCHMARK, ""),
                     **hyperparameters,
                     "role": tags.get(schema.ROLE, ""),
+                    "repeats": int(tags.get(schema.REPEATS, -1)),
                     "state": STATES[run.info.status],
                     "planned": _seeds(tags.get(schema.SEEDS, "")),
                     "found": tuple(int(seed) for seed in replicas.loc[replicas["state"] == "done", "seed"]),
@@ -216,7 +230,17 @@ class Study:
         ]
         for row, label in zip(rows, self.labels(settings), strict=True):
             row["label"] = label
-        columns = ["trial", "label", "criterion", "protocol", "benchmark", *self.hyperparameters, "role", "state"]
+        columns = [
+            "trial",
+            "label",
+            "criterion",
+            "protocol",
+            "benchmark",
+            *self.hyperparameters,
+            "role",
+            "repeats",
+            "state",
+        ]
         columns += [
             "planned",
             "found",
@@ -235,6 +259,15 @@ class Study:
                 f"study {self.name!r} has two runs of trial {twice.iloc[0].trial}: delete one of them in MLflow"
             )
         return table
+
+    @cached_property
+    def parts(self) -> Mapping[int, Mapping[str, Any]]:
+        """By trial, how its data was split: sizes (part -> samples), redrawn (whether each seed holds out others).
+
+        Trials that don't say so are left out, as those of before 0.2.
+        """
+        tagged = (run.data.tags for run in self._level("trial"))
+        return {int(tags[schema.TRIAL]): json.loads(tags[schema.PARTS]) for tags in tagged if schema.PARTS in tags}
 
     def class_name(self, number: int) -> str:
         """Name of a coarse class, or ``class 3`` where the study does not hold it."""
@@ -401,7 +434,18 @@ class Study:
         return {name: float(run.data.params.get(name, "nan")) for name in self.hyperparameters}
 
     def _level(self, level: str) -> list[Run]:
-        return [run for run in self.runs if run.data.tags.get(schema.LEVEL) == level]
+        """The runs of a level, of those trials that are seen."""
+        found = [run for run in self.runs if run.data.tags.get(schema.LEVEL) == level]
+        if self.part == "all" or level == "study":
+            return found
+        wanted = self.part == "confirm"
+        return [run for run in found if (run.data.tags[schema.TRIAL] in self._confirming) == wanted]
+
+    @cached_property
+    def _confirming(self) -> frozenset[str]:
+        """Numbers of the trials that confirm."""
+        tagged = (run.data.tags for run in self.runs)
+        return frozenset(tags[schema.TRIAL] for tags in tagged if tags.get(schema.ROLE) == schema.CONFIRM)
 
 
 def spread(rows: pd.DataFrame, index: str, columns: str) -> pd.DataFrame:

@@ -29,8 +29,13 @@ DATA_PROVENANCE = "fierce.data.provenance"  # real, semi-synthetic or simulated
 DATA_FINGERPRINT = "fierce.data.fingerprint"
 DATA_DESCRIPTION = "fierce.data.description"
 DATA_CLASSES = "fierce.data.classes"  # names of the coarse classes, a JSON list
-#: tag on trial runs: "baseline" (fixed point), "grid" or "search"
+#: tag on trial runs, known once the data is split, as JSON: {sizes: {part: samples}, redrawn: whether each seed holds
+#: out other samples}
+PARTS = "fierce.data.parts"
+#: tag on trial runs: "baseline" (fixed point), "grid", "search", or "confirm" (one of these, on fresh seeds)
 ROLE = "fierce.role"
+#: the role of trials that confirm, and their tag with the number of the trial that they train again
+CONFIRM, REPEATS = "confirm", "fierce.repeats"
 #: tag on failed trial and seed runs
 REASON = "fierce.reason"
 #: tag on the study run: the resolved study file, as YAML, is the artifact of this name
@@ -41,7 +46,8 @@ KEPT = "fierce.kept"
 PLANNED_TRIALS = "fierce.planned_trials"
 
 #: artifacts of the study run: what it declares of itself, each a JSON list (see `analysis.declarations`)
-#: of the metrics that are measured: {name, label, note, unit, better: lower | higher | none, fine}
+#: of the metrics that are measured: {name, label, note, unit, better: lower | higher | none, fine, twin_of,
+#: heldout, group}
 METRICS_FILE = "metrics.json"
 #: of the criteria in report order: {name, label, hyperparameters: [{name, symbol, whole, log}]}, and reference: true
 #: of the one that the others are compared with; hyperparameters stand as MLflow params of their name on trial and seed

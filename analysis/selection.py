@@ -66,7 +66,16 @@ def difference(study: Study, metric: str, first: int, second: int) -> Difference
         return None
     wanted = max(planned(study, first), planned(study, second))
     rows = table.T
-    return statistics.paired(rows[first], rows[second], wanted)
+    return corrected(study, metric, first, statistics.paired(rows[first], rows[second], wanted))
+
+
+def corrected(study: Study, metric: str, trial: int, value: Difference) -> Difference:
+    """``value`` with its corrected interval, where ``metric`` is of held-out samples that each seed draws anew."""
+    drawn = study.parts.get(trial, {})
+    if not drawn.get("redrawn") or not study.metric(metric).heldout:
+        return value
+    sizes = drawn["sizes"]
+    return value.resampled(sizes["heldout"] / sizes["train"])
 
 
 @lru_cache(maxsize=4)
@@ -74,11 +83,14 @@ def headline(study: Study) -> Mapping[str, Choice]:
     """The trial that speaks for each criterion, in the order of figures and tables.
 
     The paper's setting where it was run; else the search's best point; else the setting closest to the paper's, or
-    the first where the paper has none.
+    the first where the paper has none. Among the trials that confirm a search, its choice.
     """
+    measured = study.final["trial"].unique()
+    if study.part == "confirm":
+        return _confirmed(study, study.trials[study.trials["trial"].isin(measured)])
     # rows of few columns are cheap to take
     table = study.trials[["trial", "criterion", "label", *study.hyperparameters]]
-    table = table[table["trial"].isin(study.final["trial"].unique())]
+    table = table[table["trial"].isin(measured)]
     searched = {criterion: choice for criterion, (choice, _) in search(study).items() if choice is not None}
     chosen = {}
     for criterion in sorted(set(table["criterion"]), key=study.rank):
@@ -103,17 +115,20 @@ def search(study: Study) -> dict[str, tuple[Choice | None, pd.DataFrame]]:
     """The searched criteria, each with its best feasible point (None without one) and all its points.
 
     Points: the columns of `Study.trials`, objective (Estimate or None), limit (the constrained metric's Estimate or
-    None), feasible. A point that lacks a planned seed is never the best.
+    None), feasible. A point that lacks a planned seed is never the best. One that was confirmed stays the best, though
+    a trial that was repeated since may be better.
     """
     settings = study.settings.get("search") or {}
     objective = settings.get("objective") or {}
     if not objective:
         return {}
     label_free = bool(objective.get("label_free"))
-    metric = str(objective.get("metric") or "entropy/features")
-    sign = -1 if label_free or objective.get("direction") == "maximize" else 1
+    metric = objective_metric(study)
+    # stores of before 0.2 have no direction beside label_free
+    sign = -1 if objective.get("direction", "maximize") == "maximize" else 1
     limited, bound = _bound(study, settings, label_free)
     objectives, limits = summary(study, metric), summary(study, limited) if limited else {}
+    confirmed = set(study.confirmation.trials["repeats"])
     found: dict[str, tuple[Choice | None, pd.DataFrame]] = {}
     for criterion in settings.get("criteria", {}):
         points = study.trials[(study.trials["criterion"] == criterion) & (study.trials["role"] == "search")].copy()
@@ -121,14 +136,52 @@ def search(study: Study) -> dict[str, tuple[Choice | None, pd.DataFrame]]:
         points["limit"] = pd.Series([limits.get(trial) for trial in points["trial"]], points.index, object)
         points["feasible"] = [_feasible(limit, limited, bound) for limit in points["limit"]]
         ranked = [
-            (sign * row.objective.mean, row.trial, row.label)
+            (row.trial not in confirmed, sign * row.objective.mean, row.trial, row.label)
             for row in points.itertuples()
             if row.objective is not None and row.objective.n == row.objective.planned and row.feasible
         ]
         best = min(ranked, default=None)
         why = f"the best of {len(points)} searched points by {metric}"
-        found[criterion] = (Choice(int(best[1]), best[2], why, searched=True) if best else None, points)
+        found[criterion] = (Choice(int(best[-2]), best[-1], why, searched=True) if best else None, points)
     return found
+
+
+def _confirmed(study: Study, table: pd.DataFrame) -> dict[str, Choice]:
+    """By criterion, the trial of ``table`` that repeats what the search chose, else the first that it has."""
+    whole = study.whole.trials
+    searched = set(whole.loc[whole["role"] == "search", "trial"])
+    chosen = {}
+    for criterion in sorted(set(table["criterion"]), key=study.rank):
+        rows = table[table["criterion"] == criterion]
+        repeated = rows[rows["repeats"].isin(searched)]
+        row = (repeated if len(repeated) else rows).iloc[0]
+        why = "chosen by the search, on fresh seeds" if len(repeated) else "on fresh seeds"
+        chosen[criterion] = Choice(int(row["trial"]), row["label"], why)
+    return chosen
+
+
+def objective_metric(study: Study) -> str:
+    """The metric that the search chooses by; empty without a search."""
+    objective = (study.settings.get("search") or {}).get("objective") or {}
+    return str(objective.get("metric") or "entropy/features") if objective else ""
+
+
+def scored_by(study: Study) -> str:
+    """The held-out metric that scores what was chosen on validation samples; empty where the choice is not by those."""
+    return study.metric(objective_metric(study)).twin_of
+
+
+def chosen_where_scored(study: Study) -> str:
+    """What is wrong with a choice by fine labels of the samples that it is scored on, in a sentence; else empty."""
+    metric = objective_metric(study)
+    twin = next((each.name for each in study.metrics.values() if metric and each.twin_of == metric), "")
+    if not study.metric(metric).fine or scored_by(study):
+        return ""
+    by = f", by {twin}" if twin else ""
+    return (
+        f"The search chose by {metric}, which reads fine labels of the very samples that the choice is scored on, so "
+        f"that its value is flattered: choose on a validation part instead{by}."
+    )
 
 
 def few_seeds(study: Study) -> str:
@@ -155,8 +208,10 @@ def rule(study: Study) -> str:
     reference = study.criterion(study.reference).label
     if objective.get("label_free"):
         metric = objective.get("metric") or "entropy/features"
+        extreme = "smallest" if objective.get("direction") == "minimize" else "largest"
+        named = f"rule {objective['rule']}: " if objective.get("rule") else ""
         return (
-            f"largest {metric} whose accuracy/validation stays within one standard error of {reference}'s "
+            f"{named}{extreme} {metric} whose accuracy/validation stays within one standard error of {reference}'s "
             "(no fine label is used)"
         )
     words = "lowest" if objective.get("direction") == "minimize" else "highest"

@@ -6,8 +6,9 @@ given with how many seeds it rests on, and no interval.
 
 from __future__ import annotations
 
+import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -64,19 +65,32 @@ class Difference(Estimate):
 
     ``p`` is the paired t-test's: NaN for fewer than two seeds, and where the differences are all equal, since these
     leave no variance to test against. ``exact`` is the sign-flip test's (see `sign_flip`). ``values`` are the
-    differences by seed.
+    differences by seed. ``corrected`` is the half-width of the interval for seeds whose training samples overlap (see
+    `resampled`), NaN where they don't.
     """
 
     p: float = np.nan
     exact: float = np.nan
     values: tuple[float, ...] = ()
+    corrected: float = np.nan
+
+    def resampled(self, ratio: float) -> Difference:
+        """With the corrected resampled interval, for seeds that split one data set anew: n_test/n_train is ``ratio``.
+
+        The variance of the mean is s²·(1/n + ratio) in place of s²/n, since training samples overlap. After Nadeau and
+        Bengio (2003), Machine Learning 52.
+        """
+        return replace(self, corrected=self.half * math.sqrt(1 + self.n * ratio))
 
     def less(self, shift: float) -> Difference:
         """The same differences, each less ``shift``."""
         return one_sample([value - shift for value in self.values], self.planned, self.level)
 
     def __str__(self) -> str:
-        """``−0.020 [−0.022, −0.018], p < 0.001``; ``−0.02000 ± 1e-09`` where no place tells the bounds apart."""
+        """``−0.020 [−0.022, −0.018], p < 0.001``, and where there is one ``; corrected [−0.025, −0.015]``.
+
+        ``−0.02000 ± 1e-09, p < 0.001`` where no place tells the bounds apart.
+        """
         if not self.complete:
             return super().__str__()
         digits = decimals(self.mean, self.half)
@@ -86,7 +100,12 @@ class Difference(Estimate):
         p = "p < 0.001" if self.p < 0.001 else f"p = {self.p:.3f}"
         if not float(f"{self.half:.{digits}f}"):
             return _minus(f"{mean} ± {_fixed(self.half, digits, 1)}, {p}")
-        return _minus(f"{mean} [{self.low:+.{digits}f}, {self.high:+.{digits}f}], {p}")
+        low, high = (f"{bound:+.{digits}f}" for bound in (self.low, self.high))
+        text = f"{mean} [{low}, {high}], {p}"
+        if np.isfinite(self.corrected):
+            low, high = (f"{self.mean + side * self.corrected:+.{digits}f}" for side in (-1, 1))
+            text += f"; corrected [{low}, {high}]"
+        return _minus(text)
 
 
 def estimate(values: ArrayLike, planned: int, level: float = LEVEL) -> Estimate:

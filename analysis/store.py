@@ -81,7 +81,7 @@ def history(tracking_uri: str, experiment_id: str, runs: Sequence[Run]) -> pd.Da
     """All values of ``runs``: columns run (position in ``runs``), metric (categorical), epoch, value."""
     index = pd.Index([run.info.run_id for run in runs], dtype=object)
     is_server = tracking_uri.startswith(("http://", "https://"))
-    parts = _from_server(tracking_uri, runs) if is_server else _from_database(tracking_uri, experiment_id)
+    parts = _from_server(tracking_uri, runs) if is_server else _from_database(tracking_uri, experiment_id, runs)
     kept = []
     names: dict[str, int] = {}
     for part in parts:
@@ -102,8 +102,10 @@ def history(tracking_uri: str, experiment_id: str, runs: Sequence[Run]) -> pd.Da
     return history
 
 
-def _from_database(tracking_uri: str, experiment_id: str) -> Iterator[pd.DataFrame]:
-    """Values of an experiment's runs that are not deleted, in parts, from the database itself."""
+def _from_database(tracking_uri: str, experiment_id: str, runs: Sequence[Run]) -> Iterator[pd.DataFrame]:
+    """Values of an experiment's runs that are not deleted, in parts, from the database; none without ``runs``."""
+    if not runs:
+        return
     columns = (SqlMetric.run_uuid.label("run_id"), SqlMetric.key, SqlMetric.step, SqlMetric.value, SqlMetric.is_nan)
     query = (
         sqlalchemy.select(*columns)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from analysis import selection
@@ -68,12 +69,16 @@ def against_reference(study: Study, shown: Mapping[str, int], columns: Mapping[s
 def difference_numbers(study: Study, shown: Mapping[str, int], metrics: Iterable[str]) -> pd.DataFrame:
     """The same as numbers, for the CSV file."""
     table = [
-        (shown[label], label, metric, value.mean, *_limits(value), value.p, value.n, value.planned, value.level)
+        (
+            *(shown[label], label, metric, value.mean, *_limits(value), value.p, value.n, value.planned, value.level),
+            *_corrected(value),
+        )
         for label, found in _differences(study, shown, metrics).items()
         for metric, value in found.items()
     ]
     difference = f"difference to {study.criterion(study.reference).label}"
     columns = ["trial", "label", "metric", difference, "low", "high", "p", "n", "planned", "level"]
+    columns += ["corrected low", "corrected high"]
     return pd.DataFrame(table, columns=columns)
 
 
@@ -88,6 +93,12 @@ def _differences(study: Study, shown: Mapping[str, int], metrics: Iterable[str])
             pairs = ((metric, selection.difference(study, metric, trial, reference.trial)) for metric in metrics)
             differences[label] = {metric: value for metric, value in pairs if value is not None}
     return differences
+
+
+def _corrected(value: Difference) -> tuple[float | None, float | None]:
+    if not value.complete or np.isnan(value.corrected):
+        return None, None
+    return value.mean - value.corrected, value.mean + value.corrected
 
 
 def _limits(value: Estimate) -> tuple[float | None, float | None]:

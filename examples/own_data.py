@@ -9,11 +9,13 @@ from torch import nn
 from trainables import backbones, trial
 from trainables.benchmarks import Data, DataPath, few_shot
 from trainables.evaluators import Evaluator, classification, geometry
+from trainables.metrics import Metric
 
 
 @dataclass(frozen=True)
 class Options:
     data: DataPath
+    validation: float = 0.0
     backbone: str = "examples.own_data:Network"
 
 
@@ -41,7 +43,8 @@ class Table:
 
     def split(self, data, options, generator):
         order = torch.randperm(len(data.inputs), generator=generator)
-        return {"train": order[::2], "heldout": order[1::2]}
+        validation, train = order[::2].tensor_split([round(len(order[::2]) * options.validation)])
+        return {"train": train, "validation": validation, "heldout": order[1::2]}
 
     def batch(self, inputs, options, train, generators):
         return nn.functional.layer_norm(inputs, inputs.shape[-1:])
@@ -57,4 +60,5 @@ class Table:
             fine = classification.accuracy(-distance, heldout.fine)
             return {"accuracy/coarse": classification.accuracy(heldout.logits, heldout.coarse), "accuracy/fine": fine}
 
-        return (Evaluator("fine", measure),)
+        fine = Metric("accuracy/fine", "fine accuracy", "nearest class mean", better="higher", reads_fine=True)
+        return (Evaluator("fine", measure, metrics=(classification.ACCURACY[0], fine)),)

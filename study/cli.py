@@ -107,7 +107,8 @@ def run(
 
     loaded = StudySpec.load(spec, overrides or (), name)
     address = address or os.environ.get("RAY_ADDRESS")
-    preflight(loaded, address)
+    if warning := preflight(loaded, address):
+        typer.echo(f"warning: {warning}", err=True)
     at = _home(home)
     if dry_run:
         tables.print_plan(loaded, at)

@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 
 #: fixtures that start what `make quick` goes without, and the marker of the tests that use them
-STARTED_BY = {"ray_here": "ray", "finished": "ray", "bucket": "server", "service": "server", "ports": "server"}
+STARTED_BY = {
+    "ray_here": "ray",
+    "finished": "ray",
+    "bucket": "server",
+    "service": "server",
+    "ports": "server",
+    "mlflow_server": "server",
+}
 
 
 def pytest_configure() -> None:

@@ -23,7 +23,7 @@ PAGES = ("analysis/hyperspectral/", "analysis/age/", "analysis/natural_images/",
 #: file -> the names that it may hold, and why
 EXCEPTIONS = {
     # stores of 0.1 declare nothing of themselves; what was so then does not change any more
-    "analysis/legacy.py": set(criteria.names()),
+    "analysis/legacy.py": {"ce", "ls", "fierce", "confidence-penalty"},
     # the layout in which the data of that name are published
     "trainables/benchmarks/natural_images.py": {"cub"},
     # the program's own name: its command, its cache, the source of its runs

@@ -38,7 +38,8 @@ WHOLE = Shard()
 class Assignment:
     """What one Tune trial works at: a trial of a study by its number, or a shard of it, with its share of the cluster.
 
-    ``trial`` has the seeds of the shard alone. ``share`` is None where nothing is to be trained.
+    ``trial`` has the seeds of the shard alone. ``share`` is None where nothing is to be trained. ``repeats`` is the
+    number of the trial that this one trains again on fresh seeds, where it does.
     """
 
     number: int
@@ -46,16 +47,19 @@ class Assignment:
     trial: Trial
     shard: Shard = WHOLE
     share: Share | None = None
+    repeats: int | None = None
 
     def to_config(self) -> dict[str, Any]:
-        """Tune's config: number, role, shard (k, n), trial (`Trial.to_dict`), cpus and gpus."""
+        """Tune's config: number, role, shard (k, n), trial (`Trial.to_dict`), cpus and gpus, and repeats."""
         share = {} if self.share is None else {"cpus": self.share.cpus, "gpus": self.share.gpus}
+        repeats = {} if self.repeats is None else {"repeats": self.repeats}
         return {
             "number": self.number,
             "role": self.role,
             "shard": tuple(self.shard),
             "trial": self.trial.to_dict(),
             **share,
+            **repeats,
         }
 
     @classmethod
@@ -64,7 +68,7 @@ class Assignment:
         share = Share(config["cpus"], config["gpus"]) if "cpus" in config else None
         shard = Shard(*map(int, config.get("shard", WHOLE)))
         trial = Trial.from_dict(config["trial"])
-        return cls(int(config["number"]), str(config.get("role", "")), trial, shard, share)
+        return cls(int(config["number"]), str(config.get("role", "")), trial, shard, share, config.get("repeats"))
 
 
 @dataclass(frozen=True)

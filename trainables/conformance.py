@@ -251,8 +251,11 @@ class _Short(Training):
     """A training whose epochs are a few whole batches long; evaluators see all data, and run where asked."""
 
     def __init__(self, trial: Trial, device: str, data: Data, batches: int, evaluate: bool) -> None:
-        super().__init__(trial, device, data)
         self._batches, self._evaluates = batches, evaluate
+        super().__init__(trial, device, data)
+
+    def _another(self, trial: Trial, data: Data) -> Training:
+        return _Short(trial, str(self.device), data, self._batches, evaluate=False)
 
     def _order(self, epoch: int) -> torch.Tensor:
         order = super()._order(epoch)

@@ -17,7 +17,7 @@ from torch import Tensor
 from trainables import network_contract
 from trainables.benchmarks import BENCHMARKS, PROVENANCES, Benchmark, Data, DataError, Split
 from trainables.contract_words import call, kind_of, listed, owner_of, shape_of
-from trainables.evaluators import Evaluator
+from trainables.evaluators import Evaluator, shared
 from trainables.replicas import stream
 from trainables.trial import Recipe
 
@@ -126,6 +126,15 @@ def check_evaluators(evaluators: Any, where: str) -> tuple[Evaluator, ...]:
     return tuple(evaluators)
 
 
+def all_evaluators(made: Any, data: Data, parts: Collection[str], where: str) -> tuple[Evaluator, ...]:
+    """What a benchmark ``made``, checked, and behind it the evaluators of `trainables.evaluators.shared`.
+
+    ``parts`` are the split's that are not empty.
+    """
+    own = check_evaluators(made, where)
+    return (*own, *shared.of_every_benchmark(own, data.coarse, data.fine, data.classes, parts))
+
+
 def check_metrics(metrics: Any, seeds: int, known: Collection[str], where: str) -> Mapping[str, Tensor]:
     """What an evaluator measured: name -> (S,), under names that are not ``known`` already.
 
@@ -177,7 +186,8 @@ def examine(
     if not all(torch.equal(indices, again[part]) for part, indices in splits[0].items()):
         raise DataError(f"{owner}.split parts the data otherwise when asked again: draw from its generator alone")
     made = call(f"{owner}.evaluators", benchmark.evaluators, data, options)
-    evaluators = check_evaluators(made, f"{owner}.evaluators")
+    parts = [part for part, indices in splits[0].items() if len(indices)]
+    evaluators = all_evaluators(made, data, parts, f"{owner}.evaluators")
     train = torch.stack([split["train"] for split in splits])
     last = (train.shape[1] - 1) % recipe.batch_size + 1
     if network or last == 1:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from trainables.benchmarks import DataError
 from trainables.metrics import Metric
 from trainables.trial import Recipe
 
@@ -91,15 +92,49 @@ class Setup:
         return len(self.seeds)
 
 
+class View(NamedTuple):
+    """What the replicas say of another view of a batch: ``logits`` (S, B, C) and ``features`` (S, B, d)."""
+
+    logits: Tensor
+    features: Tensor
+
+
 @dataclass(frozen=True)
 class Batch:
-    """What the replicas say of one training batch: ``logits`` (S, B, C), ``features`` (S, B, d), ``targets`` (S, B)."""
+    """What the replicas say of one training batch: ``logits`` (S, B, C), ``features`` (S, B, d), ``targets`` (S, B).
+
+    ``features`` are those that are probed: with `Recipe.projector` what the projector takes.
+    """
 
     logits: Tensor
     features: Tensor
     targets: Tensor
     #: stream name -> the replicas' generators of that name in this epoch, on the tensors' device
     streams: Callable[[str], Sequence[torch.Generator]] = field(repr=False)
+    #: a second view of the same samples, for a criterion of two `views`
+    second: View | None = None
+    #: the teacher's logits (S, B, C) of the same inputs, without gradient, for a criterion that has a `teacher`
+    teacher: Tensor | None = None
+    #: the network's own features of all views, of which it made the logits; ``features`` where there are none
+    origin: Tensor | None = None
+
+    def apart(self, loss: Tensor) -> Tensor:
+        """``loss`` (S,), of the logits, whose gradient stops at the features: it trains what lies above them alone.
+
+        Raises `DataError` where the logits are not computed from the features.
+        """
+        features = self.features if self.origin is None else self.origin
+        pull = None
+        if features.requires_grad:
+            (pull,) = torch.autograd.grad(loss.sum(), features, retain_graph=True, allow_unused=True)
+        if pull is None:
+            raise DataError(
+                "the network's logits are not computed from its features, so that a classifier cannot be trained "
+                "without them: return as features the very tensor that the classifier takes"
+            )
+        # what the loss would pass to the features, taken away again
+        passed = (pull * features).flatten(1).sum(1)
+        return loss - passed + passed.detach()
 
 
 class Criterion(nn.Module):
@@ -118,6 +153,8 @@ class Criterion(nn.Module):
     position: ClassVar[int] = 100
     #: whether the others are compared with it
     is_reference: ClassVar[bool] = False
+    #: views of each sample that it looks at; with 2 the batch has a `Batch.second`, see `trainables.views`
+    views: ClassVar[Literal[1, 2]] = 1
 
     def __init__(self, setup: Setup) -> None:
         super().__init__()
@@ -127,6 +164,14 @@ class Criterion(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """The loss (S,) of each replica, the mean over its batch."""
         raise NotImplementedError
+
+    @classmethod
+    def teacher(cls, values: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
+        """The criterion and its hyperparameters by which networks of the same seeds are trained first; None for none.
+
+        ``values`` are this criterion's hyperparameters, settled. The teacher's logits then stand in `Batch.teacher`.
+        """
+        return None
 
     @classmethod
     def settle(cls, given: Mapping[str, float], recipe: Recipe) -> dict[str, float]:

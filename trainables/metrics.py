@@ -12,8 +12,9 @@ class Metric:
 
     ``name`` is its name in MLflow and in a study file, with slashes (``mse/raw``); ``label`` the axis label, unit
     included; ``note`` says how it is measured. ``reads_fine`` says whether it reads fine labels, which a choice made
-    without them must not see. ``chance`` names the metric of what chance alone would give this one: the report says
-    where both are the same.
+    without them must not see. ``twin_of`` is set where the metric is one of held-out samples, measured on validation
+    ones: that one's name. ``heldout`` is found out by measuring: whether it is of samples that are held out.
+    ``chance`` names the metric of what chance alone would give this one: the report says where both are the same.
     """
 
     name: str
@@ -22,10 +23,16 @@ class Metric:
     unit: str = ""
     better: Literal["lower", "higher", ""] = ""
     reads_fine: bool = False
+    twin_of: str = ""
+    group: str = ""
+    heldout: bool = False
     chance: str = ""
 
     def to_dict(self) -> dict[str, str | bool]:
-        """The declaration as it is kept with a study: name, label, note, unit, better (or "none"), fine, chance."""
+        """The declaration as it is kept with a study, by the fields' names, ``fine`` for the one of fine labels.
+
+        ``better`` is "none" where there is no better direction.
+        """
         return {
             "name": self.name,
             "label": self.label or self.name,
@@ -33,5 +40,8 @@ class Metric:
             "unit": self.unit,
             "better": self.better or "none",
             "fine": self.reads_fine,
+            "twin_of": self.twin_of,
+            "heldout": self.heldout,
+            "group": self.group,
             "chance": self.chance,
         }

@@ -136,6 +136,14 @@ def train_trial(
             declared = [metric.to_dict() for metric in training.metrics]
             save = _Saver(here, trial, checkpoint_seconds, tracker.describe(training), declared)
             reported = -math.inf
+            # a teacher's epochs have no records, but are not trained twice
+            for _ in training.prepare():
+                stopping = stop()
+                if stopping or save.due():
+                    save(records, training.state())
+                if stopping:
+                    report(Result(interrupted=True))
+                    return
             for record in training.run():
                 records.append(record)
                 tracker.add([record])
@@ -158,6 +166,8 @@ def train_trial(
                         raise
                     reported = time.monotonic()
             arrays, weights = training.arrays(), training.weights()
+            # which metrics are of held-out samples shows when they are measured
+            save.declared = declared = [metric.to_dict() for metric in training.metrics]
         except (RuntimeError, MemoryError) as error:
             if not _out_of_memory(error):
                 raise
@@ -205,7 +215,8 @@ class _Saver:
         declared: Sequence[Mapping[str, str | bool]] = (),
     ) -> None:
         self.here, self.trial, self.seconds = here, trial.to_dict(), seconds
-        self.facts, self.declared = facts and asdict(facts), list(declared)
+        self.facts = facts and asdict(facts)
+        self.declared: Sequence[Mapping[str, str | bool]] = list(declared)
         self.written, self.took = time.monotonic(), 0.0
 
     def due(self) -> bool:
@@ -234,7 +245,7 @@ class _Saver:
 
     def _write(self, records: Sequence[Record], values: Mapping[str, object]) -> None:
         told = [record.to_dict() for record in records]
-        kept = {"trial": self.trial, "facts": self.facts, "metrics": self.declared, "records": told, **values}
+        kept = {"trial": self.trial, "facts": self.facts, "metrics": list(self.declared), "records": told, **values}
         with self.here.writing(CHECKPOINT) as file:
             torch.save(kept, file)
 

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from trainables import benchmarks, contract, criteria, network_contract
+from trainables import benchmarks, contract, criteria, network_contract, twins, views
 from trainables.anchors import draw_anchors
 from trainables.backbones import Looped
 from trainables.benchmarks import Data, DataError, Split, make_options
 from trainables.contract_words import owner_of
-from trainables.criterion import Batch, Criterion, Setup
-from trainables.evaluators import Evaluator, Outputs
+from trainables.criterion import Batch, Criterion, Setup, View
+from trainables.evaluators import Evaluator, Outputs, shared
+from trainables.evaluators import Snapshot as EvaluatorSnapshot
 from trainables.metrics import Metric
+from trainables.projector import projected
 from trainables.replicas import make_optimizer, stream, streams
 from trainables.trial import Trial
 
@@ -84,12 +86,21 @@ class Training:
         self.mixed_precision = self.recipe.mixed_precision and self.device.type != "cpu"
         if data is None:
             data = contract.load(self.benchmark, self.options, self.dtype)
-        self.evaluators = contract.check_evaluators(
-            self.benchmark.evaluators(data, self.options), f"{self.owner}.evaluators"
-        )
         splits = [self.benchmark.split(data, self.options, stream(seed, "split")) for seed in trial.seeds]
         contract.check_splits(splits, trial.seeds, data, f"{self.owner}.split")
         self.parts = _stack(splits, self.device)
+        made = self.benchmark.evaluators(data, self.options)
+        self.evaluators = contract.all_evaluators(made, data, self.parts, f"{self.owner}.evaluators")
+        #: the evaluators of every benchmark, which stand behind its own
+        self._shared = {evaluator.name for evaluator in self.evaluators[len(made) :]}
+        sample = shared.training_sample(self.parts["train"])
+        if sample is not None:
+            self.parts.setdefault(shared.SAMPLE, sample)
+        self.redraws = self._redraws(splits, data)
+        self._twins = self._make_twins(data)
+        #: metrics that were seen to be of held-out samples, and twins that were measured
+        self._heldout: set[str] = set()
+        self._validated: set[str] = set()
         self.data = data.to(self.device)
         if self.data.inputs.is_floating_point():
             self.data.inputs = self.data.inputs.to(self.dtype)
@@ -97,28 +108,51 @@ class Training:
         network = self.benchmark.backbone(data, self.options, streams(trial.seeds, "init"))
         network_contract.check_replicas(network, f"{self.owner}.backbone")
         self.network = network.to(self.device, self.dtype)
+        features, _ = self._predict(self.parts["train"][:, :1])
+        if self.recipe.projector is not None:
+            self.network = self._projected(data.classes)
         if self.recipe.compile:
             self.network.compile()
-        self.criterion = self._make_criterion(kind, data.classes)
+        self.criterion = self._make_criterion(kind, features.shape[-1], data.classes)
         self.optimizer = make_optimizer(self.network, self.recipe, self.criterion.parameters())
+        #: of noise views, each input's (S, 1, …); None for a criterion of one view, or where the benchmark augments
+        self.view_noise = self._view_noise() if self.criterion.views > 1 else None
+        #: what the replicas learn from, see `Criterion.teacher`
+        self.teacher = self._make_teacher(data)
+        # what the teacher says of each sample (S, N, C), once asked, where no augmentation changes it
+        self._lessons: Tensor | None = None
 
     def run(self) -> Iterator[Record]:
-        """Train the remaining epochs, one record each."""
-        while self.epoch < self.recipe.epochs:
-            metrics = self._train_epoch(self.epoch + 1)
-            self.epoch += 1
+        """Train the remaining epochs, one record each; a teacher that is not ready is trained first."""
+        for _ in self.prepare():
+            pass
+        for metrics in self._epochs():
             metrics |= self._evaluate()
             columns = {name: value.double().tolist() for name, value in metrics.items()}
             yield Record(self.epoch, columns, time.time_ns() // 1_000_000)
 
+    def prepare(self) -> Iterator[None]:
+        """Train the teacher, where the criterion has one; comes back after each of its epochs, to save `state` say."""
+        teacher = self.teacher
+        if teacher is None or teacher.epoch == teacher.recipe.epochs:
+            return
+        yield from teacher.prepare()
+        for _ in teacher._epochs():
+            if teacher.epoch == teacher.recipe.epochs:
+                # it is not trained further, and its own teacher is not asked again
+                teacher.optimizer.state.clear()
+                teacher.teacher = None
+            yield
+
     def state(self) -> dict[str, Any]:
         """Tensors and plain values from which `load` continues; ``torch.load(weights_only=True)`` reads them."""
-        return {
+        state = {
             "epoch": self.epoch,
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "criterion": self.criterion.state_dict(),
         }
+        return state if self.teacher is None else {**state, "teacher": self.teacher.state()}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Continue from a `state` of the same trial."""
@@ -127,6 +161,12 @@ class Training:
         # states of before 0.2 have none, since no criterion had any
         self.criterion.load_state_dict(state.get("criterion", {}))
         self.epoch = state["epoch"]
+        if self.teacher is not None and "teacher" not in state and self.epoch == self.recipe.epochs:
+            # what is trained itself has done with its teacher
+            self.teacher = None
+        elif self.teacher is not None:
+            self.teacher.load(state["teacher"])
+            self._lessons = None
 
     def weights(self) -> dict[str, Tensor]:
         """The weights and buffers of all replicas, on CPU."""
@@ -150,18 +190,92 @@ class Training:
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """Every metric that is declared: the training's, the criterion's and the evaluators'."""
-        own = (metric for evaluator in self.evaluators for metric in evaluator.metrics)
-        return (*METRICS, *self.criterion.metrics, *own)
+        """Every metric that is declared: the training's, the criterion's, the evaluators', and those one's twins.
 
-    def _make_criterion(self, kind: type[Criterion], classes: int) -> Criterion:
+        Which of them are of held-out samples is known once they were measured; those of these that are not declared
+        are there as well then.
+        """
+        own = (metric for evaluator in self.evaluators for metric in evaluator.metrics)
+        known = (*METRICS, *self.criterion.metrics, *own, *twins.declared(self.evaluators, self.parts))
+        named = {metric.name for metric in known}
+        found = [Metric(name) for name in sorted(self._heldout - named)]
+        found += [twins.twin_of(metric) for metric in found if twins.name_of(metric.name) in self._validated - named]
+        return tuple(replace(metric, heldout=metric.name in self._heldout) for metric in (*known, *found))
+
+    def _redraws(self, splits: Sequence[Split], data: Data) -> bool:
+        """Whether each seed holds out other samples of the data."""
+        if twins.HELDOUT not in self.parts:
+            return False
+        if len(splits) == 1:
+            other = stream(self.trial.seeds[0] + 1, "split")
+            splits = [*splits, self.benchmark.split(data, self.options, other)]
+        first, second = (set(split[twins.HELDOUT].tolist()) for split in splits[:2])
+        return first != second
+
+    def _make_twins(self, data: Data) -> Mapping[str, Evaluator]:
+        """By name, evaluators to be measured on the validation part; none where the split lacks one of the parts."""
+        if not set(twins.PARTS) <= self.parts.keys():
+            return {}
+        # made anew: what an evaluator keeps of a part (plans, drawn runs) is not that of another
+        made = self.benchmark.evaluators(data, self.options)
+        return {
+            evaluator.name: evaluator
+            for evaluator in contract.check_evaluators(made, f"{self.owner}.evaluators")
+            if evaluator.measure is not None and evaluator.on_validation
+        }
+
+    def _epochs(self) -> Iterator[dict[str, Tensor]]:
+        """Train the remaining epochs, each with what was measured while training."""
+        while self.epoch < self.recipe.epochs:
+            metrics = self._train_epoch(self.epoch + 1)
+            self.epoch += 1
+            yield metrics
+
+    def _make_criterion(self, kind: type[Criterion], dimensions: int, classes: int) -> Criterion:
         seeds, recipe = self.trial.seeds, self.recipe
-        count = kind.anchor_count(self.hyperparameters, recipe)
-        features, _ = self._predict(self.parts["train"][:, :1])
-        drawn = draw_anchors(recipe.anchors, count, features.shape[-1], streams(seeds, "anchors"))
-        anchors = drawn.to(self.device, self.dtype)
-        setup = Setup(seeds, self.hyperparameters, recipe, anchors, features.shape[-1], classes)
+        counts = kind.anchor_count(self.hyperparameters, recipe), Criterion.anchor_count({}, recipe)
+        anchors, self.common_anchors = (
+            draw_anchors(recipe.anchors, count, dimensions, streams(seeds, "anchors")).to(self.device, self.dtype)
+            for count in counts
+        )
+        setup = Setup(seeds, self.hyperparameters, recipe, anchors, dimensions, classes)
         return kind(setup).to(self.device, self.dtype)
+
+    def _projected(self, classes: int) -> nn.Module:
+        """The network with the recipe's projector."""
+        assert self.recipe.projector is not None
+        train = self.parts["train"]
+        last = (train.shape[1] - 1) % self.recipe.batch_size + 1
+        sample = self._prepared(train[:, :1], False, [])
+        generators = streams(self.trial.seeds, "projector")
+        return projected(self.network, sample, classes, self.recipe.projector, generators, last)
+
+    @cached_property
+    def _augments(self) -> bool:
+        return views.augments(self.benchmark, self.data, self.options)
+
+    def _view_noise(self) -> Tensor | None:
+        if self._augments:
+            return None
+        train = self.parts["train"]
+        scale = views.deviations(
+            partial(self._prepared, train=False, generators=[]), train, self._chunk(train.shape[0])
+        )
+        return (self.recipe.view_noise * scale).to(self.dtype)
+
+    def _make_teacher(self, data: Data) -> Training | None:
+        wanted = self.criterion.teacher(self.hyperparameters)
+        if wanted is None:
+            return None
+        criterion, hyperparameters = wanted
+        teacher = self._another(replace(self.trial, criterion=criterion, hyperparameters=hyperparameters), data)
+        # one copy on the device is enough
+        teacher.data, teacher.parts = self.data, self.parts
+        return teacher
+
+    def _another(self, trial: Trial, data: Data) -> Training:
+        """A training like this one, of another trial on the same data."""
+        return Training(trial, self.device, data)
 
     def _train_epoch(self, epoch: int) -> dict[str, Tensor]:
         seeds, recipe = self.trial.seeds, self.recipe
@@ -171,8 +285,9 @@ class Training:
         # a user's network may draw from the global stream (dropout): counted by epoch, so that a resume repeats it
         own = [stream(seed, "global", epoch).initial_seed() for seed in seeds]
         torch.manual_seed(own[0])
-        if isinstance(self.network, Looped):
-            self.network.reseed(own)
+        for module in self.network.modules():
+            if isinstance(module, Looped):
+                module.reseed(own)
         augmentation = streams(seeds, "augmentation", epoch, device=self.device)
         # a criterion's streams go on from batch to batch
         drawn_from = cache(lambda name: streams(seeds, name, epoch, device=self.device))
@@ -183,18 +298,18 @@ class Training:
         measured: dict[str, Tensor] = {}
         self.network.train()
         self.criterion.train()
-        for batch in torch.split(indices, recipe.batch_size, dim=1):
-            features, logits = self._outputs(batch, True, augmentation)
-            targets = self.data.coarse[batch]
-            loss = self.criterion(Batch(logits, features, targets, drawn_from))
+        for indices_of_batch in torch.split(indices, recipe.batch_size, dim=1):
+            batch = self._batch(indices_of_batch, augmentation, drawn_from)
+            logits, targets = batch.logits, batch.targets
+            loss = self.criterion(batch)
             self._require_replicas(loss)
             self.optimizer.zero_grad(set_to_none=True)
             # a sum over replicas: each one's gradient is that of its own loss
             loss.sum().backward()
             self.optimizer.step()
-            losses += loss.detach() * batch.shape[1]
+            losses += loss.detach() * targets.shape[1]
             for name, value in self.criterion.measured.items():
-                measured[name] = measured.get(name, 0) + value * batch.shape[1]
+                measured[name] = measured.get(name, 0) + value * targets.shape[1]
             hits += (logits.detach().argmax(-1) == targets).sum(1)
         samples = indices.shape[1]
         # the largest logit of a diverged network would be any
@@ -202,6 +317,56 @@ class Training:
         diverged = ~losses.isfinite()
         means = {name: (value / samples).masked_fill(diverged, torch.nan) for name, value in counted.items()}
         return {"loss/train": losses / samples, **means}
+
+    def _batch(
+        self,
+        indices: Tensor,
+        augmentation: Sequence[torch.Generator],
+        drawn_from: Callable[[str], Sequence[torch.Generator]],
+    ) -> Batch:
+        """What the replicas, and their teacher, say of the training samples at ``indices`` (S, B)."""
+        samples, second = indices.shape[1], None
+        inputs = self._prepared(indices, True, augmentation)
+        if self.criterion.views > 1:
+            inputs = torch.cat(self._two_views(indices, inputs, drawn_from), 1)
+        origin, features, logits = self._answers(inputs)
+        if self.criterion.views > 1:
+            second = View(logits[:, samples:], features[:, samples:])
+        return Batch(
+            logits[:, :samples],
+            features[:, :samples],
+            self.data.coarse[indices],
+            drawn_from,
+            second=second,
+            teacher=self._taught(indices, inputs[:, :samples]),
+            origin=origin,
+        )
+
+    def _two_views(
+        self, indices: Tensor, first: Tensor, drawn_from: Callable[[str], Sequence[torch.Generator]]
+    ) -> tuple[Tensor, Tensor]:
+        """The inputs of both views, where the ``first`` one's are known as they are without noise."""
+        if self.view_noise is None:
+            return first, self._prepared(indices, True, drawn_from(views.SECOND))
+        return (
+            views.noisy(first, self.view_noise, drawn_from(views.FIRST)),
+            views.noisy(first, self.view_noise, drawn_from(views.SECOND)),
+        )
+
+    @torch.no_grad()
+    def _taught(self, indices: Tensor, inputs: Tensor) -> Tensor | None:
+        """The teacher's logits (S, B, C), in evaluation mode, of the student's ``inputs`` at ``indices``."""
+        if self.teacher is None:
+            return None
+        if self._augments or self.criterion.views > 1:
+            self.teacher.network.eval()
+            return self.teacher._answers(inputs)[2]
+        if self._lessons is None:
+            train = self.parts["train"]
+            _, logits = self.teacher._predict(train, as_trained=True)
+            self._lessons = logits.new_zeros(len(logits), len(self.data.inputs), logits.shape[2])
+            self._lessons.scatter_(1, train.unsqueeze(2).expand_as(logits), logits)
+        return self._lessons.gather(1, indices.unsqueeze(2).expand(-1, -1, self._lessons.shape[2]))
 
     def _require_replicas(self, loss: Tensor) -> None:
         if loss.shape != (len(self.trial.seeds),):
@@ -219,13 +384,49 @@ class Training:
     def _evaluate(self) -> dict[str, Tensor]:
         snapshot = _Snapshot(self)
         measured: dict[str, Tensor] = {}
-        for evaluator in self.evaluators:
-            if evaluator.measure is not None and self._due(evaluator):
-                snapshot.read.clear()
-                where = f"{self.owner}.evaluators: {evaluator.name!r}"
-                metrics = contract.check_metrics(evaluator.measure(snapshot), len(self.trial.seeds), measured, where)
-                measured |= snapshot.of_finite_outputs(metrics)
+        heldout: list[str] = []
+        due = [each for each in self.evaluators if each.measure is not None and self._due(each)]
+        for evaluator in due:
+            if evaluator.name not in self._shared:
+                metrics = self._measure(evaluator, snapshot, snapshot, measured)
+                if twins.HELDOUT in snapshot.read and twins.VALIDATION not in snapshot.read:
+                    heldout.append(evaluator.name)
+                if twins.HELDOUT in snapshot.read:
+                    self._heldout |= {name for name in metrics if twins.name_of(name)}
+                measured |= metrics
+        for name in heldout:
+            if name in self._twins:
+                found = self._measure_twins(self._twins[name], snapshot, measured)
+                self._validated |= found.keys()
+                measured |= found
+        for evaluator in due:
+            if evaluator.name in self._shared:
+                metrics = self._measure(evaluator, snapshot, snapshot, {})
+                # a benchmark need not declare what it measures itself
+                added = {name: value for name, value in metrics.items() if name not in measured}
+                self._heldout |= {name for name in added if twins.name_of(name)}
+                measured |= added
         return measured
+
+    def _measure(
+        self, evaluator: Evaluator, seen: EvaluatorSnapshot, snapshot: _Snapshot, known: Mapping[str, Any]
+    ) -> dict[str, Tensor]:
+        """What ``evaluator`` measures of the ``snapshot`` as it is ``seen``; names not among the ``known`` ones."""
+        assert evaluator.measure is not None
+        snapshot.read.clear()
+        where = f"{self.owner}.evaluators: {evaluator.name!r}"
+        metrics = contract.check_metrics(evaluator.measure(seen), len(self.trial.seeds), known, where)
+        return snapshot.of_finite_outputs(metrics)
+
+    def _measure_twins(
+        self, evaluator: Evaluator, snapshot: _Snapshot, measured: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """The twins of what ``evaluator`` measures, save those that another measures or declares itself."""
+        others = (each for each in self.evaluators if each.name not in {evaluator.name, *self._shared})
+        own = {metric.name for each in others for metric in each.metrics} | measured.keys()
+        found = self._measure(evaluator, twins.OnValidation(snapshot), snapshot, {})
+        named = {twins.name_of(name): value for name, value in found.items()}
+        return {name: value for name, value in named.items() if name and name not in own}
 
     def _due(self, evaluator: Evaluator) -> bool:
         every = self.trial.cadence.get(evaluator.name, evaluator.every)
@@ -236,24 +437,36 @@ class Training:
         # copies whole samples, where indexing goes value by value
         return torch.unflatten(self.data.inputs.index_select(0, indices.flatten()), 0, indices.shape)
 
-    def _outputs(self, indices: Tensor, train: bool, augmentation: Sequence[torch.Generator]) -> tuple[Tensor, Tensor]:
-        """The network's features and logits for the samples at ``indices`` (S, B)."""
-        inputs = self.benchmark.batch(self._inputs(indices), self.options, train, augmentation)
+    def _prepared(self, indices: Tensor, train: bool, generators: Sequence[torch.Generator]) -> Tensor:
+        """The network's inputs (S, B, …) for the samples at ``indices`` (S, B)."""
+        inputs = self.benchmark.batch(self._inputs(indices), self.options, train, generators)
         network_contract.check_batch(inputs, indices.shape, f"{self.owner}.batch")
+        return inputs.to(self.dtype)
+
+    def _answers(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The features as the network gives them, and features and logits in the recipe's dtype."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed_precision):
-            outputs = self.network(inputs.to(self.dtype))
-        features, logits = network_contract.check_outputs(outputs, indices.shape, self.data.classes, self.network)
-        return features.to(self.dtype), logits.to(self.dtype)
+            outputs = self.network(inputs)
+        features, logits = network_contract.check_outputs(outputs, inputs.shape[:2], self.data.classes, self.network)
+        return features, features.to(self.dtype), logits.to(self.dtype)
+
+    def _chunk(self, replicas: int) -> int:
+        """How many samples of each of so many replicas are worked on at once outside the training."""
+        values = EVALUATION_VALUES.get(self.device.type, EVALUATION_VALUES_ELSEWHERE)
+        return max(1, values // (self.data.inputs[0].numel() * replicas))
 
     @torch.no_grad()
-    def _predict(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (S, n, d) and logits (S, n, C) of the samples at ``indices`` (S, n), in evaluation mode."""
+    def _predict(self, indices: Tensor, as_trained: bool = False) -> tuple[Tensor, Tensor]:
+        """Features (S, n, d) and logits (S, n, C) of the samples at ``indices`` (S, n), in evaluation mode.
+
+        ``as_trained`` takes the inputs of a training batch, where no augmentation is drawn.
+        """
         self.network.eval()
-        sample = self.data.inputs[0].numel() * indices.shape[0]
-        values = EVALUATION_VALUES.get(self.device.type, EVALUATION_VALUES_ELSEWHERE)
+        generators = streams(self.trial.seeds, "augmentation", device=self.device) if as_trained else []
         features, logits = [], []
-        for chunk in torch.split(indices, max(1, values // sample), dim=1):
-            part_features, part_logits = self._outputs(chunk, False, [])
+        for chunk in torch.split(indices, self._chunk(indices.shape[0]), dim=1):
+            inputs = self._prepared(chunk, as_trained, generators)
+            _, part_features, part_logits = self._answers(inputs)
             features.append(part_features)
             logits.append(part_logits)
         return torch.cat(features, 1), torch.cat(logits, 1)
@@ -271,7 +484,7 @@ class _Snapshot:
         self.epoch = training.epoch
         self.epochs = training.recipe.epochs
         self.seeds = training.trial.seeds
-        self.anchors = training.anchors
+        self.anchors, self.common_anchors = training.anchors, training.common_anchors
         self.similarity: str = training.recipe.similarity
 
     def has(self, part: str) -> bool:

@@ -10,6 +10,40 @@ PROTOCOLS = ("paper", "released")
 
 
 @dataclass(frozen=True)
+class Projector:
+    """An expendable MLP between features and classifier: linear, normalisation, ReLU, linear (Wang et al. 2022).
+
+    ``hidden`` and ``output`` are its dimensions, ``output`` by default as many as ``hidden``; ``norm`` is ``batch`` or
+    ``none``. Raises ``ValueError`` with one sentence for anything else.
+    """
+
+    hidden: int
+    output: int | None = None
+    norm: Literal["batch", "none"] = "batch"
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "output"):
+            value = getattr(self, name)
+            if name == "output" and value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} of projector must be a whole number of at least 1, not {value!r}")
+        if self.norm not in ("batch", "none"):
+            raise ValueError(f"norm of projector must be batch or none, not {self.norm!r}")
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> Projector:
+        """The projector of a study file's ``{hidden: …, output: …, norm: …}``."""
+        known = [each.name for each in fields(cls)]
+        unknown = sorted(map(str, set(values) - set(known)))
+        if unknown:
+            raise ValueError(f"projector has no {unknown[0]!r}; known: {', '.join(known)}")
+        if "hidden" not in values:
+            raise ValueError("projector needs hidden, its number of hidden dimensions")
+        return cls(**values)
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How a benchmark trains under one protocol: everything that the paper or its released code fixes.
 
@@ -43,6 +77,10 @@ class Recipe:
     #: ε of −Σ p log2(p + ε). Neither source states it, and FIERCE's result depends on it (see docs/results.md):
     #: 1e-12 lies where the features' scale and the raw MSE of an independent implementation were met
     entropy_epsilon: float = 1e-12
+    #: an MLP between the features and a classifier of its own, thrown away when features are probed
+    projector: Projector | None = None
+    #: where ``batch`` does not augment, a second view is noise: its standard deviation, as a share of each input's
+    view_noise: float = 0.1
     dtype: Literal["float32", "float64"] = "float32"
     #: bf16 autocast on a GPU; a CPU computes as without it, and a study without a GPU is refused
     mixed_precision: bool = False
@@ -61,6 +99,8 @@ class Recipe:
         values = dict(settings)
         if "milestones" in values:
             values["milestones"] = tuple(values["milestones"])
+        if isinstance(values.get("projector"), Mapping):
+            values["projector"] = Projector.read(values["projector"])
         return replace(self, **values)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from scipy import stats
@@ -33,7 +32,7 @@ def section(study: Study, out: Path) -> Section:
     # the same seed for all criteria, where there is one: same split, same initial weights
     common = set.intersection(*(set(arrays) for arrays in kept.values()))
     panels = {criterion: min(common or arrays) for criterion, arrays in kept.items()}
-    canvas, grid = plt.subplots(1, len(kept), figsize=(3.3 * len(kept), 3.4), squeeze=False, layout="constrained")
+    canvas, grid = output.row_of_panels(len(kept), 3.3, [3.4])
     for axes, (criterion, seed) in zip(grid.flat, panels.items(), strict=True):
         arrays = kept[criterion][seed]
         feature = oriented(arrays)
@@ -44,7 +43,8 @@ def section(study: Study, out: Path) -> Section:
             axes.scatter([], [], s=25, color=colour, label=study.class_name(int(number)))
         axes.set_title(chosen[criterion].label, color=output.colour(study, criterion))
         axes.set_xlabel("age (years)")
-    grid[0, 0].set_ylabel("feature")
+    for axes in grid.flat[:: output.PANELS]:
+        axes.set_ylabel("feature")
     output.legend_below(canvas, grid.flat[0])
     seeds = ", ".join(sorted({str(seed) for seed in panels.values()}))
     caption = (

@@ -7,6 +7,7 @@ from functools import partial
 
 from analysis import feature_space, paper, trajectories
 from analysis.natural_images import claims, table
+from analysis.own_data import table as own_table
 from analysis.pages import Page
 
 #: what figure A4 is read for on CIFAR-10, measured over all held-out samples
@@ -61,6 +62,24 @@ PAGES = (
             partial(trajectories.section, panels=("accuracy/coarse", "entropy/features", *DISTANCES)),
             partial(paper.sensitivity_section, panels=(("coarse accuracy", ("accuracy/coarse",)),)),
             partial(claims.section, judged=claims.CIFAR10),
+        ),
+    ),
+    # no figure of the paper: CIFAR-FS's settings stand in, and no claim is judged
+    Page(
+        benchmarks=("coarse-cifar10",),
+        settings={"ls": {"sigma": 0.1}, "fierce": {"lambda": 1.5, "e": 100.0}},
+        metrics=("accuracy/coarse", "accuracy/fine-linear", "calibration/ece"),
+        sections=(
+            own_table.section,
+            partial(trajectories.section, panels=("accuracy/coarse",)),
+            partial(
+                paper.sensitivity_section,
+                panels=(
+                    ("fine accuracy", ("accuracy/fine-linear", "accuracy/fine-neighbours")),
+                    ("coarse accuracy", ("accuracy/coarse",)),
+                ),
+            ),
+            feature_space.section,
         ),
     ),
 )

@@ -19,12 +19,16 @@ def section(study: Study, out: Path) -> Section:
     shown = tables.rows(study, every=True)
     if not shown:
         return Section(title, ("No trial is done.",))
-    metrics = sorted(map(str, study.final["metric"].unique()))
+    measured = sorted(map(str, study.final["metric"].unique()))
+    # what a search chooses by stands in its section, and what is measured of every benchmark in tables of its own
+    metrics = [name for name in measured if study.metric(name).twin_of not in measured and not study.metric(name).group]
     columns = {metric: study.metric(metric).label for metric in metrics}
     caption = (
         f"Means at the last epoch with {statistics.LEVEL:.0%} Student-t intervals over seeds: "
         f"{output.seeds_note(study, shown, statistics.LEVEL)}"
     )
+    if len(metrics) < len(measured):
+        caption += " Their values on the validation part stand in MLflow and in `fierce export`."
     table = tables.beside(study, shown, columns, ())
     data = tables.numbers(study, shown, columns)
     items: list[str | Table] = [output.save_table(study, table, out, "metrics", caption, data)]

@@ -140,8 +140,16 @@ def against_benchmark(
 def _check_metrics(search: SearchSpec, options: Any) -> None:
     """What the search reads has a part of the data to be read from."""
     for metric, keys in search.metrics.items():
-        for needed, part in ((VALIDATION_METRIC, "validation"), ("accuracy/coarse", "heldout")):
-            if metric == needed and getattr(options, part, None) == 0:
-                raise problem(
-                    ("search", *keys), f"{needed} needs a {part} split: set benchmark.{part} above 0, to 0.2 say"
-                )
+        needed = "heldout" if metric == "accuracy/coarse" else "validation" if _of_validation(metric, options) else ""
+        if needed and getattr(options, needed, None) == 0:
+            raise problem(
+                ("search", *keys), f"{metric} needs a {needed} split: set benchmark.{needed} above 0, to 0.2 say"
+            )
+
+
+def _of_validation(metric: str, options: Any) -> bool:
+    """Whether ``metric`` is measured on the validation part, and not on the classes that few-shot benchmarks keep."""
+    from trainables import twins
+
+    on_classes = hasattr(options, "validation_classes") and metric != VALIDATION_METRIC
+    return bool(twins.original(metric)) and not on_classes

@@ -20,13 +20,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Point:
-    """A trial of the study and why it is run."""
+    """A trial of the study and why it is run; ``repeats`` is the number of the trial that it trains on fresh seeds."""
 
-    role: Literal["baseline", "grid", "search"]
+    role: Literal["baseline", "grid", "search", "confirm"]
     trial: Trial
+    repeats: int | None = None
 
 
-def trial_for(spec: StudySpec, criterion: str, hyperparameters: Mapping[str, float]) -> Trial:
+def seeds_of(spec: StudySpec, role: str) -> tuple[int, ...]:
+    """The seeds of the study's trials of this role: those that confirm a choice have fresh ones, above all others."""
+    if role != "confirm":
+        return spec.seeds
+    assert spec.search is not None and spec.search.confirm is not None
+    first = max(spec.seeds) + 1
+    return tuple(range(first, first + spec.search.confirm))
+
+
+def trial_for(spec: StudySpec, criterion: str, hyperparameters: Mapping[str, float], role: str = "baseline") -> Trial:
     """The trial of ``criterion``: all hyperparameters that it reads, those not given at the recipe's defaults.
 
     Whole numbers are ints and the others floats, so that equal settings are equal trials.
@@ -36,7 +46,7 @@ def trial_for(spec: StudySpec, criterion: str, hyperparameters: Mapping[str, flo
     return Trial(
         benchmark=spec.benchmark.name,
         criterion=criterion,
-        seeds=spec.seeds,
+        seeds=seeds_of(spec, role),
         protocol=spec.protocol,
         hyperparameters=criteria.find(criterion).settle(hyperparameters, recipe(spec)),
         options=spec.benchmark.options,
@@ -64,10 +74,16 @@ def fixed_points(spec: StudySpec) -> list[Point]:
     return list(distinct.values())
 
 
-def planned(spec: StudySpec) -> int:
-    """How many trials the study has when it is complete."""
-    searched = spec.search.trials * len(spec.search.criteria) if spec.search else 0
-    return len(fixed_points(spec)) + searched
+def planned(spec: StudySpec, confirming: int | None = None) -> int:
+    """How many trials the study has when it is complete.
+
+    ``confirming`` of them confirm the search's choice; while that is not known, as many as there may be.
+    """
+    fixed = len(fixed_points(spec))
+    if spec.search is None:
+        return fixed
+    most = fixed + len(spec.search.criteria) if spec.search.confirm else 0
+    return fixed + spec.search.trials * len(spec.search.criteria) + (most if confirming is None else confirming)
 
 
 def label(criterion: str, hyperparameters: Mapping[str, Any], digits: int = 12) -> str:

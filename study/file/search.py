@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from analysis.rules import DEFAULT, RULES
 from study.file.document import Keys
-from study.file.parts import Model, Number, Switch, Text, Whole, named
+from study.file.parts import MOST_SEEDS, Model, Number, Switch, Text, Whole, named
 from study.file.sentences import nearest, problem
 
 #: samplers by their name in a study file -> class in `optuna.samplers`
@@ -54,30 +55,53 @@ class Range(Model):
 class Objective(Model):
     """What a search optimises: a metric's mean over the seeds at the last epoch, or a rule without fine labels.
 
-    The label-free rule takes the largest ``metric`` (feature entropy where none is given) whose coarse
-    validation accuracy stays within one standard error of cross-entropy's.
+    Under ``label_free`` the best point is the one, among those whose coarse validation accuracy stays within one
+    standard error of cross-entropy's, that the ``rule`` of `analysis.rules` takes (its default where neither is given),
+    or whose ``metric`` is largest.
     """
 
     metric: Text = ""
     direction: Literal["minimize", "maximize"] | None = None
     label_free: Switch = False
+    rule: Text = ""
 
     @model_validator(mode="before")
     @classmethod
     def _defaults(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("label_free") is True:
-            return {"metric": "entropy/features", "direction": "maximize", **values}
-        return values
+        if not isinstance(values, dict) or values.get("label_free") is not True:
+            return values
+        if values.get("metric") and not values.get("rule"):
+            return {"direction": "maximize", **values}
+        rule = RULES.get(values.get("rule") or DEFAULT)
+        if rule is None:
+            # the check below says so
+            return values
+        return {"rule": rule.name, "metric": rule.metric, "direction": rule.direction, **values}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.rule and not self.label_free:
+            raise problem(("rule",), "is for label_free: true, which is missing")
+        if self.rule:
+            self._check_rule()
         if not self.metric:
             raise problem((), "needs a metric and a direction, or label_free: true")
         if self.direction is None:
             raise problem(("direction",), "is required: minimize or maximize")
-        if self.label_free and self.direction != "maximize":
-            raise problem(("direction",), "the label-free rule takes the largest value: leave direction out")
+        if self.label_free and not self.rule and self.direction != "maximize":
+            raise problem(("direction",), "without a rule label_free takes the largest value: leave direction out")
         return self
+
+    def _check_rule(self) -> None:
+        if self.rule not in RULES:
+            raise problem(("rule",), f"unknown rule {self.rule!r}{nearest(self.rule, RULES)}")
+        rule = RULES[self.rule]
+        if not rule.metric:
+            raise problem(
+                ("rule",), f"{rule.name} compares seeds when all are trained, in the report alone; choose another"
+            )
+        if (self.metric, self.direction) != (rule.metric, rule.direction):
+            raise problem(("metric",), f"stands beside rule: {rule.name}, which has its own; keep one of them")
 
 
 class Constraint(Model):
@@ -112,7 +136,11 @@ class Pruner(Model):
 
 
 class SearchSpec(Model):
-    """What Optuna proposes: ``trials`` points for each criterion in ``criteria``, within its ranges."""
+    """What Optuna proposes: ``trials`` points for each criterion in ``criteria``, within its ranges.
+
+    With ``confirm``, the best point of each and all baselines are trained again when the search has ended, on so many
+    seeds that are none of the study's.
+    """
 
     criteria: dict[str, dict[str, Range]]
     trials: Whole = Field(ge=1)
@@ -120,6 +148,7 @@ class SearchSpec(Model):
     sampler: Text = "tpe"
     sampler_seed: Whole = Field(default=0, ge=0, le=2**32 - 1)
     constraint: Constraint | None = None
+    confirm: Whole | None = Field(default=None, ge=2, le=MOST_SEEDS)
     pruner: Annotated[Pruner | None, BeforeValidator(lambda value: None if value == "none" else named(value))] = None
 
     @property

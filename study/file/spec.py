@@ -181,6 +181,10 @@ class StudySpec(Model):
                 raise problem(("seeds_per_shard",), "stands beside search, which keeps whole trials; leave it out")
             if self.search.pruner is not None and self.search.objective.label_free:
                 raise problem(("search", "pruner"), "cannot be used with the label-free objective; leave it out")
+            if self.search.confirm is not None and max(self.seeds) + self.search.confirm >= 2**31:
+                raise problem(
+                    ("search", "confirm"), "takes the seeds above the largest of seeds: give smaller ones there"
+                )
         return self
 
     def _check_criteria(self) -> None:

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from study.file.document import Keys
 from study.file.sentences import nearest, problem, sentence
-from trainables.trial import Recipe
+from trainables.trial import Projector, Recipe
 
 #: lower bounds of the training settings: (bound, whether the bound itself is allowed)
 _TRAINING_BOUNDS: Mapping[str, tuple[float, bool]] = MappingProxyType(
@@ -24,6 +24,7 @@ _TRAINING_BOUNDS: Mapping[str, tuple[float, bool]] = MappingProxyType(
         "temperature": (0, False),
         "momentum": (0, True),
         "weight_decay": (0, True),
+        "view_noise": (0, True),
         # an anchor that no feature chose pulls with -log2 of it, and below 1e-38 it is 0 in float32
         "entropy_epsilon": (1e-30, True),
     }
@@ -38,6 +39,14 @@ def check_training(training: Mapping[str, object]) -> None:
         at: Keys = ("training", name)
         if name not in known:
             raise problem(at, f"unknown training setting {name!r}{nearest(name, known)}")
+        if name == "projector" and value is not None:
+            if not isinstance(value, Mapping):
+                raise problem(at, f"must be a mapping, as {{hidden: 512}}, or null, not {value!r}")
+            try:
+                Projector.read(value)
+            except ValueError as error:
+                raise problem(at, str(error)) from None
+            continue
         try:
             # a list is the only way to write a tuple in a study file
             TypeAdapter(types[name]).validate_python(tuple(value) if isinstance(value, list) else value, strict=True)

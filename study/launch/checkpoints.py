@@ -9,9 +9,9 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from study.errors import UserError
-from study.file import plan
 from study.file.spec import StudySpec
 from study.launch.placement import split
+from study.launch.search import assigned
 from study.record import tracking, trials
 from study.record.tracker import Tracking
 from trainables.assignment import Assignment, Shard
@@ -27,14 +27,14 @@ def send_again(
     attributes = trial.user_attrs
     if trials.HYPERPARAMETER_VALUES not in attributes:
         return
-    whole = plan.trial_for(spec, attributes[trials.CRITERION], attributes[trials.HYPERPARAMETER_VALUES])
+    given = assigned(spec, number, attributes, attributes[trials.HYPERPARAMETER_VALUES])
+    whole = given.trial
     parts = split(whole.seeds, int(study.user_attrs.get(trials.SHARDS, 1)))
-    given = Assignment(number, attributes[trials.ROLE], whole)
     for position, seeds in enumerate(parts):
         part = replace(given, trial=replace(whole, seeds=seeds), shard=Shard(position, len(parts)))
         checkpoint = read_checkpoint(place(folder, number, part.shard), part.trial)
         # without one it ended before it had anything to tell
-        if checkpoint is None:
+        if checkpoint is None or not checkpoint.records:
             continue
         tracked.open_shards(given)
         tracker = tracked.open_trial(part)

@@ -36,8 +36,8 @@ class Follower(Callback):
 
     def __init__(self, searcher: StudySearcher, observer: Observer, tracked: Tracking, folder: Folder) -> None:
         self._searcher, self._observer, self._tracked, self._folder = searcher, observer, tracked, folder
-        #: metrics whose declarations are kept with the study
-        self._declared: set[str] = set()
+        #: metrics whose declarations are kept with the study, and whether each is known to be of held-out samples
+        self._declared: dict[str, bool] = {}
         #: failed in this launch: number -> reason
         self.failures: dict[int, str] = {}
         self._started: set[int] = set()
@@ -121,13 +121,20 @@ class Follower(Callback):
         return {name: sum(seeds * means[name] for seeds, means in shards) / total for name in sorted(names)}
 
     def _declare(self, metrics: Sequence[Mapping[str, str | bool]]) -> None:
-        """Keep with the study what its metrics are, the first time that a trial tells of them."""
-        fresh = [each for each in metrics if each["name"] not in self._declared]
+        """Keep with the study what its metrics are, the first time that a trial tells of them.
+
+        Which are of held-out samples is told once they have been measured.
+        """
+        fresh = {
+            name: metric
+            for name, metric in ((str(metric["name"]), metric) for metric in metrics)
+            if name not in self._declared or (metric.get("heldout") and not self._declared[name])
+        }
         if not fresh:
             return
         try:
-            tracking.declare_metrics(self._tracked, fresh)
-            self._declared |= {str(each["name"]) for each in fresh}
+            tracking.declare_metrics(self._tracked, list(fresh.values()))
+            self._declared |= {name: bool(metric.get("heldout")) for name, metric in fresh.items()}
         except TrackingError as error:
             log.warning("%s; the metrics are declared at the next report", error)
 

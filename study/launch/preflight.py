@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from study.errors import UserError
@@ -17,15 +17,17 @@ if TYPE_CHECKING:
     from trainables.evaluators import Evaluator
 
 
-def preflight(spec: StudySpec, address: str | None = None) -> None:
+def preflight(spec: StudySpec, address: str | None = None) -> str:
     """Refuse what this machine cannot run, before anything starts; `UserError` with one sentence.
 
-    With ``address`` the trials run elsewhere, and neither devices nor data are looked for here.
+    With ``address`` the trials run elsewhere, and neither devices nor data are looked for here. Returns a warning in
+    one sentence, empty where there is none.
     """
     require_no_secrets(spec)
-    if is_local(address):
-        _check_resources(spec)
-        check_data(spec)
+    if not is_local(address):
+        return ""
+    _check_resources(spec)
+    return check_data(spec)
 
 
 def _check_resources(spec: StudySpec) -> None:
@@ -44,8 +46,11 @@ def _check_resources(spec: StudySpec) -> None:
             )
 
 
-def check_data(spec: StudySpec) -> None:
-    """Load the benchmark's data once, and try a network of one's own, so that a fault is known before any trial."""
+def check_data(spec: StudySpec) -> str:
+    """Load the benchmark's data once, and try a network of one's own, so that a fault is known before any trial.
+
+    Returns a warning in one sentence, empty where there is none.
+    """
     import torch
     from pydantic import TypeAdapter
 
@@ -53,6 +58,7 @@ def check_data(spec: StudySpec) -> None:
     from trainables import contract, network_contract
     from trainables.benchmarks import BENCHMARKS, DataError, find
     from trainables.remote_data import addresses, fetched
+    from trainables.replicas import stream
 
     benchmark = find(spec.benchmark.name)
     for name, values in addresses(benchmark.Options, spec.benchmark.options).items():
@@ -84,26 +90,47 @@ def check_data(spec: StudySpec) -> None:
                 f"evaluation.cadence.{name}: {spec.benchmark.name} has no such evaluator; "
                 f"known: {', '.join(sorted(names))}"
             )
-    _check_search(spec, evaluators)
+    split = benchmark.split(data, options, stream(spec.seeds[0], "split"))
+    return _check_search(spec, evaluators, [part for part, indices in split.items() if len(indices)])
 
 
-def _check_search(spec: StudySpec, evaluators: Sequence[Evaluator]) -> None:
-    """The search reads metrics that are measured, and no fine label where it promises to do without."""
-    from trainables import criteria
+def _check_search(spec: StudySpec, evaluators: Sequence[Evaluator], parts: Collection[str]) -> str:
+    """The search reads metrics that are measured, and no fine label where it promises to do without.
+
+    A warning where it chooses by fine labels of the samples that it is scored on; else empty.
+    """
+    from trainables import criteria, twins
     from trainables.training import METRICS
 
     if spec.search is None:
-        return
+        return ""
     own = [metric for name in spec.search.criteria for metric in criteria.find(name).metrics]
     declared = {metric.name: metric for metric in (*METRICS, *own)}
     declared |= {metric.name: metric for evaluator in evaluators for metric in evaluator.metrics}
+    declared |= {metric.name: metric for metric in twins.declared(evaluators, parts)}
     # an evaluator that declares nothing may measure anything; what is lacking is said when the first trial ends
     complete = all(evaluator.metrics or evaluator.measure is None for evaluator in evaluators)
     for metric, keys in spec.search.metrics.items():
         where = f"search.{dotted(keys)}"
+        undeclared = metric not in declared or metric in twins.NAMED.values()
+        if undeclared and twins.VALIDATION not in parts and twins.original(metric):
+            raise UserError(
+                f"{where}: {metric} is measured on a validation part, and the split of {spec.benchmark.name} has none: "
+                "set benchmark.validation, to 0.2 say, or have the split give one"
+            )
         if metric not in declared and complete:
             close = difflib.get_close_matches(metric, declared, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"measured are {', '.join(sorted(declared))}"
             raise UserError(f"{where}: {spec.benchmark.name} does not measure {metric!r}; {hint}")
         if spec.search.objective.label_free and metric in declared and declared[metric].reads_fine:
             raise UserError(f"{where}: {metric} reads fine labels, which label_free: true promises to do without")
+    chosen_by = spec.search.objective.metric
+    everywhere = {**declared, **{each.name: each for each in twins.declared(evaluators, twins.PARTS)}}
+    twin = next((each.name for each in everywhere.values() if each.twin_of == chosen_by), None)
+    if twin is None or not everywhere[chosen_by].reads_fine:
+        return ""
+    part = "" if twins.VALIDATION in parts or twin in declared else ", with benchmark.validation at 0.2 say"
+    return (
+        f"search.objective.metric: {chosen_by} reads fine labels of the very samples that the choice is scored on, "
+        f"which flatters it: choose by {twin} instead{part}"
+    )

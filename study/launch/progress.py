@@ -43,6 +43,8 @@ class StudyProgress:
         self._constraint = search.constraint if search else None
         self._ranked = search is not None and not search.needs_ce
         self._labels: dict[int, str] = {}
+        #: trials that confirm: on other seeds, so that none is the best so far
+        self._confirming: set[int] = set()
         #: running trial -> share of its epochs that is done, None before the first one of this launch
         self._shares: dict[int, float | None] = {}
         self._planned = self._ended = 0
@@ -88,6 +90,8 @@ class StudyProgress:
     def trial_started(self, number: int, label: str, role: str) -> None:
         self._labels[number] = label
         self._shares[number] = None
+        if role == "confirm":
+            self._confirming.add(number)
         if self._live is None:
             self._print(f"trial {number} started: {label} ({role})")
 
@@ -113,6 +117,7 @@ class StudyProgress:
         value = means.get(self._metric, math.nan)
         if (
             self._eligible(means)
+            and number not in self._confirming
             and math.isfinite(value)
             and (self._best is None or self._sign * value < self._sign * self._best[0])
         ):

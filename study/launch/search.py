@@ -20,18 +20,20 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
-from study.file.plan import fixed_points, label, trial_for
+from study.file.plan import fixed_points, label, seeds_of, trial_for
 from study.file.search import VALIDATION_METRIC, Range
 from study.file.spec import StudySpec
 from study.launch.placement import Capacity, first_share, larger, shards, split
 from study.launch.samplers import sampler_for
 from study.record.trials import (
+    CHOSEN,
     CRITERION,
     GPU_MEMORY,
     HYPERPARAMETER_VALUES,
     LABEL,
     MEANS,
     REASON,
+    REPEATS,
     ROLE,
     SHARDS,
     STANDARD_ERRORS,
@@ -39,6 +41,7 @@ from study.record.trials import (
     WAITING,
     absent_points,
     attempts,
+    choose,
     enqueue,
     identity,
 )
@@ -99,8 +102,9 @@ class StudySearcher(Searcher):
 
     First come the trials that Optuna holds as RUNNING from an earlier launch and those that are finished but in
     none of Tune's snapshots (``settled`` are in both; a finished trial's checkpoint lets it return at once); then
-    the fixed points; then what Optuna proposes, as many at a time as the cluster's ``capacity()`` holds. A proposal's
-    random stream is derived from the sampler's seed and the trial's number, so that a resume repeats none.
+    the fixed points; then what Optuna proposes, as many at a time as the cluster's ``capacity()`` holds; then, where
+    the study asks for it, what confirms the choice. A proposal's random stream is derived from the sampler's seed and
+    the trial's number, so that a resume repeats none.
 
     A trial may be given in shards of its seeds; ``begin`` is called with the whole trial before the first of them, and
     ``end`` before Optuna is told, with the whole trial and the shards. What fails is given again, up to
@@ -186,7 +190,7 @@ class StudySearcher(Searcher):
                 asked[trial.user_attrs[CRITERION]] += 1
         criterion = min(asked, key=lambda name: asked[name])
         if asked[criterion] >= search.trials:
-            return self._over()
+            return self._confirm(trial_id)
         if len(self._live) >= self._capacity().slots(self._share()):
             return None
         if search.needs_ce and self._reference() is None:
@@ -198,6 +202,19 @@ class StudySearcher(Searcher):
             return self.FINISHED
         # the attributes are in the database before the trial can be RUNNING, so that no kill leaves one without
         self.study.enqueue_trial({}, user_attrs={ROLE: "search", CRITERION: criterion})
+        self._open(self._waiting()[0], trial_id)
+        return self._give(trial_id)
+
+    def _confirm(self, trial_id: str) -> Any:
+        """Once the search has ended: what it chose, and its rivals, on fresh seeds, where the study asks for that."""
+        assert self.spec.search is not None
+        if self.spec.search.confirm is None or CHOSEN in self.study.user_attrs or self._live:
+            return self._over()
+        # written down before anything is made of it, so that a launch after a kill confirms the same
+        self.study.set_user_attr(CHOSEN, choose(self.spec, self.study))
+        self._absent.extend(absent_points(self.spec, self.study))
+        if not self._enqueue():
+            return self._over()
         self._open(self._waiting()[0], trial_id)
         return self._give(trial_id)
 
@@ -221,7 +238,7 @@ class StudySearcher(Searcher):
             self.study.sampler = _AT_REST
             trial.set_user_attr(TUNE_TRIAL, trial_id)
         assert values is not None
-        whole = Assignment(identity(frozen), attributes[ROLE], trial_for(self.spec, attributes[CRITERION], values))
+        whole = assigned(self.spec, identity(frozen), attributes, values)
         parts = split(whole.trial.seeds, self._shards)
         if len(parts) > 1 and self._begin:
             self._begin(whole)
@@ -338,7 +355,7 @@ class StudySearcher(Searcher):
     def _complete(self, piece: Piece, done: Sequence[tuple[Piece, Mapping[str, list[float]]]]) -> None:
         """All shards of a trial have finished: merge them, and tell Optuna."""
         if len(done) > 1 and self._end:
-            trained = replace(piece.assignment.trial, seeds=self.spec.seeds)
+            trained = replace(piece.assignment.trial, seeds=seeds_of(self.spec, piece.assignment.role))
             whole = replace(piece.assignment, trial=trained, shard=WHOLE)
             self._end(whole, [each.assignment for each, _ in done])
         trial = self._unfinished(piece)
@@ -424,6 +441,12 @@ class StudySearcher(Searcher):
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
         """Nothing: the database is the state."""
+
+
+def assigned(spec: StudySpec, number: int, attributes: Mapping[str, Any], values: Mapping[str, float]) -> Assignment:
+    """The whole trial whose ``attributes`` Optuna holds, at its hyperparameters' ``values``."""
+    trial = trial_for(spec, attributes[CRITERION], values, attributes[ROLE])
+    return Assignment(number, attributes[ROLE], trial, repeats=attributes.get(REPEATS))
 
 
 def _is_reference(trial: FrozenTrial | optuna.Trial) -> bool:

@@ -119,7 +119,7 @@ def _launch(spec: StudySpec, home: Home, observer: Observer, retry_failed: bool,
     settled = _settled(spec, study, folder, tracked)
     end_shards = partial(checkpoints.end_shards, folder, tracked)
     searcher = search.StudySearcher(spec, study, Capacity.read, settled, tracked.open_shards, end_shards)
-    observer.started(plan.planned(spec))
+    observer.started(trials.planned_trials(spec, study))
     _tell_settled(observer, study, settled)
     follower = Follower(searcher, observer, tracked, folder)
     tuner = _tuner(spec, folder, tracked, searcher, follower, cadence)
@@ -128,7 +128,7 @@ def _launch(spec: StudySpec, home: Home, observer: Observer, retry_failed: bool,
         with answering(home.optuna_uri(spec)):
             ended, outcome = _ended(study), _outcome(spec, study, searcher.stopping)
         # a full disk stops at what follows, and the runs in MLflow must not stay RUNNING for that
-        _close(tracked, follower, outcome)
+        _close(tracked, follower, outcome, trials.planned_trials(spec, study))
         with storing(folder):
             snapshots.settle(folder / snapshots.TUNE, ended)
         return outcome
@@ -146,6 +146,8 @@ def _launch(spec: StudySpec, home: Home, observer: Observer, retry_failed: bool,
         outcome = wind_up()
     if searcher.problem:
         raise UserError(searcher.problem)
+    for criterion in trials.unconfirmed(spec, study):
+        observer.message(f"no searched point of {criterion} is feasible, so that none of it is confirmed")
     return outcome
 
 
@@ -243,14 +245,14 @@ def _resources(config: dict[str, Any]) -> Any:
     return PlacementGroupFactory([{kind: amount for kind, amount in bundle.items() if amount}])
 
 
-def _close(tracked: Tracking, follower: Follower, outcome: Outcome) -> None:
+def _close(tracked: Tracking, follower: Follower, outcome: Outcome, planned: int) -> None:
     """Leave no run RUNNING; a server that is away is told at the next launch."""
     try:
         for number, reason in follower.failures.items():
             tracking.close_trial(tracked, number, "FAILED", reason)
         tracking.close_open_trials(tracked, "interrupted; resume the study to go on")
         status = "FINISHED" if not (outcome.failed or outcome.missing) else "KILLED" if outcome.missing else "FAILED"
-        tracking.close_study(tracked, status)
+        tracking.close_study(tracked, status, planned)
     except TrackingError as error:
         log.warning("%s; resume the study once it answers", error)
 
@@ -260,7 +262,7 @@ def _outcome(spec: StudySpec, study: optuna.Study, interrupted: bool) -> Outcome
 
     states = [trial.state.name for trial in trials.attempts(study).values()]
     done, failed = sum(states.count(name) for name in ("COMPLETE", "PRUNED")), states.count("FAIL")
-    return Outcome(done, failed, max(0, plan.planned(spec) - done - failed), interrupted)
+    return Outcome(done, failed, max(0, trials.planned_trials(spec, study) - done - failed), interrupted)
 
 
 def _ended(study: optuna.Study) -> set[int]:
@@ -270,12 +272,14 @@ def _ended(study: optuna.Study) -> set[int]:
 
 
 def _scheduler(spec: StudySpec) -> Any:
-    from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
+    from ray.tune.schedulers import FIFOScheduler
+
+    from study.launch.pruning import SearchedAlone
 
     if spec.search is None or spec.search.pruner is None:
         return FIFOScheduler()
     pruner, objective = spec.search.pruner, spec.search.objective
-    return AsyncHyperBandScheduler(
+    return SearchedAlone(
         time_attr="epoch",
         metric=f"mean/{objective.metric}",
         mode="min" if objective.direction == "minimize" else "max",

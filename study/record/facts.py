@@ -36,6 +36,12 @@ def describe(training: Training, share: Share | None) -> Facts:
         schema.DATA_PROVENANCE: data.provenance,
         schema.DATA_FINGERPRINT: data.fingerprint,
         schema.DATA_DESCRIPTION: data.description,
+        schema.PARTS: json.dumps(
+            {
+                "sizes": {part: indices.shape[1] for part, indices in training.parts.items()},
+                "redrawn": training.redraws,
+            }
+        ),
         schema.DATA_CLASSES: json.dumps(data.coarse_names, ensure_ascii=False)[:TAG_LENGTH],
         DEVICE: _device(training.device.type),
         NODE: platform.node(),

@@ -92,6 +92,10 @@ def keep_spec(spec: StudySpec, folder: Folder, home: Home | None = None) -> None
         for values in (before, now):
             for key in ("tracking_uri", "optuna_uri"):
                 values[key] = values[key] and without_login(values[key])
+        # a search that stands without a confirmation may be given one
+        for values in (before, now):
+            if before["search"] and before["search"]["confirm"] is None and values["search"]:
+                values["search"] = {**values["search"], "confirm": None}
         for key in before:
             if key not in CHANGEABLE and before[key] != now[key]:
                 raise UserError(

@@ -32,7 +32,7 @@ class _Final(Study):
 
     @cached_property
     def final(self) -> pd.DataFrame:
-        done = [run for run in self.runs if _level(run) == "seed" and run.info.status == "FINISHED"]
+        done = [run for run in self._level("seed") if run.info.status == "FINISHED"]
         rows = [
             (int(run.data.tags[schema.TRIAL]), int(run.data.tags[schema.SEED]), metric, value)
             for run in done
@@ -108,7 +108,7 @@ def _what(study: Study) -> str:
 
 
 def _state(study: Study) -> str:
-    table = study.trials
+    table = study.whole.trials
     done = ((table["state"] == "done") & (table["found"] == table["planned"])).sum()
     failed = [
         f"trial {row.trial}, {row.label} ({row.reason})" for row in table[table["state"] == "failed"].itertuples()
@@ -127,7 +127,10 @@ def _best(study: Study) -> str:
             )
         else:
             objective = points.loc[points["trial"] == best.trial, "objective"].iloc[0]
-            found.append(f"{best.label} (trial {best.trial}, of {len(points)}) at {objective}")
+            scored_by = selection.scored_by(study)
+            score = selection.summary(study, scored_by).get(best.trial) if scored_by else None
+            heldout = f" on validation samples, {score} on held-out ones" if score is not None else ""
+            found.append(f"{best.label} (trial {best.trial}, of {len(points)}) at {objective}{heldout}")
     return f"**Best point** by {selection.rule(study)}: {'; '.join(found)}." if found else ""
 
 
@@ -147,11 +150,11 @@ def _table(study: Study) -> str:
 def _main(study: Study) -> list[str]:
     """Names of the metrics worth showing, the search's objective first."""
     measured = set(map(str, study.final["metric"]))
-    objective = ((study.settings.get("search") or {}).get("objective") or {}).get("metric")
+    objective = selection.scored_by(study) or selection.objective_metric(study)
     fine = [metric.name for metric in study.metrics.values() if metric.fine and metric.name in measured]
     # the question is about fine labels, and a page for any benchmark cannot name what reads them
     others = () if measured & set(fine) & set(study.page.metrics) else fine[:4]
-    wanted = [metric for metric in dict.fromkeys((str(objective), *study.page.metrics, *others)) if metric in measured]
+    wanted = [metric for metric in dict.fromkeys((objective, *study.page.metrics, *others)) if metric in measured]
     return wanted or sorted(measured)[:4]
 
 

@@ -86,7 +86,8 @@ def read(home: Home, name: str) -> StudyStatus:
     trials, absent = _from_optuna(spec, study) if study is not None else _from_mlflow(spec, runs)
     rows = []
     for trial in trials:
-        held = [replicas.get((trial.number, seed), ("", 0)) for seed in spec.seeds]
+        seeds = plan.seeds_of(spec, trial.role)
+        held = [replicas.get((trial.number, seed), ("", 0)) for seed in seeds]
         rows.append(
             TrialStatus(
                 number=trial.number,
@@ -94,21 +95,33 @@ def read(home: Home, name: str) -> StudyStatus:
                 label=trial.label,
                 state="missing" if trial.state == "running" and not running else trial.state,
                 reason=trial.reason,
-                seeds={seed: _replica(status, running) for seed, (status, _) in zip(spec.seeds, held, strict=True)},
+                seeds={seed: _replica(status, running) for seed, (status, _) in zip(seeds, held, strict=True)},
                 epoch=min(epochs if epoch is None else epoch for _, epoch in held),
                 means=trial.means,
             )
         )
-    nothing: dict[int, State] = dict.fromkeys(spec.seeds, "missing")
     for point in absent or ():
         label = plan.label(point.trial.criterion, point.trial.hyperparameters)
-        rows.append(TrialStatus(None, point.role, label, "missing", None, nothing, 0, {}))
-    if absent is not None:
-        rest, planned = ("search", "not proposed yet"), plan.planned(spec)
+        rows.append(_missing(spec, point.role, label))
+    if absent is None:
+        rows += [_missing(spec, "–", "not begun yet") for _ in range(_planned(runs) - len(rows))]
     else:
-        rest, planned = ("–", "not begun yet"), _planned(runs)
-    rows += [TrialStatus(None, *rest, "missing", None, nothing, 0, {})] * (planned - len(rows))
+        planned = _planned_in_optuna(spec, study) if study is not None else _planned(runs) or plan.planned(spec)
+        confirming = planned - plan.planned(spec, 0) - sum(row.role == "confirm" for row in rows)
+        rows += [_missing(spec, "search", "not proposed yet") for _ in range(planned - confirming - len(rows))]
+        rows += [_missing(spec, "confirm", "waits for the search to end") for _ in range(confirming)]
     return StudyStatus(name, running, without_password(uri), epochs, tuple(rows))
+
+
+def _missing(spec: StudySpec, role: str, label: str) -> TrialStatus:
+    """A planned trial of which nothing is there."""
+    return TrialStatus(None, role, label, "missing", None, dict.fromkeys(plan.seeds_of(spec, role), "missing"), 0, {})
+
+
+def _planned_in_optuna(spec: StudySpec, study: optuna.Study) -> int:
+    from study.record import trials
+
+    return trials.planned_trials(spec, study)
 
 
 def _epochs(spec: StudySpec, runs: Sequence[Run]) -> int:

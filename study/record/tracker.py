@@ -92,7 +92,7 @@ class TrialTracker:
     def __init__(self, tracking: Tracking, assignment: Assignment) -> None:
         self.tracking = tracking
         self.number, self.role, self.trial = assignment.number, assignment.role, assignment.trial
-        self._shard, self._share = assignment.shard, assignment.share
+        self._shard, self._share, self._repeats = assignment.shard, assignment.share, assignment.repeats
         self._client: MlflowClient | None = None
         self._lines: list[_Line] | None = None
         self._records: list[Record] = []
@@ -243,6 +243,8 @@ class TrialTracker:
             schema.SEEDS: ",".join(map(str, self.trial.seeds)),
             "mlflow.parentRunId": self.tracking.run,
         }
+        if self._repeats is not None:
+            own[schema.REPEATS] = str(self._repeats)
         trial = self._line(client, existing.get(("trial", None)), None, name, common | own)
         lines = []
         for column, seed in enumerate(self.trial.seeds):

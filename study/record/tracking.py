@@ -115,6 +115,10 @@ def declare_metrics(tracking: Tracking, declared: Sequence[Mapping[str, str | bo
         held = artifacts.read(tracking.uri, run, schema.METRICS_FILE)
         known = {metric["name"]: metric for metric in (json.loads(held) if held else [])}
         merged = known | {metric["name"]: dict(metric) for metric in declared}
+        for name, metric in merged.items():
+            # what one trial found out by measuring, the next does not know before it measures
+            if known.get(name, {}).get("heldout"):
+                metric["heldout"] = True
         if merged != known:
             _keep(tracking.uri, run, schema.METRICS_FILE, _json(list(merged.values())))
 
@@ -131,10 +135,13 @@ def holdings(tracking: Tracking) -> runs.Holdings:
         return runs.holdings(tracked, tracking.uri)
 
 
-def close_study(tracking: Tracking, status: str) -> None:
-    """End the study's run as ``FINISHED``, ``FAILED`` or ``KILLED``."""
+def close_study(tracking: Tracking, status: str, trials: int | None = None) -> None:
+    """End the study's run as ``FINISHED``, ``FAILED`` or ``KILLED``, with so many planned ``trials`` where given."""
     client = connect(tracking.uri)
     with answering(tracking.uri), writing(tracking.uri):
+        # how many confirm a search is known at its end
+        if trials is not None:
+            client.set_tag(tracking.run, schema.PLANNED_TRIALS, str(trials))
         client.set_terminated(tracking.run, status)
 
 

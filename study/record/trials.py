@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from study.file.plan import Point, fixed_points, label
+from study.file.plan import Point, fixed_points, label, planned, trial_for
 from study.file.spec import StudySpec
 from study.servers.database import answering, open_storage
 
@@ -25,10 +25,14 @@ ROLE, CRITERION, HYPERPARAMETER_VALUES, LABEL = "role", "criterion", "hyperparam
 MEANS, STANDARD_ERRORS, REASON, TUNE_TRIAL = "means", "standard_errors", "reason", "tune_trial_id"
 #: a second attempt at a failed trial is an Optuna trial of its own, but keeps the first one's number elsewhere
 RETRY_OF = "retry_of"
+#: the trial that is trained again on fresh seeds, an attribute of one that confirms
+REPEATS = "repeats"
 #: the study's user attributes: into how many shards its trials are split, and the share of a GPU's memory they took
 SHARDS, GPU_MEMORY = "shards", "gpu_memory"
 #: another of them: what tells the study from others of its name
 IDENTITY = "identity"
+#: and what the search chose to be confirmed, once it has ended: criterion -> number, without those that found nothing
+CHOSEN = "chosen"
 #: fixed points that wait in Optuna at most: it reads each trial that is not finished again at every turn
 WAITING = 32
 
@@ -69,18 +73,79 @@ def load_study(spec: StudySpec, home: Home) -> optuna.Study | None:
 
 
 def absent_points(spec: StudySpec, study: optuna.Study) -> list[Point]:
-    """The study's fixed points that Optuna does not hold."""
+    """The study's fixed points, and once these are known the points that confirm, that Optuna does not hold."""
     held = {_key(trial.user_attrs) for trial in study.get_trials(deepcopy=False)}
-    return [point for point in fixed_points(spec) if _key(_attributes(point)) not in held]
+    points = [*fixed_points(spec), *confirming_points(spec, study)]
+    return [point for point in points if _key(_attributes(point)) not in held]
+
+
+def choose(spec: StudySpec, study: optuna.Study) -> dict[str, int]:
+    """The best feasible point of each searched criterion, by number; a criterion without one is left out.
+
+    Every process comes to the same, so that whichever asks first may write it down.
+    """
+    assert spec.search is not None
+    sign = 1 if spec.search.objective.direction == "minimize" else -1
+    best: dict[str, tuple[float, int]] = {}
+    for number, trial in attempts(study).items():
+        attributes = trial.user_attrs
+        if attributes[ROLE] != "search" or trial.state != TrialState.COMPLETE:
+            continue
+        if trial.value is None or any(violation > 0 for violation in trial.constraints.values()):
+            continue
+        criterion, found = attributes[CRITERION], (sign * trial.value, number)
+        best[criterion] = min(best.get(criterion, found), found)
+    return {criterion: best[criterion][1] for criterion in spec.search.criteria if criterion in best}
+
+
+def confirming_points(spec: StudySpec, study: optuna.Study) -> list[Point]:
+    """What is trained on fresh seeds: the baselines and what the search chose; none while, or where, it chose none."""
+    held = attempts(study)
+    points = []
+    for number in _repeated(study):
+        attributes = held[number].user_attrs
+        trial = trial_for(spec, attributes[CRITERION], attributes[HYPERPARAMETER_VALUES], "confirm")
+        points.append(Point("confirm", trial, repeats=number))
+    return points
+
+
+def _repeated(study: optuna.Study) -> list[int]:
+    """The trials that are trained again on fresh seeds, by number."""
+    chosen = study.user_attrs.get(CHOSEN)
+    if not chosen:
+        return []
+    held = attempts(study)
+    baselines = [number for number, trial in sorted(held.items()) if trial.user_attrs[ROLE] == "baseline"]
+    distinct = {}
+    for number in [*baselines, *chosen.values()]:
+        attributes = held[number].user_attrs
+        # a choice that is a baseline's setting is trained once, as the choice
+        distinct[json.dumps([attributes[CRITERION], attributes[HYPERPARAMETER_VALUES]])] = number
+    return list(distinct.values())
+
+
+def planned_trials(spec: StudySpec, study: optuna.Study) -> int:
+    """How many trials the study has when it is complete, as far as that is known."""
+    known = CHOSEN in study.user_attrs
+    return planned(spec, len(_repeated(study)) if known else None)
+
+
+def unconfirmed(spec: StudySpec, study: optuna.Study) -> list[str]:
+    """The searched criteria of which nothing is confirmed, since the search ended without a feasible point."""
+    if spec.search is None or CHOSEN not in study.user_attrs:
+        return []
+    return [criterion for criterion in spec.search.criteria if criterion not in study.user_attrs[CHOSEN]]
 
 
 def _attributes(point: Point) -> dict[str, Any]:
     hyperparameters = dict(point.trial.hyperparameters)
+    repeats = {} if point.repeats is None else {REPEATS: point.repeats}
     return {
         ROLE: point.role,
         CRITERION: point.trial.criterion,
         HYPERPARAMETER_VALUES: hyperparameters,
         LABEL: label(point.trial.criterion, hyperparameters),
+        **repeats,
     }
 
 
@@ -111,7 +176,8 @@ def retry_failed(study: optuna.Study) -> list[int]:
     """Enqueue another attempt at every trial that failed; their numbers."""
     failed = {number: trial for number, trial in attempts(study).items() if trial.state == TrialState.FAIL}
     for number, trial in failed.items():
-        kept = {name: trial.user_attrs[name] for name in (ROLE, CRITERION, HYPERPARAMETER_VALUES)}
+        names = (ROLE, CRITERION, HYPERPARAMETER_VALUES, REPEATS)
+        kept = {name: trial.user_attrs[name] for name in names if name in trial.user_attrs}
         kept[LABEL] = named(trial)
         study.enqueue_trial(kept[HYPERPARAMETER_VALUES], user_attrs={**kept, RETRY_OF: number})
     return sorted(failed)

@@ -60,8 +60,8 @@ def _reasons(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _check_study(spec: StudySpec) -> str:
-    check_data(spec)
-    return "metrics and evaluators that the study names are there"
+    warning = check_data(spec)
+    return f"metrics and evaluators that the study names are there{f'; warning: {warning}' if warning else ''}"
 
 
 def trials_of(spec: StudySpec) -> list[Trial]:

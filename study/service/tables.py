@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.addresses import without_password
-from study.file.plan import fixed_points, label, planned, recipe
+from study.file.plan import fixed_points, label, planned, recipe, seeds_of
 
 if TYPE_CHECKING:
     from study.file.spec import StudySpec
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 def print_plan(spec: StudySpec, home: Home) -> None:
     """The trials, replicas and resources of ``spec``."""
-    replicas = len(spec.seeds)
-    rows = [(point.role, label(point.trial.criterion, point.trial.hyperparameters), 1) for point in fixed_points(spec)]
+    rows: list[tuple[str, str, int]] = [
+        (point.role, label(point.trial.criterion, point.trial.hyperparameters), 1) for point in fixed_points(spec)
+    ]
     if spec.search is not None:
         for criterion, space in spec.search.criteria.items():
             ranges = ", ".join(
@@ -30,18 +31,23 @@ def print_plan(spec: StudySpec, home: Home) -> None:
                 for name, interval in space.items()
             )
             rows.append(("search", f"{criterion}: {ranges}, by {spec.search.sampler}", spec.search.trials))
+        if spec.search.confirm is not None:
+            fresh = seeds_of(spec, "confirm")
+            what = f"the choice of the search and the baselines, on seeds {fresh[0]} to {fresh[-1]}"
+            rows.append(("confirm", what, planned(spec) - planned(spec, 0)))
+    replicas = [trials * len(seeds_of(spec, role)) for role, _, trials in rows]
     console = Console()
     if console.is_terminal:
         table = Table("role", "criterion", "trials", "replicas", title=spec.name)
-        for role, what, trials in rows:
-            table.add_row(role, what, str(trials), str(trials * replicas))
+        for (role, what, trials), trained in zip(rows, replicas, strict=True):
+            table.add_row(role, what, str(trials), str(trained))
         console.print(table)
     else:
-        for role, what, trials in rows:
-            typer.echo(f"{role}\t{what}\t{_count(trials, 'trial')}\t{_count(trials * replicas, 'replica')}")
+        for (role, what, trials), trained in zip(rows, replicas, strict=True):
+            typer.echo(f"{role}\t{what}\t{_count(trials, 'trial')}\t{_count(trained, 'replica')}")
     trials = planned(spec)
     typer.echo(f"benchmark {spec.benchmark.name}, protocol {spec.protocol}, {recipe(spec).epochs} epochs")
-    counted = f"{_count(trials, 'trial')}, {_count(trials * replicas, 'replica')}"
+    counted = f"{_count(trials, 'trial')}, {_count(sum(replicas), 'replica')}"
     typer.echo(f"{counted} (seeds {', '.join(map(str, spec.seeds))})")
     gpus = spec.resources.gpus if spec.resources.gpus == "auto" else f"{spec.resources.gpus:g}"
     typer.echo(

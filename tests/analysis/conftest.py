@@ -22,7 +22,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 @pytest.fixture(scope="session")
-def server(known: Store) -> Iterator[str]:
+def mlflow_server(known: Store) -> Iterator[str]:
     """An MLflow server over the same store: its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

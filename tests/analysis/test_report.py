@@ -40,6 +40,7 @@ FIGURES = (
     "trajectories",
 )
 TABLES = (
+    "cka",
     "claims",
     "entropy-correlation",
     "output-metrics",

@@ -63,45 +63,47 @@ def test_final_values_are_those_of_the_last_epoch_of_replicas_that_are_done(know
     assert set(final["trial"]) == {0, 1, 2, 3, 4, 5, 6, 8}
 
 
-def test_server_and_database_give_the_same(known: Store, server: str) -> None:
-    pd.testing.assert_frame_equal(runs.load(server, "known"), runs.load(known.uri, "known"), check_categorical=False)
-    pd.testing.assert_frame_equal(runs.trials(server, "known"), runs.trials(known.uri, "known"))
+def test_server_and_database_give_the_same(known: Store, mlflow_server: str) -> None:
+    pd.testing.assert_frame_equal(
+        runs.load(mlflow_server, "known"), runs.load(known.uri, "known"), check_categorical=False
+    )
+    pd.testing.assert_frame_equal(runs.trials(mlflow_server, "known"), runs.trials(known.uri, "known"))
 
 
 @pytest.mark.parametrize("limit", [4, 3])
 def test_server_gives_the_same_in_small_answers(
-    known: Store, server: str, monkeypatch: pytest.MonkeyPatch, limit: int
+    known: Store, mlflow_server: str, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
     # two runs of three values: an answer of four is asked for again by run, one of three value by value
     write_tiny(known.uri, f"small-{limit}")
     monkeypatch.setattr(store, "BULK_VALUES", limit)
     whole = runs.load(known.uri, f"small-{limit}")
     assert len(whole) == 6
-    pd.testing.assert_frame_equal(runs.load(server, f"small-{limit}"), whole, check_categorical=False)
+    pd.testing.assert_frame_equal(runs.load(mlflow_server, f"small-{limit}"), whole, check_categorical=False)
 
 
-def test_values_that_are_not_finite_come_back_either_way(known: Store, server: str) -> None:
+def test_values_that_are_not_finite_come_back_either_way(known: Store, mlflow_server: str) -> None:
     client, ids = write_tiny(known.uri, "not-finite")
     for step, bad in enumerate((np.nan, np.inf, -np.inf), start=4):
         client.log_metric(ids[0], "mse/raw", bad, step=step)
-    for uri in (known.uri, server):
+    for uri in (known.uri, mlflow_server):
         frame = runs.load(uri, "not-finite")
         found = frame[frame["epoch"] > 3].sort_values("epoch")["value"].tolist()
         np.testing.assert_array_equal(found, [np.nan, np.inf, -np.inf])
 
 
-def test_server_without_the_bulk_endpoint(known: Store, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_without_the_bulk_endpoint(known: Store, mlflow_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     write_tiny(known.uri, "no-endpoint")
     monkeypatch.setattr(store, "BULK_ENDPOINT", "/ajax-api/2.0/mlflow/metrics/there-is-none")
     pd.testing.assert_frame_equal(
-        runs.load(server, "no-endpoint"), runs.load(known.uri, "no-endpoint"), check_categorical=False
+        runs.load(mlflow_server, "no-endpoint"), runs.load(known.uri, "no-endpoint"), check_categorical=False
     )
 
 
-def test_deleted_runs_are_ignored(known: Store, server: str) -> None:
+def test_deleted_runs_are_ignored(known: Store, mlflow_server: str) -> None:
     client, ids = write_tiny(known.uri, "deleted")
     client.delete_run(ids[1])
-    for uri in (known.uri, server):
+    for uri in (known.uri, mlflow_server):
         assert set(runs.load(uri, "deleted")["seed"]) == {0}
         assert runs.trials(uri, "deleted")["found"].tolist() == [()]
 
@@ -122,8 +124,8 @@ def test_a_replica_that_is_there_twice_is_refused(known: Store) -> None:
         runs.trials(known.uri, "two-runs")
 
 
-def test_unknown_study_names_those_that_are_there(known: Store, server: str) -> None:
-    for uri in (known.uri, server):
+def test_unknown_study_names_those_that_are_there(known: Store, mlflow_server: str) -> None:
+    for uri in (known.uri, mlflow_server):
         with pytest.raises(runs.StudyNotFound, match=r"no study 'knwon' in .*; studies there: .*known"):
             runs.load(uri, "knwon")
 

@@ -98,6 +98,15 @@ def test_difference_in_words() -> None:
     assert str(paired(first, second, 3)) == text.replace("-", "−")
 
 
+def test_corrected_interval_by_hand() -> None:
+    """1, 2, 3, 4 on 30 : 70 splits: s² = 5/3, t(3) = 3.1824, half = 3.1824·√(5/3·(1/4 + 3/7)) = 3.3844."""
+    value = one_sample([1.0, 2.0, 3.0, 4.0], planned=4).resampled(3 / 7)
+    assert value.corrected == pytest.approx(3.3844, abs=1e-4)
+    # the mean, the plain interval and the tests stay
+    assert value.half == pytest.approx(3.1824 * (5 / 12) ** 0.5, abs=1e-4)
+    assert str(value) == "+2.5 [+0.4, +4.6], p = 0.030; corrected [−0.9, +5.9]"
+
+
 def test_band_is_the_interval_of_every_epoch() -> None:
     values = pd.DataFrame(np.random.default_rng(2).normal(size=(5, 4)), index=range(1, 6))
     values.iloc[3, 1] = np.nan

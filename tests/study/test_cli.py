@@ -107,7 +107,9 @@ def test_dry_run_prints_trials_replicas_and_resources(tmp_path: Path) -> None:
 def test_dry_run_of_a_search_names_its_ranges() -> None:
     result = CliRunner().invoke(app, ["run", "hyperspectral-search", "--dry-run", "--set", "seeds=2"])
     assert "search\tfierce: lambda 0.01..10 (log), e 10..400 (log), by tpe\t30 trials\t60 replicas" in result.output
-    assert "32 trials, 64 replicas (seeds 0, 1)" in result.output
+    fresh = "confirm\tthe choice of the search and the baselines, on seeds 2 to 11\t3 trials\t30 replicas"
+    assert fresh in result.output
+    assert "35 trials, 94 replicas (seeds 0, 1)" in result.output
 
 
 def test_passwords_are_not_printed(tmp_path: Path) -> None:
@@ -395,17 +397,20 @@ def test_plain_progress_is_one_line_per_start_and_end() -> None:
     ]
 
 
-def test_a_study_without_a_search_shows_what_every_trial_has_and_names_no_best() -> None:
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_study_without_a_search_shows_what_every_trial_has_and_names_no_best(terminal: bool) -> None:
     stream = io.StringIO()
     spec = StudySpec.from_yaml("name: g\nbenchmark: tiny:Tiny\ncriteria: [ce]\nseeds: 2")
-    with StudyProgress(spec, Console(file=stream, width=160, force_terminal=True)) as progress:
-        progress.started(1)
+    means = {"loss/train": 0.2, "mse/raw": 0.1, "accuracy/coarse": 0.95}
+    with StudyProgress(spec, Console(file=stream, width=160, force_terminal=terminal)) as progress:
+        progress.started(2)
         progress.trial_started(0, "ce", "baseline")
-        means = {"loss/train": 0.2, "mse/raw": 0.1, "accuracy/coarse": 0.95}
-        progress.epoch(0, 5, 6, means)
         progress.trial_ended(0, "done", None, means)
-    assert "accuracy/coarse 0.95 loss/train 0.2" in stream.getvalue()
-    assert "best" not in stream.getvalue()
+        progress.trial_started(1, "ls σ=0.1", "baseline")
+        progress.epoch(1, 5, 6, means)
+    text = stream.getvalue()
+    assert "accuracy/coarse 0.95 loss/train 0.2" in text
+    assert "best" not in text and "mse/raw" not in text
 
 
 def test_epochs_are_told_after_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,15 @@ def test_the_criteria_conform(criterion: str) -> None:
     assert all(each.ok for each in found(criterion=criterion).values())
 
 
+@pytest.mark.parametrize(
+    ("benchmark", "names"), [("hyperspectral", criteria.names()), ("age", ("fierce-learned", "vcreg", "supcon"))]
+)
+def test_the_criteria_conform_at_other_similarities(benchmark: str, names: Sequence[str]) -> None:
+    """A dot product, and a distance in one dimension, where the tiny benchmark has a cosine."""
+    trials = [Trial(benchmark, name, (0,), options=SMALL[benchmark]) for name in names]
+    assert {each.name: each.detail for each in examine(trials) if not each.ok} == {}
+
+
 SMALL: Mapping[str, Mapping[str, Any]] = {
     "hyperspectral": {"pixels": 200, "probe_epochs": 2, "validation": 0.2},
     "age": {"samples": 120, "size": 16, "width": 2},
@@ -53,6 +62,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "cub": {"samples": 7, "size": 16, "width": 2, "queries": 2, "runs": 5},
     "cifar10-few-shot": {"samples": 12, "size": 16, "width": 2, "queries": 2, "runs": 5},
     "cifar10": {"samples": 20, "size": 16, "width": 2},
+    "coarse-cifar10": {"samples": 20, "size": 16, "width": 2},
 }
 
 

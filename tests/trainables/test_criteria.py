@@ -1,8 +1,9 @@
-"""The four criteria against torch, autograd and finite differences."""
+"""The criteria of the paper against torch, autograd and finite differences; what each criterion declares."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import scipy.stats
 import torch
 from torch.nn import functional
 
+from trainables import criteria
 from trainables.anchors import (
     ASSIGNMENTS,
     assignment_entropy,
@@ -25,6 +27,7 @@ from trainables.criteria.ls import label_smoothing
 from trainables.replicas import stream, streams
 
 S, B, C, D, E = 3, 40, 4, 6, 8
+DOCUMENT = Path(__file__).parents[2] / "docs" / "criteria.md"
 EPSILON = 1e-12
 
 
@@ -37,6 +40,20 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 
 def noise_for(seed: int = 1) -> torch.Tensor:
     return exponential_noise((B, E), streams(range(seed, seed + S), "gumbel"), torch.float64, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("name", criteria.names())
+def test_what_a_criterion_declares_holds_together_and_is_documented(name: str) -> None:
+    kind = criteria.find(name)
+    row = next(line for line in DOCUMENT.read_text(encoding="utf-8").splitlines() if line.startswith(f"| `{name}` |"))
+    for each in kind.hyperparameters:
+        assert each.problem(each.default) is None
+        assert math.isfinite(each.low), "a search needs a bound"
+        assert each.symbol in row
+    symbols = [each.symbol for each in kind.hyperparameters]
+    assert len(set(symbols)) == len(symbols)
+    places = [criteria.find(other).position for other in criteria.names()]
+    assert places.count(kind.position) == 1
 
 
 def test_cross_entropy_is_torchs(batch: tuple[torch.Tensor, torch.Tensor]) -> None:

@@ -6,8 +6,9 @@ import datetime
 import io
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,15 +51,15 @@ ROWS: list[tuple[tuple[str, float, float, float, float, float], int | str]] = [
 KEPT = {row[0]: outcome for row, outcome in ROWS if isinstance(outcome, int)}
 
 
-def metadata(name: str = "imdb", drop: str = "", shorten: str = "") -> bytes:
+def metadata(name: str = "imdb", drop: str = "", shorten: str = "", rows: Sequence[Any] = ROWS) -> bytes:
     """A .mat file as the data set's authors lay it out: a 1 × 1 struct of 1 × N rows, paths in cells."""
-    columns = list(zip(*(row for row, _ in ROWS), strict=True))
+    columns = list(zip(*(row for row, _ in rows), strict=True))
     names = ("full_path", "dob", "photo_taken", "gender", "face_score", "second_face_score")
     struct: dict[str, np.ndarray] = {}
     for field, values in zip(names, columns, strict=True):
         cells = np.array(values, object if field == "full_path" else np.float64).reshape(1, -1)
         struct[field] = cells[:, 1:] if field == shorten else cells
-    struct["name"] = np.array(["someone"] * len(ROWS), object).reshape(1, -1)
+    struct["name"] = np.array(["someone"] * len(rows), object).reshape(1, -1)
     struct.pop(drop, None)
     file = io.BytesIO()
     savemat(file, {name: struct})

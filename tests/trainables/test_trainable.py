@@ -54,6 +54,14 @@ class Notes:
         self._note("finish")
 
 
+class StoppingNotes(Notes):
+    """Tells the study to stop once the trial's network stands."""
+
+    def describe(self, training: Training) -> dict[str, Any]:
+        (self.path.parents[2] / STOP).touch()
+        return super().describe(training)
+
+
 def trial(**changes: Any) -> Trial:
     values: dict[str, Any] = {"benchmark": "tiny:Tiny", "criterion": "ls", "seeds": (1, 4, 6)}
     return Trial(**values | changes)
@@ -63,9 +71,9 @@ def notes(folder: Path, number: int) -> list[str]:
     return (folder / "trials" / str(number) / "notes").read_text(encoding="utf-8").splitlines()
 
 
-def run_case(config: dict[str, Any], folder: Path, **options: Any) -> None:
+def run_case(config: dict[str, Any], folder: Path, stopping: bool = False, **options: Any) -> None:
     case = config["case"]
-    notes = Notes(folder / "trials" / str(case["number"]))
+    notes = (StoppingNotes if stopping else Notes)(folder / "trials" / str(case["number"]))
     train_trial(case, folder=Folder(str(folder)), open_tracker=lambda _: notes, **options)
 
 
@@ -152,6 +160,18 @@ def test_a_trial_goes_on_from_its_checkpoint_or_starts_over(tmp_path: Path) -> N
     (again,) = launch(tmp_path, whole)
     assert again.metrics["finished"]
     assert notes(tmp_path, 0) == [*epochs, "recall tiny 200", "complete 1 0", "finish"]
+
+
+def test_a_trial_is_stopped_and_goes_on_while_its_teacher_trains(tmp_path: Path) -> None:
+    student = trial(criterion="distillation", training={"epochs": 3})
+    wanted = reference(student)
+    (stopped,) = launch(tmp_path, student, stopping=True)
+    assert (stopped.metrics["interrupted"], stopped.metrics["finished"]) == (True, False)
+    kept = saved(tmp_path, 0)
+    assert kept["records"] == [] and (kept["state"]["epoch"], kept["state"]["teacher"]["epoch"]) == (0, 1)
+    (tmp_path / STOP).unlink()
+    launch(tmp_path, student)
+    same(records(tmp_path, 0), wanted)
 
 
 def test_a_metric_that_must_be_finite(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ BENCHMARKS: Mapping[str, str] = {
     "cub": "trainables.benchmarks.few_shot:Cub",
     "cifar10-few-shot": "trainables.benchmarks.few_shot:Cifar10FewShot",
     "cifar10": "trainables.benchmarks.cifar10:Cifar10",
+    "coarse-cifar10": "trainables.benchmarks.coarse_cifar10:CoarseCifar10",
 }
 
 #: what a criterion is tried on: a benchmark that needs no file, and options that make it small

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainables.benchmarks import Data, DataError, DataPath, Split, augmentation
+from trainables.benchmarks import Data, DataError, DataPath, Split, augmentation, grouped
 from trainables.benchmarks.faces import read_faces
 from trainables.benchmarks.options import Bounds, Checked, is_number
 from trainables.benchmarks.simulated_faces import simulate
@@ -74,6 +74,8 @@ class AgeOptions(Checked):
     #: shares of the images set aside to choose β on, and to score on
     validation: Share = 0.125
     heldout: Share = 0.125
+    #: ``random`` by photo, as the paper, or ``{by: group}``: all photos of a person in one part (IMDB and WIKI)
+    split: str | dict[str, str] = grouped.RANDOM
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -86,6 +88,7 @@ class AgeOptions(Checked):
             if any(low >= high for low, high in itertools.pairwise(limits)):
                 raise ValueError(f"threshold must be a list of ascending ages, not {list(limits)!r}")
             object.__setattr__(self, "threshold", tuple(limits))
+        grouped.checked(self.split, ["group"])
 
 
 class Age:
@@ -130,6 +133,7 @@ class Age:
             pixels, ages = simulate(options.samples or SIMULATED_SAMPLES, options.size)
             name, provenance, note = "simulated faces", "simulated", "schematic faces, no photographs"
             pixels_digest = hashlib.sha256(pixels.numpy().tobytes()).hexdigest()
+            people: Tensor | None = None
             left_out: tuple[tuple[str, str], ...] = ()
         else:
             faces = read_faces(options.data, options.size, options.cache, options.metadata)
@@ -138,6 +142,12 @@ class Age:
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in faces.images.reasons().items())
             name, provenance, note = faces.layout, "real", f"left out: {reasons or 'none'}"
             pixels_digest = faces.images.sha256
+            people = None if faces.people is None else torch.from_numpy(faces.people)
+        if options.split != grouped.RANDOM and people is None:
+            raise DataError(
+                f"split by group keeps each person's photos together, but the file names of {name} do not tell whose a "
+                "photo is, as those of IMDB and WIKI do: split at random"
+            )
         if options.samples is not None and options.samples != len(ages):
             if options.samples > len(ages):
                 raise DataError(
@@ -145,6 +155,7 @@ class Age:
                 )
             chosen = np.sort(np.random.default_rng(_SUBSET_SEED).permutation(len(ages))[: options.samples])
             pixels, ages = pixels[chosen], ages[chosen]
+            people = None if people is None else people[chosen]
         limits = _limits(ages, options)
         # a class holds the ages above its lower limit, its upper limit included
         coarse = torch.bucketize(ages, torch.tensor(limits, dtype=ages.dtype))
@@ -163,15 +174,22 @@ class Age:
             fine=ages,
             coarse_names=names,
             description=f"{name}: {len(ages):,} faces at {options.size} pixels, median age {ages.median():g}; {note}",
+            extra={"people": people},
             left_out=left_out,
         )
 
     def split(self, data: Data, options: AgeOptions, generator: torch.Generator) -> Split:
         """Random ``train``, ``validation`` and ``heldout``; ``evaluation`` is the part of train for the evaluators."""
-        order = torch.randperm(len(data.inputs), generator=generator)
-        validated, held = (round(len(order) * share) for share in (options.validation, options.heldout))
-        validation, heldout, train = torch.split(order, [validated, held, len(order) - validated - held])
-        return {"train": train, "evaluation": train[: options.evaluation], "validation": validation, "heldout": heldout}
+        count = len(data.inputs)
+        validated, held = (round(count * share) for share in (options.validation, options.heldout))
+        if options.split != grouped.RANDOM:
+            shares = {"validation": validated, "heldout": held}
+            parts = grouped.split(data, data.extra["people"], shares, generator)
+        else:
+            order = torch.randperm(count, generator=generator)
+            validation, heldout, train = torch.split(order, [validated, held, count - validated - held])
+            parts = {"train": train, "validation": validation, "heldout": heldout}
+        return {**parts, "evaluation": parts["train"][: options.evaluation]}
 
     def batch(self, inputs: Tensor, options: AgeOptions, train: bool, generators: Sequence[torch.Generator]) -> Tensor:
         """Normalised as ImageNet is; shifted by up to an eighth of the edge and flipped where that is asked for."""
@@ -193,11 +211,17 @@ class Age:
         """Accuracy, transport and entropies each epoch; calibration every ten."""
         return (
             Evaluator("accuracy", _accuracy, metrics=classification.ACCURACY),
-            Evaluator("transport", _Transport(), metrics=(*transport.AGES, *transport.BETA)),
+            Evaluator(
+                "transport",
+                _Transport(),
+                metrics=(*transport.AGES, *transport.BETA, *transport.VALIDATION),
+                on_validation=False,
+            ),
             Evaluator(
                 "features",
                 _features,
                 metrics=(entropy.FEATURES, entropy_bias.CORRECTED, entropy.ANCHORS, entropy.SCALE),
+                on_validation=False,
             ),
             Evaluator("calibration", _calibration, every=10, metrics=(*OUTPUT, *(_twice(metric) for metric in OUTPUT))),
             Evaluator("arrays", arrays=_arrays),
@@ -246,8 +270,24 @@ class _Transport:
                 "mse/transport-heldout": error,
                 "mse/class-mean-heldout": scored[:, -1],
                 "interpolation/beta-heldout": beta,
-            }
+            } | self._on_validation(validation, known)
         return measured
+
+    def _on_validation(self, validation: Outputs, known: Outputs) -> dict[str, Tensor]:
+        """The held-out metrics on the validation images: β is chosen on one half of them and scored on the other."""
+        if validation.coarse.shape[1] < 2:
+            return {}
+        halves = [
+            self._errors(half, known, f"validation, half {number}", half.logits.argmax(-1))
+            for number, half in enumerate(_halves(validation))
+        ]
+        scored = [_at(halves[1 - chosen], halves[chosen].argmin(1, keepdim=True)) for chosen in (0, 1)]
+        alone = self._errors(validation, known, "validation", validation.logits.argmax(-1))
+        return {
+            "mse/transport-heldout-validation": (scored[0][0] + scored[1][0]) / 2,
+            "mse/class-mean-heldout-validation": alone[:, -1],
+            "interpolation/beta-heldout-validation": (scored[0][1] + scored[1][1]) / 2,
+        }
 
     def _errors(self, outputs: Outputs, known: Outputs, part: str, classes: Tensor) -> Tensor:
         """Squared error (S, 101) of ``part`` by β, with each sample's class (S, n) for the class means."""
@@ -258,6 +298,15 @@ class _Transport:
         retrieved = transport.transported(oriented, self._ages_by_rank[part])
         means = transport.class_ages(known.fine, known.coarse, outputs.logits.shape[-1])
         return transport.interpolated_mse(outputs.fine, means.gather(1, classes), retrieved)
+
+
+def _halves(outputs: Outputs) -> Sequence[Outputs]:
+    """The first and the second half of the samples, which stand in random order."""
+    middle = outputs.coarse.shape[1] // 2
+    fields = ("features", "logits", "coarse", "fine", "indices")
+    return [
+        Outputs(*(getattr(outputs, name)[:, part] for name in fields)) for part in (slice(middle), slice(middle, None))
+    ]
 
 
 def _best(errors: Tensor) -> tuple[Tensor, Tensor]:

@@ -171,11 +171,11 @@ class Cifar10:
                 every=EVALUATION_EVERY,
                 metrics=(geometry.BETWEEN_WITHIN, geometry.CAT_DOG),
             ),
-            Evaluator("arrays", arrays=_arrays),
+            Evaluator("arrays", arrays=kept_arrays),
         )
 
 
-def _arrays(snapshot: Snapshot) -> Mapping[str, Tensor]:
+def kept_arrays(snapshot: Snapshot) -> Mapping[str, Tensor]:
     """Held-out samples in their random order."""
     heldout = snapshot.outputs("heldout")
     return {

@@ -6,6 +6,7 @@ import datetime
 import hashlib
 import io
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -22,6 +23,8 @@ from trainables.benchmarks.sources import read_first
 METADATA = {"imdb.mat": "imdb", "wiki.mat": "wiki"}
 #: [age]_[gender]_[race]_[date&time].jpg, or .jpg.chip.jpg for the aligned faces
 UTKFACE_NAME = re.compile(r"(\d{1,3})_[01]_[0-4]_\d+\.jpg(\.chip\.jpg)?", re.IGNORECASE)
+#: IMDB's nm0000001_rm124825600_1899-5-10_1968.jpg and WIKI's 10000217_1981-05-05_2009.jpg: who is shown stands first
+PERSON = re.compile(r"(nm\d+|\d+)_")
 MAX_AGE = {"IMDB-WIKI": 100, "UTKFace": 116}
 
 #: MATLAB counts days from year 0, Python from year 1
@@ -30,12 +33,16 @@ _MATLAB_DAYS = 366
 
 @dataclass(frozen=True)
 class Faces:
-    """Prepared faces: ``ages`` (N,) float32 in years, in the order of the images."""
+    """Prepared faces: ``ages`` (N,) float32 in years, in the order of the images.
+
+    ``people`` (N,) int64 numbers who is shown, None where the layout does not tell.
+    """
 
     images: Images
     ages: np.ndarray
     #: "IMDB-WIKI" or "UTKFace"
     layout: str
+    people: np.ndarray | None = None
 
 
 def read_faces(
@@ -62,7 +69,17 @@ def read_faces(
     images = prepare(source, size, cache, kind=kind, label=label, progress=progress, identity=_photo)
     if not all(isinstance(value, list) and len(value) == 2 for value in images.labels):
         raise DataError(f"{images.folder} is an image cache without ages: prepare it again for the age benchmark")
-    return Faces(images, np.array([age for age, _ in images.labels], np.float32), images.labels[0][1])
+    layout = images.labels[0][1]
+    people = _people(images.names) if layout == "IMDB-WIKI" else None
+    return Faces(images, np.array([age for age, _ in images.labels], np.float32), layout, people)
+
+
+def _people(names: Sequence[str]) -> np.ndarray | None:
+    """Who is shown (N,), numbered by the file names of IMDB-WIKI; None where one has another name."""
+    found = [PERSON.match(PurePosixPath(name).name) for name in names]
+    if not all(found):
+        return None
+    return np.unique([match[1] for match in found if match], return_inverse=True)[1].astype(np.int64)
 
 
 class _Label:

@@ -234,7 +234,13 @@ class _FewShot:
         parts = {"novel": "", "validation-classes": "-validation"}
         return (
             Evaluator("accuracy", coarse_accuracy, metrics=classification.ACCURACY),
-            Evaluator("features", partial(feature_space, part="base"), every=EVALUATION_EVERY, metrics=FEATURE_SPACE),
+            Evaluator(
+                "features",
+                partial(feature_space, part="base"),
+                every=EVALUATION_EVERY,
+                metrics=FEATURE_SPACE,
+                on_validation=False,
+            ),
             few_shot(
                 parts=parts,
                 base="base",

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables import backbones
-from trainables.benchmarks import PROVENANCES, Data, DataError, DataPath, Provenance, Split
+from trainables.benchmarks import PROVENANCES, Data, DataError, DataPath, Provenance, Split, grouped
 from trainables.benchmarks.options import Bounds, Checked
 from trainables.benchmarks.scene_files import read_scene
 from trainables.benchmarks.scene_names import chosen_names
@@ -52,6 +52,8 @@ class HyperspectralOptions(Checked):
     validation: Annotated[float, Bounds(0, 0.5, "a share")] = 0.0
     #: share of the pixels that is not held out; the paper's is 9,408 of 13,440
     train_fraction: Annotated[float, Bounds(0, 1, "a share", closed=False)] = 0.7
+    #: ``random`` by pixel, as the paper, or ``{by: block, size: 10}``: by blocks of so many pixels along an edge
+    split: str | dict[str, str | int] = grouped.RANDOM
     #: epochs of the two trained probes, the learning rate ×0.1 after every quarter
     probe_epochs: Annotated[int, Bounds(1)] = 400
     #: ``real``, ``semi-synthetic`` or ``simulated``; by default what the file says, else ``real``
@@ -73,6 +75,7 @@ class HyperspectralOptions(Checked):
             if self.provenance not in (None, "simulated"):
                 raise ValueError(f"provenance of the simulated scene is simulated, not {self.provenance!r}")
         chosen_names(self.keys or {})
+        grouped.checked(self.split, ["block"])
         if self.backbone is not None:
             backbones.find(self.backbone)
 
@@ -131,14 +134,16 @@ class Hyperspectral:
 
     def split(self, data: Data, options: HyperspectralOptions, generator: torch.Generator) -> Split:
         """Random parts ``train``, ``validation`` (empty by default) and ``heldout``; `DataError` for too few pixels."""
-        order = torch.randperm(len(data.inputs), generator=generator)
-        fitted = round(len(order) * options.train_fraction)
+        count = len(data.inputs)
+        fitted = round(count * options.train_fraction)
         validated = round(fitted * options.validation)
-        train, validation, heldout = torch.split(order, [fitted - validated, validated, len(order) - fitted])
-        if not len(train) or not len(heldout):
-            raise DataError(
-                f"{len(order)} pixels of {data.name} are too few for train_fraction {options.train_fraction}"
-            )
+        if fitted - validated < 1 or fitted == count:
+            raise DataError(f"{count} pixels of {data.name} are too few for train_fraction {options.train_fraction}")
+        if isinstance(options.split, Mapping):
+            shares = {"validation": validated, "heldout": count - fitted}
+            return grouped.split(data, _blocks(data, int(options.split["size"])), shares, generator)
+        order = torch.randperm(count, generator=generator)
+        train, validation, heldout = torch.split(order, [fitted - validated, validated, count - fitted])
         return {"train": train, "validation": validation, "heldout": heldout}
 
     def batch(
@@ -251,6 +256,16 @@ def _arrays(snapshot: Snapshot) -> Mapping[str, Tensor]:
 
 def _probabilities(outputs: Outputs) -> Tensor:
     return torch.softmax(outputs.logits, -1)
+
+
+def _blocks(data: Data, size: int) -> Tensor:
+    """The block of each pixel; `DataError` where the scene's rows and columns are not known."""
+    if data.extra["shape"] is None:
+        raise DataError(
+            f"split by block needs the rows and columns of {data.name}, which its file does not tell: add them as "
+            "nRow and nCol, or split at random"
+        )
+    return grouped.blocks(data.extra["pixels"], data.extra["shape"], data.extra["pixel_order"], size)
 
 
 def _chosen_pixels(scene: Scene, options: HyperspectralOptions) -> np.ndarray:

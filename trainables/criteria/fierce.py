@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -40,13 +42,13 @@ class Fierce(Criterion):
 
     label = "FIERCE"
     position = 2
-    hyperparameters = (
+    hyperparameters: ClassVar[Sequence[Hyperparameter]] = (
         Hyperparameter("lambda", "λ", 1.0, low=0, log=True),
         Hyperparameter(
             "e", "e", 100, low=2, whole=True, log=True, meaning="the number of anchors", counts_anchors=True
         ),
     )
-    metrics = (BATCH, CHANCE)
+    metrics: ClassVar[Sequence[Metric]] = (BATCH, CHANCE)
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -25,6 +25,10 @@ class Outputs:
     fine: Tensor
     indices: Tensor
 
+    def take(self, which: Tensor) -> Outputs:
+        """Those samples that ``which`` takes, indices or a mask (n,), of every replica."""
+        return Outputs(*(getattr(self, each.name)[:, which] for each in fields(self)))
+
 
 class Snapshot(Protocol):
     """The replicas at the end of an epoch, as an evaluator sees them."""
@@ -35,6 +39,8 @@ class Snapshot(Protocol):
     seeds: tuple[int, ...]
     #: fixed anchors (S, e, d): drawn for every criterion alike, so that their entropy can be monitored
     anchors: Tensor
+    #: those of the recipe's number, whatever the trial's own: trials with different anchors are compared by them
+    common_anchors: Tensor
     #: "cosine", "dot" or "squared-distance"
     similarity: str
 
@@ -54,7 +60,9 @@ class Evaluator:
     ``measure(snapshot)`` gives metric name -> (S,) float tensor. ``every`` is the cadence in epochs;
     0 is the last epoch alone, and the last epoch is always measured. ``arrays(snapshot)``, after the last
     epoch, gives name -> (S, …) tensor, kept as an artifact of each replica's run. ``metrics`` declares what
-    ``measure`` gives; a metric that is not declared is tracked under its bare name.
+    ``measure`` gives; a metric that is not declared is tracked under its bare name. Where the split has a validation
+    part, what reads held-out data is measured there as well (see `trainables.twins`), unless ``on_validation`` is
+    False.
     """
 
     name: str
@@ -62,3 +70,4 @@ class Evaluator:
     every: int = 1
     arrays: Callable[[Snapshot], Mapping[str, Any]] | None = None
     metrics: Sequence[Metric] = ()
+    on_validation: bool = True

@@ -13,7 +13,13 @@ ACCURACY = (
     Metric(
         "accuracy/coarse", "coarse accuracy", "share of held-out samples whose coarse class is right", better="higher"
     ),
-    Metric("accuracy/validation", "coarse validation accuracy", "the same on the validation split", better="higher"),
+    Metric(
+        "accuracy/validation",
+        "coarse validation accuracy",
+        "the same on the validation split",
+        better="higher",
+        twin_of="accuracy/coarse",
+    ),
 )
 OUTPUT = (
     Metric("information/mutual", "mutual information (bits)", "H(mean q) − mean H(q), log2", "bits"),

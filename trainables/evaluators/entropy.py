@@ -28,6 +28,12 @@ ANCHORS = Metric(
     "one-hot assignment to the nearest anchor (eq. 10), log2",
     "bits",
 )
+COMMON_ANCHORS = Metric(
+    "entropy/common-anchors",
+    "anchor entropy, common anchors (bits)",
+    "the same by anchors of the benchmark's number, which are alike for every trial",
+    "bits",
+)
 SCALE = Metric("features/scale", "feature scale", "standard deviation over all feature values")
 
 

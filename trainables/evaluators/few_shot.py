@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -201,10 +201,12 @@ def few_shot(
                     measured[f"{name}-ci"] = half_width(accuracy)
         return measured
 
-    return Evaluator("few-shot", measure, every=every, metrics=declared(parts.values(), shots))
+    return Evaluator(
+        "few-shot", measure, every=every, metrics=declared(parts.values(), shots), on_validation="heldout" in parts
+    )
 
 
-def declared(suffixes: Iterable[str], shots: Sequence[int]) -> tuple[Metric, ...]:
+def declared(suffixes: Collection[str], shots: Sequence[int]) -> tuple[Metric, ...]:
     """The metrics of `few_shot` for parts with these ``suffixes``."""
     kinds = {"": ("", ""), "-normalized": (", normalized", " on features centred and scaled to unit length")}
     spreads = {
@@ -219,6 +221,8 @@ def declared(suffixes: Iterable[str], shots: Sequence[int]) -> tuple[Metric, ...
             f"{'validation' if suffix else 'novel'} classes, {what}",
             better="" if spread else "higher",
             reads_fine=True,
+            # those of validation classes stand for those of novel ones
+            twin_of=f"accuracy/{k}-shot{kind}{spread}" if suffix and "" in suffixes else "",
         )
         for k in shots
         for kind, (named, features) in kinds.items()

@@ -6,6 +6,8 @@ the mean age of the predicted class. Ages are in years, squared errors in years�
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import ot
 import torch
@@ -52,6 +54,19 @@ BETA = (
         "the β of mse/transport-heldout",
         reads_fine=True,
     ),
+)
+
+#: the held-out metrics on the validation images, where β needs other images to be chosen on
+VALIDATION = tuple(
+    replace(
+        metric,
+        name=f"{metric.name}-validation",
+        label=f"{metric.label.removesuffix(', held out')} (validation)",
+        note="the same on validation images, with β chosen on one half of them and scored on the other",
+        twin_of=metric.name,
+    )
+    for metric in (*AGES, *BETA)
+    if metric.name.endswith("-heldout")
 )
 
 #: interpolation coefficients: 0 is the transported age alone, 1 the class mean alone

@@ -65,7 +65,7 @@ def test_options_say_that_they_are_paths() -> None:
     assert declared == {
         "hyperspectral": {"data", "abundances"},
         "age": {"data", "metadata", "cache"},
-        **{name: {"data", "cache"} for name in ("cifar-fs", "cub", "cifar10-few-shot", "cifar10")},
+        **{name: {"data", "cache"} for name in ("cifar-fs", "cub", "cifar10-few-shot", "cifar10", "coarse-cifar10")},
     }
 
 

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
+from analysis.rules import DEFAULT, RULES, Rule
 from study.errors import UserError
 from study.file.document import Document
+from study.file.parts import BenchmarkSpec
 from study.file.search import SAMPLERS
 from study.file.spec import StudySpec, ready_made
 from study.launch.preflight import check_data
@@ -96,9 +98,9 @@ def test_relative_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.Monk
 def test_ready_made_studies_are_valid(name: str) -> None:
     spec = StudySpec.load(name)
     assert spec.name == name
-    # first looks on images are small; whatever rebuilds the paper has its ten seeds
-    first_looks = ("age-quickstart", "few-shot-quickstart", "cifar10-few-shot")
-    assert spec.seeds == tuple(range(3 if name in first_looks else 10))
+    # studies on images are sized for a CPU; whatever rebuilds the paper has its ten seeds
+    small = {"age-quickstart": 3, "few-shot-quickstart": 3, "cifar10-few-shot": 3, "regret-cifar10": 5}
+    assert spec.seeds == tuple(range(small.get(name, 10)))
     assert StudySpec.from_yaml(spec.to_yaml()) == spec
 
 
@@ -112,9 +114,45 @@ def test_samplers_exist_in_optuna() -> None:
 def test_the_label_free_rule_completes_itself(tmp_path: Path) -> None:
     spec = StudySpec.load(write(tmp_path, {**MINIMAL, "search": {**SEARCH, "objective": {"label_free": True}}}))
     assert spec.search is not None
-    assert (spec.search.objective.metric, spec.search.objective.direction) == ("entropy/features", "maximize")
+    rule = RULES[DEFAULT]
+    objective = spec.search.objective
+    assert (objective.rule, objective.metric, objective.direction) == (rule.name, rule.metric, rule.direction)
     assert spec.search.needs_ce
-    assert set(spec.search.metrics) == {"entropy/features", "accuracy/validation"}
+    assert set(spec.search.metrics) == {rule.metric, "accuracy/validation"}
+    assert StudySpec.from_yaml(spec.to_yaml()) == spec
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES.values() if rule.metric])
+def test_a_rule_has_its_metric_and_direction(tmp_path: Path, rule: Rule) -> None:
+    search = {**SEARCH, "objective": {"label_free": True, "rule": rule.name}}
+    spec = StudySpec.load(write(tmp_path, {**MINIMAL, "search": search}))
+    assert spec.search is not None
+    assert (spec.search.objective.metric, spec.search.objective.direction) == (rule.metric, rule.direction)
+    assert StudySpec.from_yaml(spec.to_yaml()) == spec
+
+
+def test_what_a_store_of_before_rules_holds_is_read() -> None:
+    """Version 0.1 completed label_free by the histogram's entropy on held-out samples."""
+    objective = {"metric": "entropy/features", "direction": "maximize", "label_free": True}
+    text = yaml.safe_dump({"name": "old", **MINIMAL, "search": {**SEARCH, "objective": objective}})
+    spec = StudySpec.from_yaml(text)
+    assert spec.search is not None and spec.search.objective.rule == ""
+    assert (spec.search.objective.metric, spec.search.objective.direction) == ("entropy/features", "maximize")
+
+
+@pytest.mark.parametrize(
+    ("objective", "sentence"),
+    [
+        ({"label_free": True, "rule": "anchor-entrop"}, "unknown rule 'anchor-entrop'; did you mean 'anchor-entropy'?"),
+        ({"label_free": True, "rule": "agreement"}, "agreement compares seeds when all are trained"),
+        ({"label_free": True, "rule": "likelihood", "metric": "mse/raw"}, "stands beside rule: likelihood"),
+        ({"label_free": True, "rule": "likelihood", "direction": "maximize"}, "stands beside rule: likelihood"),
+        ({"label_free": True, "metric": "entropy/anchors", "direction": "minimize"}, "takes the largest value"),
+        ({"rule": "likelihood", "metric": "mse/raw", "direction": "minimize"}, "is for label_free: true"),
+    ],
+)
+def test_a_rule_that_cannot_be_followed_is_refused(tmp_path: Path, objective: dict[str, Any], sentence: str) -> None:
+    assert sentence in refusal(tmp_path, {**MINIMAL, "search": {**SEARCH, "objective": objective}})
 
 
 def test_the_line_of_a_mistake_is_named(tmp_path: Path) -> None:
@@ -219,6 +257,35 @@ def test_metrics_of_a_known_benchmark_are_checked(tmp_path: Path) -> None:
     assert "needs a validation split" in refusal(tmp_path, label_free)
     spec = StudySpec.load(write(tmp_path, label_free), ["benchmark.validation=0.2"])
     assert spec.benchmark.options == {"validation": 0.2}
+
+
+def test_a_choice_on_validation_needs_that_part(tmp_path: Path) -> None:
+    """Refused with what to set; a benchmark whose option is not known by that name is, once its split is."""
+    search = {**SEARCH, "objective": {"metric": "mse/raw-validation", "direction": "minimize"}}
+    values = {"benchmark": "hyperspectral", "criteria": ["ce"], "search": search, "seeds": 2}
+    message = refusal(tmp_path, values)
+    assert "search.objective.metric" in message and "set benchmark.validation above 0" in message
+    spec = StudySpec.load(write(tmp_path, values), ["benchmark.validation=0.2"])
+    assert check_data(spec) == ""
+    unknown = spec.model_copy(update={"benchmark": BenchmarkSpec(name="hyperspectral", pixels=300)})
+    with pytest.raises(UserError, match=r"^search.objective.metric: mse/raw-validation .*set benchmark.validation"):
+        check_data(unknown)
+    slip = {**search, "objective": {"metric": "mse/rwa-validation", "direction": "minimize"}}
+    with pytest.raises(UserError, match="did you mean 'mse/raw-validation'"):
+        check_data(StudySpec.load(write(tmp_path, {**values, "search": slip}), ["benchmark.validation=0.2"]))
+
+
+def test_a_choice_on_the_samples_that_are_scored_is_warned_of(tmp_path: Path) -> None:
+    search = {**SEARCH, "objective": {"metric": "mse/raw", "direction": "minimize"}}
+    values = {"benchmark": "hyperspectral", "criteria": ["ce"], "search": search, "seeds": 2}
+    path = write(tmp_path, values)
+    warning = check_data(StudySpec.load(path))
+    assert "mse/raw reads fine labels" in warning and "choose by mse/raw-validation" in warning
+    assert "benchmark.validation" in warning
+    assert "benchmark.validation" not in check_data(StudySpec.load(path, ["benchmark.validation=0.2"]))
+    # no fine label is read, or none of held-out samples
+    coarse = "search.objective={metric: accuracy/coarse, direction: maximize}"
+    assert check_data(StudySpec.load(path, [coarse])) == ""
 
 
 def test_a_rule_without_fine_labels_reads_none(tmp_path: Path) -> None:

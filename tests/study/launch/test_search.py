@@ -22,7 +22,7 @@ from study.launch.placement import Capacity, Share
 from study.record import trials
 from study.servers.database import open_storage
 
-LABEL_FREE = {"label_free": True}
+LABEL_FREE = {"label_free": True, "rule": "anchor-entropy"}
 RANGES = {"lambda": {"low": 0.01, "high": 10, "log": True}, "e": {"low": 5, "high": 50}}
 
 
@@ -255,7 +255,7 @@ def test_label_free_objective_compares_with_cross_entropy(home: Home) -> None:
         config = one.suggest(name)
         key = config["trial"]["criterion"] if config["role"] == "baseline" else config["number"]
         entropy, accuracy = outcomes[key]
-        told = result(config, **{"entropy/features": entropy, "accuracy/validation": accuracy})
+        told = result(config, **{"entropy/common-anchors-validation": entropy, "accuracy/validation": accuracy})
         one.on_trial_complete(name, told)
     bounds = [trial.constraints["accuracy/validation"] for trial in one.study.trials]
     assert bounds == pytest.approx([-0.01, -0.005, 0.001, -0.001, -0.1])
@@ -291,6 +291,99 @@ def test_the_search_ends_with_a_sentence_where_cross_entropy_failed(home: Home) 
     assert one.suggest("b") == one.FINISHED
     assert one.problem is not None
     assert "cross-entropy" in one.problem
+
+
+def confirming(trials: int = 4, **changes: Any) -> StudySpec:
+    """The same study, whose choice and baselines are trained on three fresh seeds."""
+    return spec(search={**spec().model_dump()["search"], "trials": trials, "confirm": 3, **changes})
+
+
+@pytest.fixture(scope="module")
+def confirmed(tmp_path_factory: pytest.TempPathFactory, empty: Path) -> list[dict[str, Any]]:
+    """The configs of such a study that one launch carries through."""
+    return drain(searcher(confirming(), copy(empty, tmp_path_factory.mktemp("confirmed"))))
+
+
+def test_the_choice_and_its_rivals_are_trained_on_fresh_seeds(
+    confirmed: list[dict[str, Any]], undisturbed: list[dict[str, Any]]
+) -> None:
+    # the search itself goes as without
+    assert confirmed[:6] == undisturbed
+    last = confirmed[6:]
+    best = min(undisturbed[2:], key=lambda config: abs(config["trial"]["hyperparameters"]["lambda"] - 1))
+    assert [config["role"] for config in last] == ["confirm"] * 3
+    assert [config["repeats"] for config in last] == [0, 1, best["number"]]
+    repeated = [undisturbed[0], undisturbed[1], best]
+    for config, earlier in zip(last, repeated, strict=True):
+        assert config["trial"] == {**earlier["trial"], "seeds": [2, 3, 4]}
+
+
+@pytest.mark.parametrize("finished", range(5, 9))
+@pytest.mark.parametrize("killed", ["asked", "told"])
+def test_a_kill_changes_nothing_in_what_is_confirmed(
+    home: Home, confirmed: list[dict[str, Any]], finished: int, killed: str
+) -> None:
+    first = searcher(confirming(), home)
+    done = drain(first, limit=finished)
+    config = first.suggest("killed")
+    if killed == "told":
+        first.on_trial_complete("killed", result(config))
+    second = searcher(confirming(), home, settled={each["number"] for each in done})
+    assert done + drain(second, start=50) == confirmed
+    study = trials.open_study(confirming(), home)
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 9
+    # what is confirmed is no point of the search
+    assert study.best_trial.number == confirmed[-1]["repeats"]
+
+
+@pytest.mark.parametrize("enqueued", range(3))
+def test_a_kill_once_the_choice_is_written_down(home: Home, confirmed: list[dict[str, Any]], enqueued: int) -> None:
+    first = searcher(confirming(), home)
+    drain(first, limit=6)
+    study = first.study
+    study.set_user_attr(trials.CHOSEN, trials.choose(confirming(), study))
+    for point in trials.absent_points(confirming(), study)[:enqueued]:
+        trials.enqueue(study, point)
+    assert drain(searcher(confirming(), home, settled=set(range(6)))) == confirmed[6:]
+    assert drain(searcher(confirming(), home, settled=set(range(9)))) == []
+
+
+def test_confirmation_waits_for_the_search_to_end(home: Home) -> None:
+    asked = confirming(trials=2).model_copy(update={"concurrency": "auto"})
+    wide = search.StudySearcher(asked, trials.open_study(asked, home), capacity(4))
+    given = {name: wide.suggest(name) for name in "abcd"}
+    assert [config["role"] for config in given.values()] == ["baseline", "baseline", "search", "search"]
+    for name in "abc":
+        wide.on_trial_complete(name, result(given[name]))
+        assert wide.suggest("e") is None
+    wide.on_trial_complete("d", result(given["d"]))
+    assert wide.suggest("e")["role"] == "confirm"
+
+
+def test_without_a_feasible_point_nothing_is_confirmed(home: Home) -> None:
+    asked = confirming(constraint={"metric": "accuracy/coarse", "at_least": 0.95})
+    one = searcher(asked, home)
+    assert trials.planned_trials(asked, one.study) == 9
+    assert [config["role"] for config in drain(one)] == ["baseline"] * 2 + ["search"] * 4
+    assert trials.unconfirmed(asked, one.study) == ["fierce"]
+    assert trials.planned_trials(asked, one.study) == 6
+    assert drain(searcher(asked, home, settled=set(range(6)))) == []
+
+
+def test_a_search_that_has_ended_can_be_confirmed_later(home: Home, confirmed: list[dict[str, Any]]) -> None:
+    drain(searcher(spec(), home))
+    assert drain(searcher(confirming(), home, settled=set(range(6)))) == confirmed[6:]
+
+
+def test_a_choice_that_is_a_baseline_is_confirmed_once(home: Home) -> None:
+    """Its only point, λ = 1 and e = 7, is what the file names as a baseline too."""
+    space = {"fierce": {"e": {"low": 7, "high": 8, "step": 5}}}
+    asked = confirming(trials=1, criteria=space).model_copy(
+        update={"criteria": (*spec(criteria=["ce", {"name": "fierce", "lambda": 1, "e": 7}]).criteria,)}
+    )
+    configs = drain(searcher(asked, home))
+    assert [config["role"] for config in configs] == ["baseline", "baseline", "search", "confirm", "confirm"]
+    assert [config.get("repeats") for config in configs[3:]] == [0, 2]
 
 
 @pytest.mark.parametrize("sampler", ["random", "qmc", "gp", "nsga-ii"])

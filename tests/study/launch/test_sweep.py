@@ -138,11 +138,11 @@ def test_a_study_from_start_to_end_and_once_more(home: Home) -> None:
     check_trajectories(home, study)
     assert snapshot(home) == [(number, "TERMINATED") for number in range(4)]
     loaded = trials.load_study(study, home)
-    assert loaded is not None
+    assert loaded is not None and study.search is not None
     for trial in loaded.trials:
         again = search.trial_for(study, trial.user_attrs["criterion"], trial.user_attrs["hyperparameters"])
         last = list(Training(again).run())[-1]
-        assert trial.value == pytest.approx(np.mean(last.metrics["entropy/features"]), rel=1e-12)
+        assert trial.value == pytest.approx(np.mean(last.metrics[study.search.objective.metric]), rel=1e-12)
 
     read = status.read(home, "s")
     assert (read.running, read.count("done"), read.count_replicas("done")) == (False, 4, 8)

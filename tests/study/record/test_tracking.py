@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,13 +25,16 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from analysis import schema
+from analysis.runs import Study
 from study.file.plan import trial_for
 from study.file.spec import StudySpec
 from study.home import Home
+from study.launch.follower import Follower
+from study.launch.observer import Silent
 from study.record import facts, tracking
 from study.record.tracker import Tracking
 from study.servers.mlflow import TrackingError, connect
-from trainables.assignment import Assignment
+from trainables.assignment import Assignment, Result
 from trainables.training import Record, Training
 
 SPEC = StudySpec.model_validate(
@@ -109,6 +113,23 @@ def check_trajectories(client: MlflowClient, training: Training) -> None:
         assert set(Counter((name, step) for name, step, _ in held).values()) == {1}
         wanted = {(name, step): value for name, step, value in expected(training, column)}
         assert {(name, step): value for name, step, value in held} == pytest.approx(wanted, rel=1e-12, nan_ok=True)
+
+
+def test_held_out_metrics_are_declared_once_they_are_known(home: Home, training: Training) -> None:
+    """A trial tells so at its end, and another that begins later takes nothing back."""
+    tracked = tracking.open_study(SPEC, home)
+    early = [metric.to_dict() for metric in Training(TRIAL).metrics]
+    late = [metric.to_dict() for metric in training.metrics]
+    config = GIVEN.to_config()
+    follower = Follower(None, Silent(), tracked, None)  # type: ignore[arg-type]
+    for told in (early, late, early):
+        follower.on_trial_result(0, [], SimpleNamespace(config=config), Result(declared=told).to_tune())
+        # and the launch after
+        tracking.declare_metrics(tracked, told)
+    study = Study.open(home.tracking_uri(), "s")
+    heldout = {name for name, metric in study.metrics.items() if metric.heldout and not metric.group}
+    assert heldout == {"accuracy/coarse", "entropy/features"}
+    assert study.metric("entropy/features-validation").twin_of == "entropy/features"
 
 
 def test_the_tree_of_runs(home: Home, training: Training) -> None:
