@@ -87,7 +87,7 @@ def section(study: Study, out: Path, claims: Sequence[Claim]) -> Section:
     )
     chosen = selection.headline(study)
     searched = [choice.label for choice in chosen.values() if choice.searched]
-    if searched and len(study.confirmation.final):
+    if searched and len(study.confirmation.trials):
         caption += f" Chosen by the search, hence tested on the fresh seeds that confirm it: {'; '.join(searched)}."
     elif searched:
         caption += (
@@ -126,7 +126,7 @@ def judge(study: Study, claims: Sequence[Claim]) -> pd.DataFrame:
 def _tested(study: Study, test: Test) -> Verdict:
     """The verdict on ``study``, or on the fresh seeds that confirm a search's choice where that is tested."""
     found = test(study)
-    if not found.searched or study.confirmation.final.empty:
+    if not found.searched or study.confirmation.trials.empty:
         return found
     confirmed = test(study.confirmation)
     if confirmed.outcome == UNTESTED:
