@@ -88,7 +88,7 @@ def section(study: Study, out: Path, claims: Sequence[Claim]) -> Section:
     )
     chosen = selection.headline(study)
     searched = [choice.label for choice in chosen.values() if choice.searched]
-    if searched and len(study.confirmation.final):
+    if searched and len(study.confirmation.trials):
         caption += f" Chosen by the search, hence tested on the fresh seeds that confirm it: {'; '.join(searched)}."
     elif searched:
         caption += (
