@@ -30,8 +30,8 @@ def items(study: Study, out: Path) -> list[str | Figure | Table]:
     )
     columns = _columns(study)
     caption = (
-        "The search's choice and the baselines on fresh seeds: means at the last epoch with "
-        f"{statistics.LEVEL:.0%} Student-t intervals; {output.seeds_note(fresh, shown, statistics.LEVEL)}"
+        "The search's choice and the baselines on fresh seeds: means at the last epoch; "
+        f"{output.seeds_note(fresh, shown, statistics.LEVEL)}"
     )
     table, data = tables.beside(fresh, shown, columns), tables.numbers(fresh, shown, columns)
     found: list[str | Figure | Table] = [text, output.save_table(fresh, table, out, "confirmation", caption, data)]
