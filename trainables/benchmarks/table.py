@@ -80,11 +80,12 @@ class TableBenchmark:
     Options: ClassVar[type] = TableOptions
 
     def recipe(self, protocol: str, options: TableOptions) -> Recipe:
-        """Adam at its usual rate, for an MLP on standardized inputs; the hyperparameters are the paper's of spectra.
+        """Adam at its usual rate, for an MLP on standardized inputs; protocols and hyperparameters as of spectra.
 
-        Those are the one table of numbers that the paper trains an MLP on (§5.2), and its protocols differ as there.
-        60 epochs of batches of 64 are some 600 steps for a table of 1,000 rows. No step of the rate: how many epochs
-        a table needs is not known beforehand.
+        Those are the one table of numbers that the paper trains an MLP on (§5.2). Its λ = 1 is not taken: on digits
+        told as even or odd it cost 7 points of coarse accuracy after 20 epochs, and 0.1 none that could be told.
+        60 epochs of batches of 64 are some 500 steps where 500 rows are trained on. No step of the rate: how many
+        epochs a table needs is not known beforehand.
         """
         differing: Mapping[str, Mapping[str, Any]] = {
             "paper": {"similarity": "cosine", "smoothing": "others", "assignment": "nearest"},
@@ -92,7 +93,7 @@ class TableBenchmark:
         }
         if protocol not in differing:
             raise ValueError(f"unknown protocol {protocol!r}; known: {', '.join(differing)}")
-        hyperparameters = {"sigma": 0.4, "lambda": 1.0, "e": 100, "beta": 0.1}
+        hyperparameters = {"sigma": 0.4, "lambda": 0.1, "e": 100, "beta": 0.1}
         return Recipe(
             epochs=60,
             batch_size=64,
