@@ -158,8 +158,9 @@ def split_note(study: Study) -> str:
         return ""
     drawn = next(iter(study.parts.values()))
     sizes = ", ".join(f"{part} {count:,}" for part, count in drawn["sizes"].items())
-    named = (study.settings.get("benchmark") or {}).get("split") or "random"
-    how = "sample by sample at random"
+    options = study.settings.get("benchmark") or {}
+    named, group = options.get("split") or "random", options.get("group")
+    how = f"by {group}, each of which is in one part alone" if group else "sample by sample at random"
     if isinstance(named, dict) and named.get("by") == "block":
         how = f"in blocks of {named['size']} × {named['size']} neighbouring pixels, none of which is in two parts"
     elif isinstance(named, dict):
