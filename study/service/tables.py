@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.addresses import without_password
+from analysis.numbers import short_labels
 from study.file.plan import fixed_points, label, planned, recipe, seeds_of
 
 if TYPE_CHECKING:
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 
 def print_plan(spec: StudySpec, home: Home) -> None:
     """The trials, replicas and resources of ``spec``."""
-    rows: list[tuple[str, str, int]] = [
-        (point.role, label(point.trial.criterion, point.trial.hyperparameters), 1) for point in fixed_points(spec)
-    ]
+    fixed = [(point.role, label(point.trial.criterion, point.trial.hyperparameters)) for point in fixed_points(spec)]
+    short = short_labels(what for _, what in fixed)
+    rows: list[tuple[str, str, int]] = [(role, short[what], 1) for role, what in fixed]
     if spec.search is not None:
         for criterion, space in spec.search.criteria.items():
             ranges = ", ".join(
@@ -65,11 +66,12 @@ def _count(number: int, what: str) -> str:
 
 def print_status(state: StudyStatus) -> None:
     """A row for each trial, with the seeds that are not as the trial is, and the counts."""
+    short = short_labels(trial.label for trial in state.trials)
     columns = ("trial", "criterion", "role", "state", "epoch", "seeds", "reason")
     rows: list[tuple[str, ...]] = [
         (
             "–" if trial.number is None else str(trial.number),
-            trial.label,
+            short[trial.label],
             trial.role,
             trial.state,
             f"{trial.epoch}/{state.epochs}",

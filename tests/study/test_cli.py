@@ -104,6 +104,14 @@ def test_dry_run_prints_trials_replicas_and_resources(tmp_path: Path) -> None:
     assert not home.exists()
 
 
+def test_dry_run_shows_four_digits_and_more_where_settings_would_look_alike(tmp_path: Path) -> None:
+    grid = "benchmark: tiny:Tiny\ngrid: {fierce: {lambda: [0.3333333333, 0.123441, 0.123442], e: [10]}}\n"
+    (tmp_path / "mine.yaml").write_text(grid, encoding="utf-8")
+    result = CliRunner().invoke(app, ["run", str(tmp_path / "mine.yaml"), "--dry-run", "--home", str(tmp_path / "h")])
+    shown = [line.split("\t")[1] for line in result.output.splitlines() if line.startswith("grid")]
+    assert shown == ["fierce λ=0.3333 e=10", "fierce λ=0.123441 e=10", "fierce λ=0.123442 e=10"]
+
+
 def test_dry_run_of_a_search_names_its_ranges() -> None:
     result = CliRunner().invoke(app, ["run", "hyperspectral-search", "--dry-run", "--set", "seeds=2"])
     assert "search\tfierce: lambda 0.01..10 (log), e 10..400 (log), by tpe\t30 trials\t60 replicas" in result.output
@@ -394,6 +402,16 @@ def test_plain_progress_is_one_line_per_start_and_end() -> None:
         "trial 0 done: ce accuracy/coarse 0.95 mse/raw 0.1 (1/2 ended)",
         "trial 1 started: fierce λ=1 e=10 (search)",
         "trial 1 failed: fierce λ=1 e=10: out of memory (2/2 ended)",
+    ]
+
+
+def test_progress_shows_four_digits_and_more_where_settings_would_look_alike() -> None:
+    progress, stream = progress_of(SEARCH)
+    with progress:
+        for number, value in enumerate(("0.123441", "0.123449", "2.71828182846")):
+            progress.trial_started(number, f"fierce λ={value} e=10", "search")
+    assert [line.split(": ")[1] for line in stream.getvalue().splitlines()] == [
+        *("fierce λ=0.1234 e=10 (search)", "fierce λ=0.12345 e=10 (search)", "fierce λ=2.718 e=10 (search)")
     ]
 
 
