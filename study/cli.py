@@ -52,7 +52,6 @@ app = typer.Typer(
     help="Train, search, track and report studies of coarse-to-fine classification.",
     epilog="Example: fierce run quickstart && fierce report quickstart",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -77,6 +76,23 @@ ClusterOption = Annotated[
     typer.Option("--address", help="Ray's dashboard; else RAY_API_SERVER_ADDRESS, else http://127.0.0.1:8265."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib import metadata
+
+        typer.echo(f"fierce-study {metadata.version('fierce-study')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Train, search, track and report studies of coarse-to-fine classification."""
 
 
 @app.command(epilog="Example: fierce run hyperspectral-table --set benchmark.data=jasper_ridge.mat --name jasper")

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from importlib import metadata
 from pathlib import Path
 
 import pandas as pd
@@ -77,14 +78,31 @@ def test_every_help_has_an_example(command: str) -> None:
     assert f"Example: fierce {command}" in result.output
 
 
-def test_help_imports_nothing_heavy() -> None:
+@pytest.mark.parametrize("arguments", [["run", "--help"], ["--version"], ["--show-completion", "bash"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     program = (
         "import sys\nfrom typer.testing import CliRunner\nfrom study.cli import app\n"
-        "assert CliRunner().invoke(app, ['run', '--help']).exit_code == 0\n"
+        f"assert CliRunner().invoke(app, {arguments}).exit_code == 0\n"
         "print(sorted({'torch', 'ray', 'mlflow', 'optuna', 'pandas', 'numpy'} & set(sys.modules)))"
     )
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=True).stdout
     assert printed == "[]\n"
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    printed = CliRunner().invoke(app, ["--version"]).stdout.split()
+    assert printed == ["fierce-study", metadata.version("fierce-study")]
+
+
+def test_bash_completes_commands(tmp_path: Path) -> None:
+    asked = {
+        **environment(tmp_path),
+        "_FIERCE_COMPLETE": "complete_bash",
+        "COMP_WORDS": "fierce stat",
+        "COMP_CWORD": "1",
+    }
+    found = subprocess.run([FIERCE], capture_output=True, encoding="utf-8", env=asked, check=True).stdout
+    assert found.split() == ["status"]
 
 
 def test_dry_run_prints_trials_replicas_and_resources(tmp_path: Path) -> None:
