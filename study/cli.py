@@ -320,13 +320,20 @@ def ui(
     check_servers(tracking, at.optuna_uri(spec))
     # the dashboard needs a database with Optuna's tables, which a home without a study has not yet
     open_storage(at.optuna_uri(spec))
-    _settle(at, tracking, studies_here(at))
+    names = [name] if name else studies_here(at)
+    _settle(at, tracking, names)
+    from study.record.publish import view
+
+    at_once = view(tracking, names[0]) if len(names) == 1 else ""
 
     def ready() -> None:
         if not any(server.name == "MLflow" for server in started):
             typer.echo(f"MLflow: {without_password(tracking)}")
         for server in started:
             typer.echo(f"{server.name}: {server.url}")
+        if at_once:
+            mlflow = next((server.url for server in started if server.name == "MLflow"), without_password(tracking))
+            typer.echo(f"study {names[0]}: {mlflow.rstrip('/')}/{at_once}")
         typer.echo("Ctrl-C ends both")
 
     serve(started, at.root / "logs", ready)
