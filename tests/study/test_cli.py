@@ -152,7 +152,7 @@ def test_studies_lists_the_home(tmp_path: Path) -> None:
     for name in ("b", "a"):
         folder = tmp_path / "studies" / name
         folder.mkdir(parents=True)
-        (folder / "study.yaml").write_text(STUDY, encoding="utf-8")
+        (folder / "study.yaml").write_text(f"name: {name}\n{STUDY}", encoding="utf-8")
     result = CliRunner().invoke(app, ["studies", "--home", str(tmp_path)])
     columns, *rows = (line.split("\t") for line in result.stdout.splitlines())
     assert columns == ["study", "state", "date", "trials", "best"]
