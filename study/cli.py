@@ -284,14 +284,53 @@ def export(
 
 @app.command(epilog="Example: fierce studies")
 def studies(home: HomeOption = None) -> None:
-    """List the studies in the study home, and the ready-made ones."""
+    """List the studies in the study home, with state, date, trials and best point, and the ready-made ones."""
     from study.file.spec import ready_made
     from study.record.files import studies_here
+    from study.record.listing import summary
+    from study.service import tables
 
     at = _home(home)
-    for name in studies_here(at):
-        typer.echo(name)
+    tables.print_studies([summary(at, name) for name in studies_here(at)])
     typer.echo(f"ready-made: {', '.join(ready_made())}", err=True)
+
+
+@app.command(epilog="Example: fierce delete jasper")
+def delete(
+    name: NameArgument,
+    home: HomeOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+) -> None:
+    """Delete a study: its MLflow experiment, its Optuna study and its files."""
+    from analysis.addresses import without_password
+    from study.record.deleting import delete as delete_study
+    from study.record.files import load_spec
+
+    at = _home(home)
+    spec = load_spec(at, name)
+    if not yes:
+        try:
+            is_meant = typer.confirm(
+                f"delete study {name!r}: its experiment in {without_password(at.tracking_uri(spec))}, its study in "
+                f"{without_password(at.optuna_uri(spec))}, and {at.files(name, spec)}?"
+            )
+        except typer.Abort:
+            raise UserError(
+                f"fierce delete {name} asks before it deletes; give --yes where nobody can answer"
+            ) from None
+        if not is_meant:
+            typer.echo("nothing was deleted")
+            return
+    delete_study(at, name)
+    typer.echo(f"deleted: {name}; MLflow keeps its runs as deleted until: mlflow gc")
+
+
+@app.command(epilog="Example: fierce schema > study.schema.json")
+def schema() -> None:
+    """Print the JSON schema of a study file, by which an editor completes and checks it."""
+    from study.file.schema import schema as described
+
+    typer.echo(json.dumps(described(), indent=2, ensure_ascii=False))
 
 
 @app.command(epilog="Example: fierce ui --port 5000")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import typer
@@ -17,6 +17,7 @@ from study.file.plan import fixed_points, label, planned, recipe, seeds_of
 if TYPE_CHECKING:
     from study.file.spec import StudySpec
     from study.home import Home
+    from study.record.listing import Summary
     from study.record.status import StudyStatus
 
 
@@ -93,6 +94,30 @@ def print_status(state: StudyStatus) -> None:
         typer.echo(
             f"{what}: " + ", ".join(f"{count(kind)} {kind}" for kind in ("done", "running", "failed", "missing"))
         )
+
+
+def print_studies(found: Sequence[Summary]) -> None:
+    """A row for each study."""
+    columns = ("study", "state", "date", "trials", "best")
+    rows = [
+        (
+            each.name,
+            each.state,
+            f"{each.date:%Y-%m-%d %H:%M}",
+            f"{each.done}/{'?' if each.planned is None else each.planned}",
+            each.best or "–",
+        )
+        for each in found
+    ]
+    console = Console()
+    if console.is_terminal:
+        table = Table(*columns)
+        for row in rows:
+            table.add_row(*map(Text, row))
+        console.print(table)
+    else:
+        for row in [columns, *rows]:
+            typer.echo("\t".join(row))
 
 
 def _seeds(seeds: Mapping[int, str]) -> str:

@@ -27,7 +27,10 @@ from study.service.ui import Server, serve
 
 TESTS = Path(__file__).resolve().parents[1]
 FIERCE = Path(sys.executable).with_name("fierce")
-COMMANDS = ("run", "resume", "submit", "attach", "stop", "status", "report", "export", "studies", "ui", "doctor")
+COMMANDS = (
+    *("run", "resume", "submit", "attach", "stop", "status", "report", "export", "studies", "delete", "schema", "ui"),
+    "doctor",
+)
 STUDY = """
 benchmark: tiny:Tiny
 criteria: [ce, {name: fierce, lambda: 2}]
@@ -149,9 +152,11 @@ def test_studies_lists_the_home(tmp_path: Path) -> None:
     for name in ("b", "a"):
         folder = tmp_path / "studies" / name
         folder.mkdir(parents=True)
-        (folder / "study.yaml").write_text(STUDY, encoding="utf-8")
+        (folder / "study.yaml").write_text(f"name: {name}\n{STUDY}", encoding="utf-8")
     result = CliRunner().invoke(app, ["studies", "--home", str(tmp_path)])
-    assert result.stdout == "a\nb\n"
+    columns, *rows = (line.split("\t") for line in result.stdout.splitlines())
+    assert columns == ["study", "state", "date", "trials", "best"]
+    assert [[*row[:2], *row[3:]] for row in rows] == [[name, "not begun", "0/?", "–"] for name in ("a", "b")]
     assert all(name in result.stderr for name in ready_made())
 
 
