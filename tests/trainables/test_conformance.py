@@ -64,6 +64,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "cifar10-few-shot": {"samples": 12, "size": 16, "width": 2, "queries": 2, "runs": 5},
     "cifar10": {"samples": 20, "size": 16, "width": 2},
     "coarse-cifar10": {"samples": 20, "size": 16, "width": 2},
+    "table": {"data": str(Path(__file__).with_name("flowers.csv")), "coarse": "colour", "fine": "kind"},
 }
 
 
