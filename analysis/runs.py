@@ -20,6 +20,7 @@ from mlflow.entities import Experiment, Run
 from analysis import artifacts, declarations, dialect, legacy, pages, schema, store
 from analysis.addresses import without_login, without_logins
 from analysis.declarations import Criterion, Metric
+from analysis.numbers import number
 from analysis.pages import Page
 from analysis.store import StoreError, StudyNotFound
 
@@ -457,13 +458,6 @@ def spread(rows: pd.DataFrame, index: str, columns: str) -> pd.DataFrame:
     values = np.full((len(down), len(across)), np.nan)
     values[row, column] = rows["value"].to_numpy()
     return pd.DataFrame(values, pd.Index(down, name=index), pd.Index(across, name=columns))
-
-
-def number(value: float, digits: int = 3) -> str:
-    """``value`` to so many significant digits, and whole as it is up to a million: 0.0123, 1000."""
-    if abs(value) < 1e6 and value == round(value):
-        return f"{value:.0f}"
-    return f"{value:.{digits}g}"
 
 
 def _seeds(text: str) -> tuple[int, ...]:

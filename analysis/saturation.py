@@ -5,7 +5,10 @@ A regulariser that sees samples drawn at random where it should see the features
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from analysis import selection, statistics
+from analysis.declarations import Metric
 from analysis.runs import Study
 
 #: how near to what chance gives cannot be told from it, as a share of that; ours
@@ -13,25 +16,42 @@ MARGIN = 0.01
 
 
 def sentences(study: Study) -> list[str]:
-    """A sentence for every setting and metric that at the last epoch cannot be told from chance.
+    """A sentence for every metric with the settings that at the last epoch cannot be told from chance by it.
 
     That is where the interval of their difference over the seeds lies within ± `MARGIN` of what chance gives; of a
-    single seed the difference itself. A setting that lacks a planned seed has no interval and no sentence.
+    single seed the difference itself. A setting that lacks a planned seed has no interval and is not named.
     """
-    found = []
-    for metric in study.metrics.values():
-        own, chance = (selection.values(study, name).T for name in (metric.name, metric.chance))
-        for trial, label in zip(study.trials["trial"], study.trials["label"], strict=True):
-            if not metric.chance or trial not in own or trial not in chance:
-                continue
-            planned = selection.planned(study, trial)
-            difference = statistics.paired(own[trial], chance[trial], planned)
-            half = difference.half if difference.complete else 0.0
-            width = MARGIN * float(chance[trial].mean())
-            if difference.n == planned and abs(difference.mean) + half <= width:
-                found.append(
-                    f"{label} is saturated by sampling: its {metric.label} is "
-                    f"{statistics.estimate(own[trial], planned)}, and {chance[trial].mean():.4g} by chance alone, the "
-                    f"same to within ±{MARGIN:.0%}: what it sees of the features cannot be told from chance."
-                )
+    return [_sentence(metric.label, found) for metric in study.metrics.values() if (found := _saturated(study, metric))]
+
+
+def _saturated(study: Study, metric: Metric) -> list[tuple[str, str, str]]:
+    """Of each setting that cannot be told from chance: label, its value with its interval, and chance's."""
+    found: list[tuple[str, str, str]] = []
+    if not metric.chance:
+        return found
+    own, chance = (selection.values(study, name).T for name in (metric.name, metric.chance))
+    for trial, label in zip(study.trials["trial"], study.trials["label"], strict=True):
+        if trial not in own or trial not in chance:
+            continue
+        planned = selection.planned(study, trial)
+        difference = statistics.paired(own[trial], chance[trial], planned)
+        half = difference.half if difference.complete else 0.0
+        width = MARGIN * float(chance[trial].mean())
+        if difference.n == planned and abs(difference.mean) + half <= width:
+            estimate = str(statistics.estimate(own[trial], planned))
+            found.append((label, estimate, f"{chance[trial].mean():.4g}"))
     return found
+
+
+def _sentence(metric: str, found: Sequence[tuple[str, str, str]]) -> str:
+    if len(found) == 1:
+        ((label, estimate, chance),) = found
+        return (
+            f"{label} is saturated by sampling: its {metric} is {estimate}, and {chance} by chance alone, the same to "
+            f"within ±{MARGIN:.0%}: what it sees of the features cannot be told from chance."
+        )
+    listed = "; ".join(f"{label} has {estimate}, and {chance} by chance" for label, estimate, chance in found)
+    return (
+        f"{len(found)} settings are saturated by sampling: their {metric} is what chance alone gives, to within "
+        f"±{MARGIN:.0%}, so that what they see of the features cannot be told from chance ({listed})."
+    )

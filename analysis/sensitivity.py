@@ -17,8 +17,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter, NullLocator
 
 from analysis import command, output, selection, statistics
+from analysis.numbers import number
 from analysis.output import Figure, Section, Table
-from analysis.runs import Study, number
+from analysis.runs import Study
 from analysis.statistics import Estimate
 
 #: metrics of one panel are told apart by colour, marker and line

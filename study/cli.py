@@ -52,7 +52,6 @@ app = typer.Typer(
     help="Train, search, track and report studies of coarse-to-fine classification.",
     epilog="Example: fierce run quickstart && fierce report quickstart",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -77,6 +76,23 @@ ClusterOption = Annotated[
     typer.Option("--address", help="Ray's dashboard; else RAY_API_SERVER_ADDRESS, else http://127.0.0.1:8265."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib import metadata
+
+        typer.echo(f"fierce-study {metadata.version('fierce-study')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Train, search, track and report studies of coarse-to-fine classification."""
 
 
 @app.command(epilog="Example: fierce run hyperspectral-table --set benchmark.data=jasper_ridge.mat --name jasper")
@@ -268,14 +284,53 @@ def export(
 
 @app.command(epilog="Example: fierce studies")
 def studies(home: HomeOption = None) -> None:
-    """List the studies in the study home, and the ready-made ones."""
+    """List the studies in the study home, with state, date, trials and best point, and the ready-made ones."""
     from study.file.spec import ready_made
     from study.record.files import studies_here
+    from study.record.listing import summary
+    from study.service import tables
 
     at = _home(home)
-    for name in studies_here(at):
-        typer.echo(name)
+    tables.print_studies([summary(at, name) for name in studies_here(at)])
     typer.echo(f"ready-made: {', '.join(ready_made())}", err=True)
+
+
+@app.command(epilog="Example: fierce delete jasper")
+def delete(
+    name: NameArgument,
+    home: HomeOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+) -> None:
+    """Delete a study: its MLflow experiment, its Optuna study and its files."""
+    from analysis.addresses import without_password
+    from study.record.deleting import delete as delete_study
+    from study.record.files import load_spec
+
+    at = _home(home)
+    spec = load_spec(at, name)
+    if not yes:
+        try:
+            is_meant = typer.confirm(
+                f"delete study {name!r}: its experiment in {without_password(at.tracking_uri(spec))}, its study in "
+                f"{without_password(at.optuna_uri(spec))}, and {at.files(name, spec)}?"
+            )
+        except typer.Abort:
+            raise UserError(
+                f"fierce delete {name} asks before it deletes; give --yes where nobody can answer"
+            ) from None
+        if not is_meant:
+            typer.echo("nothing was deleted")
+            return
+    delete_study(at, name)
+    typer.echo(f"deleted: {name}; MLflow keeps its runs as deleted until: mlflow gc")
+
+
+@app.command(epilog="Example: fierce schema > study.schema.json")
+def schema() -> None:
+    """Print the JSON schema of a study file, by which an editor completes and checks it."""
+    from study.file.schema import schema as described
+
+    typer.echo(json.dumps(described(), indent=2, ensure_ascii=False))
 
 
 @app.command(epilog="Example: fierce ui --port 5000")
@@ -304,13 +359,20 @@ def ui(
     check_servers(tracking, at.optuna_uri(spec))
     # the dashboard needs a database with Optuna's tables, which a home without a study has not yet
     open_storage(at.optuna_uri(spec))
-    _settle(at, tracking, studies_here(at))
+    names = [name] if name else studies_here(at)
+    _settle(at, tracking, names)
+    from study.record.publish import view
+
+    at_once = view(tracking, names[0]) if len(names) == 1 else ""
 
     def ready() -> None:
         if not any(server.name == "MLflow" for server in started):
             typer.echo(f"MLflow: {without_password(tracking)}")
         for server in started:
             typer.echo(f"{server.name}: {server.url}")
+        if at_once:
+            mlflow = next((server.url for server in started if server.name == "MLflow"), without_password(tracking))
+            typer.echo(f"study {names[0]}: {mlflow.rstrip('/')}/{at_once}")
         typer.echo("Ctrl-C ends both")
 
     serve(started, at.root / "logs", ready)

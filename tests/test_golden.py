@@ -9,15 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from mlflow import MlflowClient
 from pandas.testing import assert_frame_equal
 from typer.testing import CliRunner
 
-from analysis.runs import load
+from analysis import schema
+from analysis.runs import Study, load
 from study.cli import app
 from study.file.plan import trial_for
 from study.home import Home
 from study.launch import sweep
-from study.record import files, status, trials
+from study.record import files, publish, status, trials
 from trainables.training import Training
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -50,6 +52,29 @@ def fierce(home: Home, *arguments: str) -> str:
 def table(path: Path) -> pd.DataFrame:
     """An exported table, its rows in an order of their own."""
     return pd.read_csv(path).sort_values(KEYS, ignore_index=True)
+
+
+def test_a_finished_study_ends_at_once_without_ray(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*arguments: object) -> None:
+        raise AssertionError("Ray was asked for")
+
+    monkeypatch.setattr(sweep.cluster, "connect", refused)
+    spec = files.load_spec(home, "grid")
+    for retry_failed in (False, True):
+        outcome = sweep.run(spec, home, retry_failed=retry_failed)
+        assert outcome == sweep.Outcome(done=3, failed=0, missing=0, interrupted=False)
+    client = MlflowClient(home.tracking_uri())
+    experiment = client.get_experiment_by_name("grid")
+    # MLflow's interface opens it where trained models are, and the link is to it
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    assert publish.view(home.tracking_uri(), "grid").startswith(f"#/experiments/{experiment.experiment_id}/runs?")
+    (own,) = (run for run in Study.open(home.tracking_uri(), "grid").runs if run.data.tags[schema.LEVEL] == "study")
+    assert own.info.status == "FINISHED"
+    # what MLflow lacks is sent again, by a trial
+    replica = Study.open(home.tracking_uri(), "grid").replicas.iloc[0]
+    client.delete_run(replica.run_id)
+    with pytest.raises(AssertionError, match="Ray was asked for"):
+        sweep.run(spec, home)
 
 
 def test_there_is_one() -> None:

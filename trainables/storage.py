@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -159,6 +159,27 @@ class Folder:
         # a store forgives the deletion of what is not there; pyarrow asks it first
         with contextlib.suppress(FileNotFoundError):
             filesystem.delete_file(f"{prefix}/{name}")
+
+    def clear(self, kept: Collection[str]) -> None:
+        """Remove everything in the folder but what is right below it by the names ``kept``; without any, it too."""
+        if self.on_disk:
+            for entry in self.path.iterdir() if self.path.is_dir() else ():
+                if entry.name in kept:
+                    continue
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink(missing_ok=True)
+            if not kept and self.path.is_dir():
+                self.path.rmdir()
+            return
+        from pyarrow.fs import FileSelector, FileType
+
+        filesystem, prefix = self._store
+        for info in filesystem.get_file_info(FileSelector(prefix, allow_not_found=True)):
+            if info.base_name not in kept:
+                remove = filesystem.delete_dir if info.type == FileType.Directory else filesystem.delete_file
+                remove(info.path)
 
     @contextmanager
     def lock(self, name: str, seconds: float) -> Iterator[None]:

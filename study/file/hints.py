@@ -59,6 +59,36 @@ def switch(given: Any) -> str:
     return f"; write {_SWITCHES[word]}" if word in _SWITCHES else ""
 
 
+def interval(given: Any) -> str:
+    """``; write {low: 0.01, high: 10}`` where ``given``, in a range's place, is its two ends.
+
+    >>> interval([0.01, 10]), interval([1, 2, 3])
+    ('; write {low: 0.01, high: 10}', '')
+    """
+    if not isinstance(given, list | tuple) or len(given) != 2:
+        return ""
+    if any(isinstance(end, bool) or not isinstance(end, int | float) for end in given):
+        return ""
+    return f"; write {{low: {dialect.inline(given[0])}, high: {dialect.inline(given[1])}}}"
+
+
+def entry(given: Any) -> str:
+    """``write {name: fierce, lambda: 1}`` where ``given``, in a criterion's place, is ``{fierce: {lambda: 1}}``.
+
+    >>> entry({"fierce": {"lambda": 1}}), entry({"ce": None}), entry({"name": "ls", "sigma": 0.1})
+    ('write {name: fierce, lambda: 1}', 'write ce', '')
+    """
+    if not isinstance(given, dict) or len(given) != 1:
+        return ""
+    ((name, settings),) = given.items()
+    if name == "name" or not isinstance(settings, dict | None):
+        return ""
+    if not settings:
+        return f"write {name}"
+    listed = ", ".join(f"{key}: {dialect.inline(value)}" for key, value in settings.items())
+    return f"write {{name: {name}, {listed}}}"
+
+
 def _is_number(text: str) -> bool:
     try:
         value = dialect.load(text)

@@ -36,7 +36,7 @@ def sentence(details: ErrorDetails, keys: Keys = (), known: Iterable[str] = ()) 
         case "bool_type" | "bool_parsing":
             return f"must be true or false, not {shown}{hints.switch(given)}"
         case "dict_type" | "model_type" | "dataclass_type":
-            return f"must be a mapping of keys to values, not {shown}"
+            return f"must be a mapping of keys to values, not {shown}{hints.interval(given)}"
         case "value_error":
             return str(details["msg"]).removeprefix("Value error, ")
     return f"{details['msg'][0].lower()}{details['msg'][1:]}, not {shown}".replace("input should", "should")
@@ -49,7 +49,10 @@ def listed(names: Iterable[str]) -> str:
 
 def suggestion(name: str, known: Iterable[str]) -> str:
     """The nearest known name, or nothing where none is near."""
-    close = difflib.get_close_matches(str(name), list(known), n=1)
+    known = list(known)
+    # capitals count as much as other letters to the matching, so that CE would be near nothing
+    close = [each for each in known if each.casefold() == str(name).casefold()]
+    close = close or difflib.get_close_matches(str(name), known, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 

@@ -27,7 +27,7 @@ from pydantic_core import PydanticCustomError
 
 from analysis import dialect
 from study.errors import UserError
-from study.file import checks
+from study.file import checks, training
 from study.file.document import Document, Keys, dotted, read
 from study.file.parts import (
     BenchmarkSpec,
@@ -37,6 +37,7 @@ from study.file.parts import (
     Text,
     Whole,
     as_list,
+    by_name,
     gpu_share,
     named,
     number,
@@ -45,7 +46,6 @@ from study.file.parts import (
 )
 from study.file.search import Constraint, Objective, Pruner, Range, SearchSpec
 from study.file.sentences import nearest, problem, sentence
-from study.file.training import check_training
 from trainables.trial import PROTOCOLS
 
 #: the folder of the ready-made studies
@@ -85,7 +85,7 @@ class StudySpec(Model):
     description: Text = ""
     benchmark: Annotated[BenchmarkSpec, BeforeValidator(named)]
     protocol: Text = "released"
-    criteria: Annotated[tuple[Annotated[CriterionSpec, BeforeValidator(named)], ...], BeforeValidator(as_list)] = ()
+    criteria: Annotated[tuple[Annotated[CriterionSpec, BeforeValidator(by_name)], ...], BeforeValidator(as_list)] = ()
     #: criterion -> hyperparameter -> values; a trial for each element of the product
     grid: dict[str, dict[str, Annotated[tuple[Number, ...], BeforeValidator(as_list)]]] | None = None
     search: SearchSpec | None = None
@@ -175,7 +175,7 @@ class StudySpec(Model):
         for position, seed in enumerate(self.seeds):
             if seed in self.seeds[:position]:
                 raise problem(("seeds",), f"seed {seed} is given twice")
-        check_training(self.training)
+        training.check_training(self.training)
         if self.search is not None:
             if self.seeds_per_shard != "auto":
                 raise problem(("seeds_per_shard",), "stands beside search, which keeps whole trials; leave it out")
@@ -247,8 +247,10 @@ def _located(document: Document) -> Iterator[None]:
         keys: Keys = (*details["loc"], *details.get("ctx", {}).get("keys", ()))
         if keys == (OPTUNA_URI,) and OLD_OPTUNA_URI in document.values:
             keys = (OLD_OPTUNA_URI,)
-        no_text = document.no_text(keys) if details["type"] == "string_type" else None
-        raise UserError(f"{document.where(keys)}: {no_text or sentence(details, keys, _siblings(keys[:-1]))}") from None
+        said = document.no_text(keys) if details["type"] == "string_type" else None
+        if details["type"] == "extra_forbidden" and (below := training.setting(str(keys[-1]))):
+            said = f"is a training setting; write it below training, as training: {{{below}: …}}"
+        raise UserError(f"{document.where(keys)}: {said or sentence(details, keys, _siblings(keys[:-1]))}") from None
     except PydanticCustomError as error:
         context = error.context or {}
         raise UserError(f"{document.where(tuple(context['keys']))}: {context['message']}") from None

@@ -31,6 +31,20 @@ _TRAINING_BOUNDS: Mapping[str, tuple[float, bool]] = MappingProxyType(
 )
 
 
+#: what others call the training settings
+_OTHER_NAMES: Mapping[str, str] = MappingProxyType({"lr": "learning_rate", "wd": "weight_decay", "bs": "batch_size"})
+
+
+def setting(name: str) -> str:
+    """The training setting that is called ``name``, here or elsewhere; empty where there is none.
+
+    >>> setting("lr"), setting("epochs"), setting("seeds")
+    ('learning_rate', 'epochs', '')
+    """
+    known = {field.name for field in fields(Recipe)} - {"hyperparameters"}
+    return _OTHER_NAMES.get(name, name if name in known else "")
+
+
 def check_training(training: Mapping[str, object]) -> None:
     """The settings are fields of `trainables.trial.Recipe`, of their types and within their bounds."""
     known = [field.name for field in fields(Recipe) if field.name != "hyperparameters"]
@@ -38,7 +52,9 @@ def check_training(training: Mapping[str, object]) -> None:
     for name, value in training.items():
         at: Keys = ("training", name)
         if name not in known:
-            raise problem(at, f"unknown training setting {name!r}{nearest(name, known)}")
+            meant = setting(name)
+            hint = f"; did you mean {meant!r}?" if meant else nearest(name, known)
+            raise problem(at, f"unknown training setting {name!r}{hint}")
         if name == "projector" and value is not None:
             if not isinstance(value, Mapping):
                 raise problem(at, f"must be a mapping, as {{hidden: 512}}, or null, not {value!r}")

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
+from analysis.numbers import shortened
 from study.file.spec import StudySpec
 
 #: shown beside the coarse accuracy in a study without a search: every trial has it
@@ -42,6 +43,8 @@ class StudyProgress:
         self._sign = -1.0 if search and search.objective.direction == "maximize" else 1.0
         self._constraint = search.constraint if search else None
         self._ranked = search is not None and not search.needs_ce
+        #: a label as it is shown -> as it was told, and a trial's number -> its label as it is shown
+        self._told: dict[str, str] = {}
         self._labels: dict[int, str] = {}
         #: trials that confirm: on other seeds, so that none is the best so far
         self._confirming: set[int] = set()
@@ -88,6 +91,7 @@ class StudyProgress:
             self._print(f"{planned} trials planned")
 
     def trial_started(self, number: int, label: str, role: str) -> None:
+        label = next(short for short in shortened(label) if self._told.setdefault(short, label) == label)
         self._labels[number] = label
         self._shares[number] = None
         if role == "confirm":

@@ -95,9 +95,46 @@ def run(
         with storing(folder):
             keep_spec(spec, folder, home)
         keep_at_home(spec, home)
+        watched = Guarded(observer or Silent())
+        if outcome := _nothing_left(spec, home, watched, retry_failed):
+            return outcome
         with cluster.connect(spec.resources, address):
             cluster.require_shared(folder, home.tracking_uri(spec))
-            return _launch(spec, home, Guarded(observer or Silent()), retry_failed, cadence or Cadence())
+            return _launch(spec, home, watched, retry_failed, cadence or Cadence())
+
+
+def _nothing_left(spec: StudySpec, home: Home, observer: Observer, retry_failed: bool) -> Outcome | None:
+    """How the study ended, where all its trials have and MLflow lacks nothing of them; else None: Ray is needed."""
+    # optuna takes seconds to import
+    from study.record import trials
+    from study.servers.database import answering
+
+    study = trials.load_study(spec, home)
+    if study is None:
+        return None
+    with answering(home.optuna_uri(spec)):
+        ended, outcome = _ended(study), _outcome(spec, study, False)
+        if outcome.missing or (outcome.failed and retry_failed):
+            return None
+        if ended != trials.attempts(study).keys() or trials.absent_points(spec, study):
+            return None
+    study = trials.open_study(spec, home)
+    tracked = tracking.open_study(spec, home, trials.study_identity(study))
+    if _settled(spec, study, home.files(spec.name, spec), tracked) != ended:
+        # where Ray cannot be started, nothing ends it
+        tracking.close_study(tracked, "KILLED")
+        return None
+    planned = trials.planned_trials(spec, study)
+    observer.started(planned)
+    _tell_settled(observer, study, ended)
+    _tell_unconfirmed(observer, spec, study)
+    tracking.close_study(tracked, _status(outcome), planned)
+    return outcome
+
+
+def _status(outcome: Outcome) -> str:
+    """What the study's run in MLflow ends as."""
+    return "FINISHED" if not (outcome.failed or outcome.missing) else "KILLED" if outcome.missing else "FAILED"
 
 
 def _launch(spec: StudySpec, home: Home, observer: Observer, retry_failed: bool, cadence: Cadence) -> Outcome:
@@ -146,8 +183,7 @@ def _launch(spec: StudySpec, home: Home, observer: Observer, retry_failed: bool,
         outcome = wind_up()
     if searcher.problem:
         raise UserError(searcher.problem)
-    for criterion in trials.unconfirmed(spec, study):
-        observer.message(f"no searched point of {criterion} is feasible, so that none of it is confirmed")
+    _tell_unconfirmed(observer, spec, study)
     return outcome
 
 
@@ -176,6 +212,13 @@ def _tell_settled(observer: Observer, study: optuna.Study, settled: Collection[i
             observer.trial_started(number, trials.named(trial), attributes[trials.ROLE])
             state = "failed" if trial.state.name == "FAIL" else "done"
             observer.trial_ended(number, state, attributes.get(trials.REASON), attributes.get(trials.MEANS, {}))
+
+
+def _tell_unconfirmed(observer: Observer, spec: StudySpec, study: optuna.Study) -> None:
+    from study.record import trials
+
+    for criterion in trials.unconfirmed(spec, study):
+        observer.message(f"no searched point of {criterion} is feasible, so that none of it is confirmed")
 
 
 def _tuner(
@@ -251,8 +294,7 @@ def _close(tracked: Tracking, follower: Follower, outcome: Outcome, planned: int
         for number, reason in follower.failures.items():
             tracking.close_trial(tracked, number, "FAILED", reason)
         tracking.close_open_trials(tracked, "interrupted; resume the study to go on")
-        status = "FINISHED" if not (outcome.failed or outcome.missing) else "KILLED" if outcome.missing else "FAILED"
-        tracking.close_study(tracked, status, planned)
+        tracking.close_study(tracked, _status(outcome), planned)
     except TrackingError as error:
         log.warning("%s; resume the study once it answers", error)
 

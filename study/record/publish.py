@@ -69,6 +69,17 @@ def describe(tracking_uri: str, name: str) -> None:
         client.set_tag(_study_run(study).info.run_id, DESCRIPTION, _description(study)[:DESCRIPTION_LENGTH])
 
 
+def view(tracking_uri: str, name: str) -> str:
+    """Where MLflow's interface shows the study's trials, behind its address; empty where MLflow has no such study."""
+    client = connect(tracking_uri)
+    with answering(tracking_uri):
+        experiment = client.get_experiment_by_name(name)
+    if experiment is None or experiment.lifecycle_stage != "active":
+        return ""
+    shared = f"viewStateShareKey={VIEW_KEY}&" if VIEW in experiment.tags else ""
+    return f"#/experiments/{experiment.experiment_id}/runs?{shared}{WORKFLOW}"
+
+
 def _study_run(study: Study) -> Run:
     for run in study.runs:
         if _level(run) == "study":

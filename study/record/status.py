@@ -75,7 +75,7 @@ def read(home: Home, name: str) -> StudyStatus:
     uri = home.tracking_uri(spec)
     runs = lookup.runs(uri, name)
     epochs = _epochs(spec, runs)
-    study = _optuna_study(spec, home)
+    study = optuna_study(spec, home)
     if study is not None and not _same(study, lookup.identity(runs)):
         # MLflow's was run elsewhere, and only shares its name
         study = None
@@ -162,7 +162,7 @@ class _Trial:
     means: Mapping[str, float]
 
 
-def _optuna_study(spec: StudySpec, home: Home) -> optuna.Study | None:
+def optuna_study(spec: StudySpec, home: Home) -> optuna.Study | None:
     """The study as Optuna's database holds it, None where it cannot say."""
     from study.record import trials
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from study.home import Home
 
 
+#: the experiment's tag by which MLflow's interface opens it under "Model training", and not among language models
+KIND = {"mlflow.experimentKind": "custom_model_development"}
 #: why an attempt before the last one ended, and what the next one was given
 RETRIED = "fierce.retried"
 
@@ -204,12 +206,15 @@ def _experiment(client: MlflowClient, name: str, identity: str, location: str | 
     existing = client.get_experiment_by_name(name)
     if existing is None:
         location = f"{location}/{name}" if location else None
-        return str(client.create_experiment(name, artifact_location=location))
+        return str(client.create_experiment(name, artifact_location=location, tags=KIND))
     experiment = str(existing.experiment_id)
     if existing.lifecycle_stage != "active" and not runs.restore_experiment(client, experiment, identity):
         raise TrackingError(
             f"the MLflow experiment {name!r} was deleted; restore it there, or run the study under another --name"
         )
+    for tag, kind in KIND.items():
+        if tag not in existing.tags:
+            client.set_experiment_tag(experiment, tag, kind)
     return experiment
 
 

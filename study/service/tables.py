@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import typer
@@ -11,19 +11,21 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.addresses import without_password
+from analysis.numbers import short_labels
 from study.file.plan import fixed_points, label, planned, recipe, seeds_of
 
 if TYPE_CHECKING:
     from study.file.spec import StudySpec
     from study.home import Home
+    from study.record.listing import Summary
     from study.record.status import StudyStatus
 
 
 def print_plan(spec: StudySpec, home: Home) -> None:
     """The trials, replicas and resources of ``spec``."""
-    rows: list[tuple[str, str, int]] = [
-        (point.role, label(point.trial.criterion, point.trial.hyperparameters), 1) for point in fixed_points(spec)
-    ]
+    fixed = [(point.role, label(point.trial.criterion, point.trial.hyperparameters)) for point in fixed_points(spec)]
+    short = short_labels(what for _, what in fixed)
+    rows: list[tuple[str, str, int]] = [(role, short[what], 1) for role, what in fixed]
     if spec.search is not None:
         for criterion, space in spec.search.criteria.items():
             ranges = ", ".join(
@@ -65,11 +67,12 @@ def _count(number: int, what: str) -> str:
 
 def print_status(state: StudyStatus) -> None:
     """A row for each trial, with the seeds that are not as the trial is, and the counts."""
+    short = short_labels(trial.label for trial in state.trials)
     columns = ("trial", "criterion", "role", "state", "epoch", "seeds", "reason")
     rows: list[tuple[str, ...]] = [
         (
             "–" if trial.number is None else str(trial.number),
-            trial.label,
+            short[trial.label],
             trial.role,
             trial.state,
             f"{trial.epoch}/{state.epochs}",
@@ -91,6 +94,30 @@ def print_status(state: StudyStatus) -> None:
         typer.echo(
             f"{what}: " + ", ".join(f"{count(kind)} {kind}" for kind in ("done", "running", "failed", "missing"))
         )
+
+
+def print_studies(found: Sequence[Summary]) -> None:
+    """A row for each study."""
+    columns = ("study", "state", "date", "trials", "best")
+    rows = [
+        (
+            each.name,
+            each.state,
+            f"{each.date:%Y-%m-%d %H:%M}",
+            f"{each.done}/{'?' if each.planned is None else each.planned}",
+            each.best or "–",
+        )
+        for each in found
+    ]
+    console = Console()
+    if console.is_terminal:
+        table = Table(*columns)
+        for row in rows:
+            table.add_row(*map(Text, row))
+        console.print(table)
+    else:
+        for row in [columns, *rows]:
+            typer.echo("\t".join(row))
 
 
 def _seeds(seeds: Mapping[int, str]) -> str:

@@ -73,6 +73,16 @@ def test_what_cannot_be_told_from_chance_is_said(tmp_path: Path) -> None:
     assert page.count("saturated by sampling") == 1 and sentence in page.replace("&#39;", "'")
 
 
+def test_settings_that_are_saturated_share_a_sentence(tmp_path: Path) -> None:
+    near = (BY_CHANCE - 0.02, BY_CHANCE - 0.01, BY_CHANCE)
+    (sentence,) = saturation.sentences(write(tmp_path, {1: TRIALS[1], 3: TRIALS[3], 6: near}, planned=3))
+    assert sentence.startswith("2 settings are saturated by sampling: their anchor entropy of a batch (bits) is what")
+    # 6.226 is the second one's mean: 6.2364 less .01
+    for words in ("(Spread w=1 has 6.236 ± 0.025", "; Spread w=6 has 6.226 ± 0.025", ", and 6.236 by chance"):
+        assert words in sentence
+    assert "w=3" not in sentence and sentence.count("saturated") == 1
+
+
 def test_a_metric_that_declares_no_chance_is_never_saturated(tmp_path: Path) -> None:
     declared = [{key: value for key, value in each.items() if key != "chance"} for each in DECLARED]
     assert not saturation.sentences(write(tmp_path, TRIALS, 3, declared))

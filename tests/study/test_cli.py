@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from importlib import metadata
 from pathlib import Path
 
 import pandas as pd
@@ -26,7 +27,10 @@ from study.service.ui import Server, serve
 
 TESTS = Path(__file__).resolve().parents[1]
 FIERCE = Path(sys.executable).with_name("fierce")
-COMMANDS = ("run", "resume", "submit", "attach", "stop", "status", "report", "export", "studies", "ui", "doctor")
+COMMANDS = (
+    *("run", "resume", "submit", "attach", "stop", "status", "report", "export", "studies", "delete", "schema", "ui"),
+    "doctor",
+)
 STUDY = """
 benchmark: tiny:Tiny
 criteria: [ce, {name: fierce, lambda: 2}]
@@ -77,14 +81,31 @@ def test_every_help_has_an_example(command: str) -> None:
     assert f"Example: fierce {command}" in result.output
 
 
-def test_help_imports_nothing_heavy() -> None:
+@pytest.mark.parametrize("arguments", [["run", "--help"], ["--version"], ["--show-completion", "bash"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     program = (
         "import sys\nfrom typer.testing import CliRunner\nfrom study.cli import app\n"
-        "assert CliRunner().invoke(app, ['run', '--help']).exit_code == 0\n"
+        f"assert CliRunner().invoke(app, {arguments}).exit_code == 0\n"
         "print(sorted({'torch', 'ray', 'mlflow', 'optuna', 'pandas', 'numpy'} & set(sys.modules)))"
     )
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=True).stdout
     assert printed == "[]\n"
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    printed = CliRunner().invoke(app, ["--version"]).stdout.split()
+    assert printed == ["fierce-study", metadata.version("fierce-study")]
+
+
+def test_bash_completes_commands(tmp_path: Path) -> None:
+    asked = {
+        **environment(tmp_path),
+        "_FIERCE_COMPLETE": "complete_bash",
+        "COMP_WORDS": "fierce stat",
+        "COMP_CWORD": "1",
+    }
+    found = subprocess.run([FIERCE], capture_output=True, encoding="utf-8", env=asked, check=True).stdout
+    assert found.split() == ["status"]
 
 
 def test_dry_run_prints_trials_replicas_and_resources(tmp_path: Path) -> None:
@@ -102,6 +123,14 @@ def test_dry_run_prints_trials_replicas_and_resources(tmp_path: Path) -> None:
     ]
     assert "each trial: 0.5 CPU, 0 GPU; concurrency 2" in result.output
     assert not home.exists()
+
+
+def test_dry_run_shows_four_digits_and_more_where_settings_would_look_alike(tmp_path: Path) -> None:
+    grid = "benchmark: tiny:Tiny\ngrid: {fierce: {lambda: [0.3333333333, 0.123441, 0.123442], e: [10]}}\n"
+    (tmp_path / "mine.yaml").write_text(grid, encoding="utf-8")
+    result = CliRunner().invoke(app, ["run", str(tmp_path / "mine.yaml"), "--dry-run", "--home", str(tmp_path / "h")])
+    shown = [line.split("\t")[1] for line in result.output.splitlines() if line.startswith("grid")]
+    assert shown == ["fierce λ=0.3333 e=10", "fierce λ=0.123441 e=10", "fierce λ=0.123442 e=10"]
 
 
 def test_dry_run_of_a_search_names_its_ranges() -> None:
@@ -123,9 +152,11 @@ def test_studies_lists_the_home(tmp_path: Path) -> None:
     for name in ("b", "a"):
         folder = tmp_path / "studies" / name
         folder.mkdir(parents=True)
-        (folder / "study.yaml").write_text(STUDY, encoding="utf-8")
+        (folder / "study.yaml").write_text(f"name: {name}\n{STUDY}", encoding="utf-8")
     result = CliRunner().invoke(app, ["studies", "--home", str(tmp_path)])
-    assert result.stdout == "a\nb\n"
+    columns, *rows = (line.split("\t") for line in result.stdout.splitlines())
+    assert columns == ["study", "state", "date", "trials", "best"]
+    assert [[*row[:2], *row[3:]] for row in rows] == [[name, "not begun", "0/?", "–"] for name in ("a", "b")]
     assert all(name in result.stderr for name in ready_made())
 
 
@@ -394,6 +425,16 @@ def test_plain_progress_is_one_line_per_start_and_end() -> None:
         "trial 0 done: ce accuracy/coarse 0.95 mse/raw 0.1 (1/2 ended)",
         "trial 1 started: fierce λ=1 e=10 (search)",
         "trial 1 failed: fierce λ=1 e=10: out of memory (2/2 ended)",
+    ]
+
+
+def test_progress_shows_four_digits_and_more_where_settings_would_look_alike() -> None:
+    progress, stream = progress_of(SEARCH)
+    with progress:
+        for number, value in enumerate(("0.123441", "0.123449", "2.71828182846")):
+            progress.trial_started(number, f"fierce λ={value} e=10", "search")
+    assert [line.split(": ")[1] for line in stream.getvalue().splitlines()] == [
+        *("fierce λ=0.1234 e=10 (search)", "fierce λ=0.12345 e=10 (search)", "fierce λ=2.718 e=10 (search)")
     ]
 
 
