@@ -1,6 +1,6 @@
 PYTHON ?= python3
-# tests mostly wait for processes that they start
-WORKERS ?= 3
+# tests often wait for processes that they start, which share the cores
+WORKERS ?= 2
 BIN := .venv/bin
 COMPOSE := cd docker && docker compose
 

@@ -66,15 +66,15 @@ Paired = Callable[[Study, str, int, int], Difference | None]
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper: its ``sentence``, ``where`` it stands, and the tests that it is put to."""
+    """A claim, the paper's or anyone's: its ``sentence``, ``where`` it stands, and the tests that it is put to."""
 
     sentence: str
     where: str
     tests: Sequence[Test]
 
 
-def section(study: Study, out: Path, claims: Sequence[Claim]) -> Section:
-    """Table ``claims``: a row per test of ``claims``, with its verdict."""
+def section(study: Study, out: Path, claims: Sequence[Claim], title: str = "The paper's claims") -> Section:
+    """Table ``claims`` under ``title``: a row per test of ``claims``, with its verdict."""
     data = judge(study, claims)
     count = int(data["p"].notna().sum())
     caption = (
@@ -97,7 +97,7 @@ def section(study: Study, out: Path, claims: Sequence[Claim]) -> Section:
     shown = data.assign(**{name: data[name].map(_p) for name in ("p", "exact p", "adjusted p")})
     table = output.save_table(study, shown, out, "claims", caption, data)
     words = "; ".join(f"{choice.label} ({choice.why})" for choice in chosen.values())
-    return Section("The paper's claims", (f"Trials compared: {words or 'none'}.", table))
+    return Section(title, (f"Trials compared: {words or 'none'}.", table))
 
 
 def judge(study: Study, claims: Sequence[Claim]) -> pd.DataFrame:

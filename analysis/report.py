@@ -9,6 +9,7 @@ import argparse
 import base64
 import re
 import sys
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from analysis import (
     statistics,
 )
 from analysis.output import Figure, Section, Table
+from analysis.pages import PageError, SectionFunction
 from analysis.runs import StoreError, Study
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -48,7 +50,8 @@ def write(tracking_uri: str, study: str, out: Path, page_module: str = "") -> Pa
 
     The page needs no network and no other file. Its sections are those of ``page_module``, ``package.module``, where
     one is named, else those of the benchmark's page. Raises `analysis.runs.StudyNotFound`, `analysis.pages.PageError`
-    where ``page_module`` is no page, or `StoreError` where the store or the study's file in it cannot be read.
+    where ``page_module`` is no page or a section of anyone's fails, or `StoreError` where the store or the study's file
+    in it cannot be read.
     """
     found = Study.open(tracking_uri, study, page_module)
     # a page that is none is said before anything is written
@@ -59,7 +62,7 @@ def write(tracking_uri: str, study: str, out: Path, page_module: str = "") -> Pa
             sections.append(search)
         if costs := regret.section(found, out):
             sections.append(costs)
-        sections += [make(found, out) for make in made]
+        sections += [section for make in made if (section := _of_page(make, found, out))]
         sections += [section for make in EVERYWHERE if (section := make(found, out))]
     # known once all that is drawn was read
     if lost := output.lost_note(found):
@@ -81,6 +84,27 @@ def write(tracking_uri: str, study: str, out: Path, page_module: str = "") -> Pa
     path = out / "report.html"
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def _of_page(make: SectionFunction, study: Study, out: Path) -> Section | None:
+    """What ``make`` shows, None where the study has nothing for it; `PageError` where a section of anyone's fails."""
+    function = getattr(make, "func", make)
+    name = f"{function.__module__}.{function.__qualname__}"
+    try:
+        made = make(study, out)
+    except StoreError:
+        raise
+    except Exception as error:
+        # a fault of the project's own is shown whole
+        if name.startswith(f"{__package__}."):
+            raise
+        trace = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in trace if frame.filename == function.__code__.co_filename] or trace
+        what = " ".join(traceback.format_exception_only(error)[-1].split())
+        raise PageError(f"the section {name} fails in line {own[-1].lineno} of {own[-1].filename}: {what}") from error
+    if made is not None and not isinstance(made, Section):
+        raise PageError(f"the section {name} must return an analysis.output.Section, not {type(made).__name__}")
+    return made
 
 
 def overview(study: Study, out: Path) -> Section:

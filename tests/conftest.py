@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+# processes of tests that share the cores wait for each other's threads otherwise; before the first import of torch
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 #: fixtures that start what `make quick` goes without, and the marker of the tests that use them
 STARTED_BY = {
     "ray_here": "ray",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from analysis.pages import BUILT_IN
 from trainables import criteria
 from trainables.benchmarks import BENCHMARKS
 
@@ -19,7 +20,7 @@ OWN_FILES = {
     **{name: f"{module.partition(':')[0].replace('.', '/')}.py" for name, module in BENCHMARKS.items()},
 }
 #: the paper's pages, each with its claims and tables, and what they share
-PAGES = ("analysis/hyperspectral/", "analysis/age/", "analysis/natural_images/", "analysis/paper.py")
+PAGES = (*(f"{module.rpartition('.')[0].replace('.', '/')}/" for module in BUILT_IN), "analysis/paper.py")
 #: file -> the names that it may hold, and why
 EXCEPTIONS = {
     # stores of 0.1 declare nothing of themselves; what was so then does not change any more

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pandas as pd
@@ -13,8 +14,10 @@ import pytest
 import torch
 from torch import nn
 
+from study.file.spec import StudySpec
 from trainables import backbones
 from trainables.benchmarks import Data
+from trainables.benchmarks.table import TableOptions
 from trainables.replicas import stream, streams
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,6 +54,17 @@ def test_the_example_runs_as_documented(tmp_path: Path) -> None:
     assert (fine.loc[["CE", "LS σ=0.1"], "mean"] > 0.3).all()
     assert "FIERCE" in (report / "metrics-differences.md").read_text(encoding="utf-8")
     assert (report / "trajectories.svg").is_file()
+
+
+def test_the_studies_of_a_table_are_study_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "houses.yaml").write_text(blocks("yml")[0], encoding="utf-8")
+    for path in (tmp_path / "houses.yaml", ROOT / "examples" / "table.yaml"):
+        spec = StudySpec.load(path)
+        assert spec.benchmark.name == "table" and len(spec.seeds) == 10
+    # every option is in the table of the document
+    told = DOCUMENT.read_text(encoding="utf-8").partition("| option |")[2].partition("\n\n")[0]
+    assert {field.name for field in fields(TableOptions)} <= set(re.findall(r"`(\w+)`", told))
 
 
 class Small(nn.Module):

@@ -108,6 +108,7 @@ class Training:
         network = self.benchmark.backbone(data, self.options, streams(trial.seeds, "init"))
         network_contract.check_replicas(network, f"{self.owner}.backbone")
         self.network = network.to(self.device, self.dtype)
+        self._fit_inputs()
         features, _ = self._predict(self.parts["train"][:, :1])
         if self.recipe.projector is not None:
             self.network = self._projected(data.classes)
@@ -230,6 +231,14 @@ class Training:
             metrics = self._train_epoch(self.epoch + 1)
             self.epoch += 1
             yield metrics
+
+    @torch.no_grad()
+    def _fit_inputs(self) -> None:
+        """Show a network that asks for them each replica's training samples, see `Benchmark.backbone`."""
+        fit = getattr(self.network, "fit_inputs", None)
+        if fit is not None:
+            # one replica at a time: all of them together may not fit
+            fit(self._prepared(indices.unsqueeze(0), False, [])[0] for indices in self.parts["train"])
 
     def _make_criterion(self, kind: type[Criterion], dimensions: int, classes: int) -> Criterion:
         seeds, recipe = self.trial.seeds, self.recipe

@@ -207,9 +207,12 @@ def _start(ray: ModuleType, temporary: Path) -> None:
             object_store_memory=OBJECT_STORE_BYTES,
             _temp_dir=str(temporary),
         )
-    except (OSError, RuntimeError, ValueError) as error:
-        why = " ".join(str(error).split())[:300]
-        raise UserError(f"Ray cannot be started here, below {temporary}: {why}") from error
+    # a node that a busy machine keeps waiting is a plain Exception
+    except Exception as error:
+        why = " ".join(str(error).split())[:300].rstrip(".")
+        raise UserError(
+            f"Ray cannot be started here, below {temporary}: {why}; where the machine was merely busy, run it again"
+        ) from error
 
 
 def _check_fits(resources: Resources, nodes: Sequence[Mapping[str, Any]], address: str | None) -> None:

@@ -37,14 +37,18 @@ def importable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("benchmark", BENCHMARKS)
+#: the benchmarks of one's own data, which the default page is for
+OWN_DATA = {"table"}
+
+
+@pytest.mark.parametrize("benchmark", sorted(BENCHMARKS.keys() - OWN_DATA))
 def test_every_benchmark_of_the_project_has_a_page(benchmark: str) -> None:
-    assert benchmark in pages.find(benchmark).benchmarks
+    assert benchmark in pages.find(benchmark).benchmarks, f"no page of analysis.pages.BUILT_IN has {benchmark}"
 
 
 def test_any_other_benchmark_has_the_default_page() -> None:
     default = importlib.import_module(pages.DEFAULT).PAGES[0]
-    assert pages.find("mylab.data:Birds") is default and pages.find("") is default
+    assert all(pages.find(benchmark) is default for benchmark in ("mylab.data:Birds", "", *OWN_DATA))
 
 
 def test_the_benchmark_tag_of_a_store_is_never_imported(known: Store, importable: Path, tmp_path: Path) -> None:
@@ -96,6 +100,35 @@ def test_a_module_that_is_no_page_is_one_sentence(
     with pytest.raises(PageError, match=sentence) as caught:
         pages.find("hyperspectral", name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ("{}['margin']", r"section failing_page_0.mine fails in line 3 of .*failing_page_0.py: KeyError: 'margin'"),
+        ("study.criterion", "section failing_page_1.mine must return an analysis.output.Section, not method"),
+    ],
+)
+def test_a_section_that_fails_is_one_sentence(
+    known: Store, importable: Path, tmp_path: Path, body: str, sentence: str
+) -> None:
+    name = f"failing_page_{int('study' in body)}"
+    code = (
+        f"from analysis.pages import Page\ndef mine(study, out):\n    return {body}\nPAGES = [Page(sections=[mine])]\n"
+    )
+    (importable / f"{name}.py").write_text(code, encoding="utf-8")
+    with pytest.raises(PageError, match=sentence) as caught:
+        report.write(known.uri, known.name, tmp_path, name)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_section_without_anything_to_show_is_left_out(known: Store, importable: Path, tmp_path: Path) -> None:
+    (importable / "empty_page.py").write_text(
+        "from analysis.pages import Page\nPAGES = [Page(sections=[lambda study, out: None])]\n", encoding="utf-8"
+    )
+    text = report.write(known.uri, known.name, tmp_path, "empty_page").read_text(encoding="utf-8")
+    assert "What was run" in text
+    assert "Unmixing" not in text
 
 
 def test_the_papers_setting_is_the_pages(known: Store, importable: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,27 @@ def test_only_a_hyperparameter_that_says_so_counts_the_anchors(
 def test_what_is_no_criterion_is_said(name: str, words: str) -> None:
     with pytest.raises(LookupError, match=words):
         criteria.find(name)
+
+
+@pytest.mark.parametrize(
+    ("classes", "words"),
+    [
+        ((), "must define one trainables.criterion.Criterion, and defines none"),
+        (("First", "Second"), "and defines First and Second"),
+        (("First",), "has no label"),
+    ],
+)
+def test_a_file_of_criteria_that_holds_not_one_is_said(
+    classes: Sequence[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stem = "_".join(("holding", *classes)).lower()
+    code = [f"class {each}(Criterion):\n    pass\n" for each in classes]
+    (tmp_path / f"{stem}.py").write_text(
+        "\n".join(["from trainables.criterion import Criterion", *code]), encoding="utf-8"
+    )
+    monkeypatch.setattr(criteria, "__path__", [*criteria.__path__, str(tmp_path)])
+    with pytest.raises(LookupError, match=words):
+        criteria.find(stem.replace("_", "-"))
 
 
 def test_a_loss_that_is_no_number_of_a_replica_is_said() -> None:

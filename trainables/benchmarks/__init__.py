@@ -26,6 +26,7 @@ BENCHMARKS: Mapping[str, str] = {
     "cifar10-few-shot": "trainables.benchmarks.few_shot:Cifar10FewShot",
     "cifar10": "trainables.benchmarks.cifar10:Cifar10",
     "coarse-cifar10": "trainables.benchmarks.coarse_cifar10:CoarseCifar10",
+    "table": "trainables.benchmarks.table:TableBenchmark",
 }
 
 #: what a criterion is tried on: a benchmark that needs no file, and options that make it small
@@ -147,7 +148,9 @@ class Benchmark(Protocol):
     def backbone(self, data: Data, options: Any, generators: Sequence[torch.Generator]) -> nn.Module:
         """A replicated network: (S, B, …) -> features (S, B, d), logits (S, B, C).
 
-        ``generators`` (CPU) are the replicas' streams "init"; replica s draws from its own alone.
+        ``generators`` (CPU) are the replicas' streams "init"; replica s draws from its own alone. A network with a
+        method ``fit_inputs`` is given, before it is trained, each replica's training samples (n, …) as `batch` makes
+        them, one replica after another: to standardize by them, say.
         """
         ...
 

@@ -52,22 +52,28 @@ def find(name: str) -> type[Criterion]:
     except Exception as error:
         raise LookupError(f"criterion {name!r} cannot be imported: {error or type(error).__name__}") from error
     if isinstance(made, type) and issubclass(made, Criterion):
-        if not isinstance(getattr(made, "label", None), str):
-            raise LookupError(f"criterion {name!r} has no label: say in its class how tables shall call it")
-        return made
+        return _labelled(made, name)
     if inspect.isfunction(made):
         return _of_one_replica(made, name)
     raise LookupError(f"{name!r} is neither a trainables.criterion.Criterion nor a function: see docs/own-data.md")
 
 
 def _only(module: Any) -> type[Criterion]:
-    """The one criterion that ``module`` defines."""
+    """The one criterion that ``module`` defines; ``LookupError`` where that is not one, with a label."""
     found = [
         each
         for each in vars(module).values()
         if isinstance(each, type) and issubclass(each, Criterion) and each.__module__ == module.__name__
     ]
-    (criterion,) = found
+    if len(found) != 1:
+        defined = " and ".join(each.__name__ for each in found) or "none"
+        raise LookupError(f"{module.__file__} must define one trainables.criterion.Criterion, and defines {defined}")
+    return _labelled(found[0], module.__name__)
+
+
+def _labelled(criterion: type[Criterion], name: str) -> type[Criterion]:
+    if not isinstance(getattr(criterion, "label", None), str):
+        raise LookupError(f"criterion {name!r} has no label: say in its class how tables shall call it")
     return criterion
 
 

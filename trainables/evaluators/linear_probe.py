@@ -47,7 +47,8 @@ def _ridge(
     covariance = torch.bmm(x.mT, x) / x.shape[1]
     eigenvalues, vectors = torch.linalg.eigh(covariance)
     eigenvalues = eigenvalues.clamp(min=0)
-    scale = eigenvalues.mean(-1).clamp(min=torch.finfo(torch.float64).tiny)
+    # of features that do not vary; small enough for any, and large enough to be multiplied by a strength
+    scale = eigenvalues.mean(-1).clamp(min=1e-200)
     rotated = torch.bmm(vectors.mT, torch.bmm(x.mT, y) / x.shape[1])
     # (S, K, d): what each direction is divided by, for each strength
     divisors = eigenvalues.unsqueeze(1) + scale[:, None, None] * torch.tensor(

@@ -66,6 +66,7 @@ def test_options_say_that_they_are_paths() -> None:
         "hyperspectral": {"data", "abundances"},
         "age": {"data", "metadata", "cache"},
         **{name: {"data", "cache"} for name in ("cifar-fs", "cub", "cifar10-few-shot", "cifar10", "coarse-cifar10")},
+        "table": {"data"},
     }
 
 

@@ -25,6 +25,9 @@ from study.record import files
 from study.servers import checks, reach
 from study.service import jobs
 
+# it waits for servers that say nothing
+pytestmark = pytest.mark.server
+
 #: seconds within which each address is judged, on a machine that has other things to do
 PROMPT = 2 * reach.DEADLINE
 

@@ -1,0 +1,150 @@
+"""Labels from a table's columns: coarse classes, and fine ones as classes or as numbers."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from trainables.benchmarks import DataError
+from trainables.benchmarks.options import is_number
+from trainables.benchmarks.table_files import is_text
+
+#: whole numbers of more kinds than this are taken for values, such as years or prices, and not for classes
+MOST_KINDS = 100
+#: how a coarse column of continuous values is cut
+MEDIAN = "median"
+
+
+def check_coarse(coarse: Any) -> None:
+    """``coarse`` is a column's name, ``{column, above}`` or ``{column, bins}``; ``ValueError`` with one sentence."""
+    if isinstance(coarse, str) and coarse:
+        return
+    forms = "a column's name, {column: price, above: median} or {column: price, bins: 3}"
+    if not isinstance(coarse, Mapping) or not isinstance(coarse.get("column"), str):
+        raise ValueError(f"coarse must be {forms}, not {coarse!r}")
+    if len(coarse) != 2 or not set(coarse) & {"above", "bins"}:
+        raise ValueError(f"coarse takes a column and one of above and bins, as in {forms}, not {dict(coarse)!r}")
+    if "above" in coarse and coarse["above"] != MEDIAN and not is_number(coarse["above"]):
+        raise ValueError(f"above of coarse must be a number or {MEDIAN}, not {coarse['above']!r}")
+    if "bins" in coarse and not (is_number(coarse["bins"], whole=True) and coarse["bins"] >= 2):
+        raise ValueError(f"bins of coarse must be a whole number of at least 2, not {coarse['bins']!r}")
+
+
+def coarse_column(coarse: str | Mapping[str, Any]) -> str:
+    """The column that ``coarse`` is made from."""
+    return coarse if isinstance(coarse, str) else str(coarse["column"])
+
+
+def coarse_labels(coarse: str | Mapping[str, Any], values: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]:
+    """Coarse classes (N,) from 0 of a column without missing ``values`` (N,), and their names.
+
+    A value that is ``above`` a cut is of the higher class, one that equals it is not; ``bins`` are of equal counts.
+    `DataError` where they are fewer than two, or the column is continuous and nothing cuts it.
+    """
+    name = coarse_column(coarse)
+    if isinstance(coarse, str):
+        if not is_text(values) and is_continuous(values):
+            raise DataError(
+                f"{source}: coarse column {name!r} holds {len(np.unique(values)):,} different numbers: cut it by "
+                f"coarse: {{column: {name}, above: {MEDIAN}}} or {{column: {name}, bins: 3}}"
+            )
+        numbers, names = classes(values)
+    else:
+        numbers, names = _cut(coarse, values, source)
+    if len(names) < 2:
+        raise DataError(f"{source}: coarse column {name!r} holds one class alone, {names[0]!r}: two or more are needed")
+    return numbers, names
+
+
+def fine_labels(
+    columns: Mapping[str, np.ndarray], kind: str | None, source: str
+) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """Fine labels of columns without missing values: classes (N,) int64 and their names, or numbers (N, m) and None.
+
+    One column gives numbers (N,). Of several columns that are classes, each combination is one. ``kind`` is
+    ``classes`` or ``numbers``, None to tell by type: text and whole numbers of few kinds are classes. `DataError`
+    where the columns do not go together, or no class holds two rows.
+    """
+    for name, values in columns.items():
+        if kind == "numbers" and is_text(values):
+            raise DataError(f"{source}: fine column {name!r} holds text, such as {values[0]!r}: fine_kind is classes")
+        if not is_text(values) and not np.isfinite(values).all():
+            row = int(np.flatnonzero(~np.isfinite(values))[0])
+            raise DataError(f"{source}: fine column {name!r} holds {values[row]:g}: give numbers that are finite")
+    told = {name: is_text(values) or not is_continuous(values) for name, values in columns.items()}
+    if kind == "classes" or (kind is None and all(told.values())):
+        numbers, names = classes(*columns.values())
+        # each a class of its own: nothing could be told of a held-out one
+        if len(names) == len(numbers):
+            raise DataError(
+                f"{source}: fine {' and '.join(map(repr, columns))} has as many values as rows, {len(numbers):,}, and "
+                "no class of them two: say fine_kind: numbers, or name another column"
+            )
+        return numbers, tuple(names)
+    text = next((name for name, values in columns.items() if is_text(values)), None)
+    if text is not None:
+        number = next(name for name in columns if not told[name])
+        raise DataError(
+            f"{source}: fine column {text!r} holds text, and {number!r} numbers of many kinds: name one of them, or "
+            "say fine_kind: classes"
+        )
+    stacked = np.stack(list(columns.values()), 1).astype(np.float32)
+    return stacked[:, 0] if len(columns) == 1 else stacked, None
+
+
+def is_continuous(values: np.ndarray) -> bool:
+    """Whether numbers (N,) are values rather than classes: parts of whole ones, or whole ones of many kinds."""
+    return bool((values != np.round(values)).any()) or len(np.unique(values)) > MOST_KINDS
+
+
+def classes(*columns: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Classes (N,) from 0 of the combinations of the columns' values, in their order, and the names of them."""
+    each = [np.unique(values, return_inverse=True) for values in columns]
+    codes = np.stack([inverse.reshape(-1) for _, inverse in each], 1)
+    found, numbers = np.unique(codes, axis=0, return_inverse=True)
+    names = [
+        " ".join(_written(kinds[code]) for (kinds, _), code in zip(each, row, strict=True)) for row in found.tolist()
+    ]
+    return numbers.reshape(-1).astype(np.int64), names
+
+
+def check_sizes(what: str, numbers: np.ndarray, names: Sequence[str], parts: Sequence[str], source: str) -> None:
+    """`DataError` where a class has fewer samples than there are ``parts``: one of them would know nothing of it."""
+    sizes = np.bincount(numbers, minlength=len(names))
+    least = int(sizes.argmin())
+    if sizes[least] < len(parts):
+        samples = "1 sample" if sizes[least] == 1 else f"{sizes[least]} samples"
+        raise DataError(
+            f"{source}: {what} class {names[least]!r} has {samples}, fewer than the "
+            f"{len(parts)} parts ({', '.join(parts)}): join it with another class, or leave its rows out"
+        )
+
+
+def _cut(coarse: Mapping[str, Any], values: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]:
+    name = coarse["column"]
+    if is_text(values):
+        raise DataError(f"{source}: coarse column {name!r} holds text, such as {values[0]!r}, and cannot be cut")
+    if not np.isfinite(values).all():
+        raise DataError(f"{source}: coarse column {name!r} holds a value that is not finite: mend or drop its row")
+    if "above" in coarse:
+        cuts = np.array([np.median(values) if coarse["above"] == MEDIAN else float(coarse["above"])])
+        names = [f"{name} ≤ {cuts[0]:g}", f"{name} > {cuts[0]:g}"]
+    else:
+        cuts = np.quantile(values, np.arange(1, coarse["bins"]) / coarse["bins"])
+        ends = [f"{cut:g}" for cut in cuts]
+        between = [f"{low} < {name} ≤ {high}" for low, high in itertools.pairwise(ends)]
+        names = [f"{name} ≤ {ends[0]}", *between, f"{name} > {ends[-1]}"]
+    numbers = np.searchsorted(cuts, values, side="left")
+    empty = set(range(len(names))) - set(numbers.tolist())
+    if empty:
+        raise DataError(
+            f"{source}: coarse column {name!r} has no row with {names[min(empty)]}: cut it elsewhere, or by fewer bins"
+        )
+    return numbers.astype(np.int64), names
+
+
+def _written(value: Any) -> str:
+    return value if isinstance(value, str) else f"{value:g}" if abs(value) < 1e6 else str(int(value))
