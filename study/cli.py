@@ -359,8 +359,8 @@ def ui(
     check_servers(tracking, at.optuna_uri(spec))
     # the dashboard needs a database with Optuna's tables, which a home without a study has not yet
     open_storage(at.optuna_uri(spec))
+    _settle(at, tracking, studies_here(at))
     names = [name] if name else studies_here(at)
-    _settle(at, tracking, names)
     from study.record.publish import view
 
     at_once = view(tracking, names[0]) if len(names) == 1 else ""
