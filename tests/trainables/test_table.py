@@ -248,17 +248,20 @@ def lengths(path: Path) -> None:
 FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "objects.npz": (objects, "'x' is an array of objects, which is not read"),
     "lengths.npz": (lengths, "'y' has 2 rows, and 'x' 3"),
-    "text.npz": (lambda path: path.write_text("no zip"), "is not an .npz file"),
-    "text.parquet": (lambda path: path.write_text("none"), "is not Parquet"),
+    "text.npz": (lambda path: path.write_text("no zip", encoding="utf-8"), "is not an .npz file"),
+    "text.parquet": (lambda path: path.write_text("none", encoding="utf-8"), "is not Parquet"),
     "dates.parquet": (
         lambda path: FRAME.assign(soil=pd.Timestamp("2020-01-01")).to_parquet(path),
         "column 'soil' is of type timestamp",
     ),
-    "ragged.csv": (lambda path: path.write_text("a,b\n1,2\n3\n"), "line 3: 1 cells where the header names 2 columns"),
-    "twice.csv": (lambda path: path.write_text("a,a\n1,2\n"), "two columns 'a'"),
+    "ragged.csv": (
+        lambda path: path.write_text("a,b\n1,2\n3\n", encoding="utf-8"),
+        "line 3: 1 cells where the header names 2 columns",
+    ),
+    "twice.csv": (lambda path: path.write_text("a,a\n1,2\n", encoding="utf-8"), "two columns 'a'"),
     "latin.csv": (lambda path: path.write_bytes(b"a,b\n\xe9,1\n"), "is not UTF-8"),
-    "header.csv": (lambda path: path.write_text("a,b\n"), "has no rows"),
-    "nameless.csv": (lambda path: path.write_text("a,\n1,5\n"), "has no name"),
+    "header.csv": (lambda path: path.write_text("a,b\n", encoding="utf-8"), "has no rows"),
+    "nameless.csv": (lambda path: path.write_text("a,\n1,5\n", encoding="utf-8"), "has no name"),
     "book.xlsx": (lambda path: path.write_bytes(b""), "give a .csv, .parquet or .npz file"),
     "absent.csv": (lambda path: None, "is not there"),
 }
