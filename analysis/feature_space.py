@@ -5,7 +5,7 @@ python -m analysis.feature_space --study NAME [--tracking-uri URI] --out DIR
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from analysis import command, output, selection, statistics
 from analysis.output import Figure, Section, Table
 from analysis.runs import Study
 
+#: arrays that a replica kept after its last epoch, by name
+Arrays = Mapping[str, np.ndarray]
 #: points of one panel at most
 POINTS = 1500
 #: coarse class -> colour
@@ -29,13 +31,10 @@ def section(study: Study, out: Path, distances: Sequence[str] = ()) -> Section:
     """Figure ``feature-space`` from one seed, and table ``separation`` over all seeds, with metrics ``distances``."""
     title = "Feature space: figure A4"
     chosen = selection.headline(study)
-    found = {criterion: _kept(study, choice.trial) for criterion, choice in chosen.items()}
-    kept = {criterion: arrays for criterion, arrays in found.items() if arrays}
+    kept = kept_arrays(study, _finite)
     if not kept:
         return Section(title, (output.lost_note(study) or "No features were kept with the replicas.",))
-    # the same seed for all criteria, where there is one: same split, same initial weights
-    common = set.intersection(*(set(arrays) for arrays in kept.values()))
-    panels = {criterion: min(common or arrays) for criterion, arrays in kept.items()}
+    panels = one_seed(kept)
     canvas, grid = output.row_of_panels(len(kept), 3.3, [3.4])
     for axes, (criterion, seed) in zip(grid.flat, panels.items(), strict=True):
         arrays = kept[criterion][seed]
@@ -98,9 +97,9 @@ def embed(features: np.ndarray) -> np.ndarray:
 def separation(study: Study) -> dict[str, pd.Series]:
     """criterion -> silhouette score of the coarse classes in the feature space, by seed."""
     found = {}
-    for criterion, choice in selection.headline(study).items():
+    for criterion, kept in kept_arrays(study, _finite).items():
         scores = {}
-        for seed, arrays in _kept(study, choice.trial).items():
+        for seed, arrays in kept.items():
             coarse = arrays["coarse"][:POINTS]
             if 1 < len(np.unique(coarse)) < len(coarse):
                 scores[seed] = float(silhouette_score(arrays["features"][:POINTS].astype(np.float32), coarse))
@@ -109,12 +108,28 @@ def separation(study: Study) -> dict[str, pd.Series]:
     return found
 
 
-def _kept(study: Study, trial: int) -> dict[int, dict[str, np.ndarray]]:
-    """seed -> arrays of the trial's replicas that kept features, all of them finite."""
-    seeds = study.final.loc[study.final["trial"] == trial, "seed"].unique()
-    arrays = {int(seed): study.arrays(trial, int(seed)) for seed in seeds}
-    whole = {seed: kept for seed, kept in arrays.items() if {"features", "coarse"} <= set(kept)}
-    return {seed: kept for seed, kept in whole.items() if np.isfinite(kept["features"]).all()}
+def kept_arrays(study: Study, usable: Callable[[Arrays], bool]) -> dict[str, dict[int, Arrays]]:
+    """criterion -> seed -> what the replicas of the trial that speaks for it kept, where that is ``usable``.
+
+    A criterion without any is left out.
+    """
+    found: dict[str, dict[int, Arrays]] = {}
+    for criterion, choice in selection.headline(study).items():
+        seeds = study.final.loc[study.final["trial"] == choice.trial, "seed"].unique()
+        arrays = {int(seed): study.arrays(choice.trial, int(seed)) for seed in seeds}
+        found[criterion] = {seed: kept for seed, kept in arrays.items() if usable(kept)}
+    return {criterion: arrays for criterion, arrays in found.items() if arrays}
+
+
+def one_seed(kept: Mapping[str, Mapping[int, Arrays]]) -> dict[str, int]:
+    """criterion -> the seed to draw: the same for all where there is one, so of the same split and initial weights."""
+    common = set.intersection(*(set(arrays) for arrays in kept.values()))
+    return {criterion: min(common or arrays) for criterion, arrays in kept.items()}
+
+
+def _finite(kept: Arrays) -> bool:
+    """Whether features were kept, all of them finite."""
+    return {"features", "coarse"} <= set(kept) and bool(np.isfinite(kept["features"]).all())
 
 
 def _opacity(fine: np.ndarray | None, n: int) -> np.ndarray:

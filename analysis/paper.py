@@ -109,6 +109,11 @@ def continuous(study: Study) -> Verdict:
     return claims.conclude(study, measure, evidence, "; ".join(map(str, differences)), CRITERIA)
 
 
+#: that FIERCE raises the entropy of the feature space
+RAISES_ENTROPY = tuple(
+    partial(claims.higher, metric=metric, first="fierce", second="ce")
+    for metric in ("entropy/features", "entropy/spectral", "entropy/anchors")
+)
 #: put to the same tests wherever the outputs' calibration is measured
 RELIABILITY = Claim(
     "Neither LS nor FIERCE improves reliability",

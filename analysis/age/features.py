@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import stats
 
 from analysis import command, output, selection, statistics
-from analysis.feature_space import CLASSES
+from analysis.feature_space import CLASSES, Arrays, kept_arrays, one_seed
 from analysis.output import Figure, Section, Table
 from analysis.runs import Study
 
@@ -25,13 +25,10 @@ def section(study: Study, out: Path) -> Section:
     """Figure ``feature-age`` from one seed, and table ``feature-age`` over all seeds."""
     title = "Feature against age: figure A5"
     chosen = selection.headline(study)
-    found = {criterion: _kept(study, choice.trial) for criterion, choice in chosen.items()}
-    kept = {criterion: arrays for criterion, arrays in found.items() if arrays}
+    kept = kept_arrays(study, _one_dimensional)
     if not kept:
         return Section(title, (output.lost_note(study) or "No features were kept with the replicas.",))
-    # the same seed for all criteria, where there is one: same split, same initial weights
-    common = set.intersection(*(set(arrays) for arrays in kept.values()))
-    panels = {criterion: min(common or arrays) for criterion, arrays in kept.items()}
+    panels = one_seed(kept)
     canvas, grid = output.row_of_panels(len(kept), 3.3, [3.4])
     for axes, (criterion, seed) in zip(grid.flat, panels.items(), strict=True):
         arrays = kept[criterion][seed]
@@ -68,7 +65,7 @@ def section(study: Study, out: Path) -> Section:
     return Section(title, tuple(items))
 
 
-def oriented(arrays: dict[str, np.ndarray]) -> np.ndarray:
+def oriented(arrays: Arrays) -> np.ndarray:
     """The feature (n,), turned so that it grows with the expected class Σ c·q_c; no age is used."""
     feature = arrays["features"].astype(float).reshape(len(arrays["coarse"]))
     expected = arrays["probabilities"].astype(float) @ np.arange(arrays["probabilities"].shape[1])
@@ -80,9 +77,9 @@ def oriented(arrays: dict[str, np.ndarray]) -> np.ndarray:
 def correlations(study: Study) -> dict[str, pd.DataFrame]:
     """criterion -> by seed: rank correlations of feature and age, and the share of images with one same feature."""
     found = {}
-    for criterion, choice in selection.headline(study).items():
+    for criterion, kept in kept_arrays(study, _one_dimensional).items():
         rows = {}
-        for seed, arrays in _kept(study, choice.trial).items():
+        for seed, arrays in kept.items():
             feature, ages, coarse = oriented(arrays), arrays["fine"], arrays["coarse"]
             classes, sizes = np.unique(coarse, return_counts=True)
             within = [_spearman(feature[coarse == number], ages[coarse == number]) for number in classes]
@@ -103,15 +100,9 @@ def _spearman(feature: np.ndarray, ages: np.ndarray) -> float:
     return float(stats.spearmanr(feature, ages).statistic)
 
 
-def _kept(study: Study, trial: int) -> dict[int, dict[str, np.ndarray]]:
-    """seed -> arrays of the trial's replicas that kept a one-dimensional feature."""
-    seeds = study.final.loc[study.final["trial"] == trial, "seed"].unique()
-    arrays = {int(seed): study.arrays(trial, int(seed)) for seed in seeds}
-    return {
-        seed: kept
-        for seed, kept in arrays.items()
-        if set(kept) >= NEEDED and kept["features"].size == len(kept["coarse"])
-    }
+def _one_dimensional(kept: Arrays) -> bool:
+    """Whether a one-dimensional feature was kept, with what it is compared with."""
+    return set(kept) >= NEEDED and kept["features"].size == len(kept["coarse"])
 
 
 if __name__ == "__main__":

@@ -52,10 +52,7 @@ def few_shot(start: int = 1) -> Sequence[Claim]:
         Claim(
             "FIERCE raises the entropy of the feature space",
             "§3.2",
-            tuple(
-                partial(claims.higher, metric=metric, first="fierce", second="ce")
-                for metric in ("entropy/features", "entropy/spectral", "entropy/anchors")
-            ),
+            paper.RAISES_ENTROPY,
         ),
     )
 

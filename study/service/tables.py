@@ -81,15 +81,7 @@ def print_status(state: StudyStatus) -> None:
         )
         for trial in state.trials
     ]
-    console = Console()
-    if console.is_terminal:
-        table = Table(*columns, title=state.name)
-        for row in rows:
-            table.add_row(*map(Text, row))
-        console.print(table)
-    else:
-        for row in [columns, *rows]:
-            typer.echo("\t".join(row))
+    _print_rows(columns, rows, state.name)
     for what, count in (("trials", state.count), ("replicas", state.count_replicas)):
         typer.echo(
             f"{what}: " + ", ".join(f"{count(kind)} {kind}" for kind in ("done", "running", "failed", "missing"))
@@ -109,9 +101,14 @@ def print_studies(found: Sequence[Summary]) -> None:
         )
         for each in found
     ]
+    _print_rows(columns, rows)
+
+
+def _print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
+    """A table on a terminal, else lines with tabs."""
     console = Console()
     if console.is_terminal:
-        table = Table(*columns)
+        table = Table(*columns, title=title)
         for row in rows:
             table.add_row(*map(Text, row))
         console.print(table)
