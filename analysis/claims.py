@@ -95,7 +95,8 @@ def section(study: Study, out: Path, claims: Sequence[Claim], title: str = "The 
             f" Chosen by the search on the data that it would be tested on, hence no verdict: {'; '.join(searched)}."
         )
     shown = data.assign(**{name: data[name].map(_p) for name in ("p", "exact p", "adjusted p")})
-    table = output.save_table(study, shown, out, "claims", caption, data)
+    first = ("claim", "measured by", "verdict", "adjusted p", "numbers")
+    table = output.save_table(study, shown, out, "claims", caption, data, first)
     words = "; ".join(f"{choice.label} ({choice.why})" for choice in chosen.values())
     return Section(title, (f"Trials compared: {words or 'none'}.", table))
 

@@ -27,6 +27,7 @@ from analysis import (
     selection,
     similarity,
     statistics,
+    summary,
 )
 from analysis.output import Figure, Section, Table
 from analysis.pages import PageError, SectionFunction
@@ -34,7 +35,7 @@ from analysis.runs import StoreError, Study
 
 TEMPLATES = Path(__file__).parent / "templates"
 #: sections of every page, each None where a study has nothing for it
-EVERYWHERE = (measures.section, similarity.section)
+EVERYWHERE = (measures.section, similarity.section, regret.section)
 
 #: what a reader must know of data that is not real
 WARNINGS: Mapping[str, str] = {
@@ -55,20 +56,19 @@ def write(tracking_uri: str, study: str, out: Path, page_module: str = "") -> Pa
     """
     found = Study.open(tracking_uri, study, page_module)
     # a page that is none is said before anything is written
-    made = found.page.sections
+    made, summarised = found.page.sections, found.page.summary or summary.section
+    answer = _of_page(summarised, found, out) if len(found.final) else None
     sections = [overview(found, out)]
     if len(found.final):
         if search := search_result(found, out):
             sections.append(search)
-        if costs := regret.section(found, out):
-            sections.append(costs)
         sections += [section for make in made if (section := _of_page(make, found, out))]
         sections += [section for make in EVERYWHERE if (section := make(found, out))]
     # known once all that is drawn was read
     if lost := output.lost_note(found):
         sections[0] = Section(sections[0].title, (lost, *sections[0].items))
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
-    environment.filters |= {"data_uri": _data_uri, "kind": _kind, "cell": _cell}
+    environment.filters |= {"data_uri": _data_uri, "kind": _kind, "cell": _cell, "chips": _chips}
     origin = output.provenance(found)
     page = environment.get_template("report.html.j2").render(
         study=found,
@@ -76,6 +76,7 @@ def write(tracking_uri: str, study: str, out: Path, page_module: str = "") -> Pa
         warning=WARNINGS.get(origin, ""),
         provenance=origin,
         data=output.data_note(found),
+        answer=answer,
         sections=sections,
         verdicts=claims.OUTCOMES,
         command=f"fierce run {study}.yaml && fierce report {study}",
@@ -218,6 +219,12 @@ def _data_uri(figure: Figure) -> str:
 
 def _kind(item: str | Figure | Table) -> str:
     return type(item).__name__.lower()
+
+
+def _chips(value: str) -> list[tuple[int, str]]:
+    """The outcomes in a cell of verdicts, each with its place among all outcomes, by which it is coloured."""
+    words = str(value).split("; ")
+    return [(claims.OUTCOMES.index(word.split(" ×")[0]), word) for word in words]
 
 
 def _cell(value: object, is_wide: bool) -> str:

@@ -141,7 +141,7 @@ class Study:
         """Place of a criterion in figures and tables, from 0."""
         return list(self.criteria).index(criterion)
 
-    def label(self, criterion: str, hyperparameters: Mapping[str, float], digits: int = 3) -> str:
+    def label(self, criterion: str, hyperparameters: Mapping[str, float], digits: int = 4) -> str:
         """How a trial is called in figures and tables: ``FIERCE λ=1 e=100``, values to so many digits."""
         declared = self.criterion(criterion)
         values = {own.symbol: hyperparameters.get(own.name, np.nan) for own in declared.hyperparameters}
@@ -154,7 +154,7 @@ class Study:
         Values have as many digits as tell the settings apart; two trials of one setting have their number behind.
         """
         labels = [self.label(criterion, values) for _, criterion, values in trials]
-        for digits in (4, 5, 7, 10, 17):
+        for digits in (5, 7, 10, 17):
             again = {label for label in labels if labels.count(label) > 1}
             for place, (_, criterion, values) in enumerate(trials):
                 if labels[place] in again:

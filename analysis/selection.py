@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -12,6 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from analysis import statistics
+from analysis.declarations import Metric
 from analysis.runs import Study, spread
 from analysis.statistics import Difference, Estimate
 
@@ -21,7 +22,7 @@ ENOUGH_SEEDS = 5
 
 @dataclass(frozen=True)
 class Choice:
-    """A trial and the reason why it was taken; ``searched``: by a search, on the study's own results."""
+    """A trial and the reason why it was taken; ``searched``: on the study's own results, by a search or otherwise."""
 
     trial: int
     label: str
@@ -82,8 +83,9 @@ def corrected(study: Study, metric: str, trial: int, value: Difference) -> Diffe
 def headline(study: Study) -> Mapping[str, Choice]:
     """The trial that speaks for each criterion, in the order of figures and tables.
 
-    The paper's setting where it was run; else the search's best point; else the setting closest to the paper's, or
-    the first where the paper has none. Among the trials that confirm a search, its choice.
+    The paper's setting where it was run; else the search's best point; else the setting closest to the paper's. Where
+    the paper has none, the best on validation samples, and the first where these were not measured. Among the trials
+    that confirm a search, its choice.
     """
     measured = study.final["trial"].unique()
     if study.part == "confirm":
@@ -105,10 +107,56 @@ def headline(study: Study) -> Mapping[str, Choice]:
         elif criterion in searched:
             chosen[criterion] = searched[criterion]
             continue
+        elif setting:
+            why = "the setting closest to the paper's"
+        elif (best := best_on_validation(study, rows["trial"])) is not None:
+            by = study.metric(validation_of(study, fine_metric(study))).label
+            why = f"the best of {len(rows)} settings by {by}"
+            label = str(rows.loc[rows["trial"] == best, "label"].iloc[0])
+            chosen[criterion] = Choice(best, label, why, searched=True)
+            continue
         else:
-            why = "the setting closest to the paper's" if setting else f"the first of {len(rows)} settings"
+            why = f"the first of {len(rows)} settings"
         chosen[criterion] = Choice(int(nearest["trial"]), nearest["label"], why)
     return chosen
+
+
+@lru_cache(maxsize=4)
+def fine_metric(study: Study) -> str:
+    """The metric of held-out samples that says how much of the fine labels is kept; empty where none was measured.
+
+    What a search chooses by, else the first main one of the page, else the first that the study declares, a linear
+    probe's before others and those with a twin on validation samples before those without.
+    """
+    searched = scored_by(study) or objective_metric(study)
+    declared = [*study.page.metrics, *sorted(study.metrics, key=lambda name: not name.endswith("/fine-linear"))]
+    names = [searched, *sorted(declared, key=lambda name: not validation_of(study, name))]
+    wanted = (study.metric(name) for name in names if name)
+    return next((each.name for each in wanted if _judges(each) and summary(study, each.name)), "")
+
+
+def _judges(metric: Metric) -> bool:
+    return metric.fine and metric.better in ("lower", "higher") and not metric.twin_of
+
+
+def validation_of(study: Study, metric: str) -> str:
+    """The twin of ``metric`` on validation samples that the study declares and a trial has; else empty."""
+    twins = (each.name for each in study.metrics.values() if metric and each.twin_of == metric)
+    return next((name for name in twins if summary(study, name)), "")
+
+
+def best_on_validation(study: Study, trials: Iterable[int]) -> int | None:
+    """Of ``trials`` the one with the best mean of `fine_metric` on validation samples; None where that is not known.
+
+    Trials that lack a planned seed are left out.
+    """
+    metric = fine_metric(study)
+    found = summary(study, validation_of(study, metric)) if validation_of(study, metric) else {}
+    means = {
+        int(trial): found[trial].mean for trial in trials if trial in found and found[trial].n == found[trial].planned
+    }
+    sign = -1 if study.metric(metric).better == "lower" else 1
+    return max(means, key=lambda trial: sign * means[trial], default=None)
 
 
 def search(study: Study) -> dict[str, tuple[Choice | None, pd.DataFrame]]:

@@ -108,6 +108,25 @@ class Difference(Estimate):
         return _minus(text)
 
 
+def share_of_way(
+    values: ArrayLike, floor: ArrayLike, ceiling: ArrayLike, planned: int, level: float = LEVEL
+) -> Estimate:
+    """How much of the way from ``floor`` to ``ceiling`` the mean of ``values`` has gone, all three by seed.
+
+    The ratio of two means, with the interval of the ratio estimator: the t-interval of what each seed adds to the
+    numerator beyond its share of the denominator (Cochran 1977, Sampling Techniques, §6.4). NaN without a way to go.
+    """
+    low, way = np.asarray(floor, float), np.asarray(ceiling, float) - np.asarray(floor, float)
+    gone = np.asarray(values, float) - low
+    whole = np.isfinite(gone) & np.isfinite(way)
+    gone, way = gone[whole], way[whole]
+    if not len(way) or way.mean() <= 0:
+        return Estimate(np.nan, np.nan, 0, planned, level)
+    ratio = gone.mean() / way.mean()
+    mean, half, n = _interval(ratio + (gone - ratio * way) / way.mean(), level)
+    return Estimate(mean, half, n, planned, level)
+
+
 def estimate(values: ArrayLike, planned: int, level: float = LEVEL) -> Estimate:
     """Mean of ``values``, one per seed, with its Student-t interval on n − 1 degrees of freedom.
 
@@ -167,6 +186,33 @@ def sign_flip(values: ArrayLike, larger: bool = False) -> float:
     # sums of the same numbers in another order differ by rounding
     least = (values.sum() if larger else abs(values.sum())) - 1e-9 * np.abs(values).sum()
     return float(np.mean((sums if larger else np.abs(sums)) >= least))
+
+
+def sign_flip_best(values: ArrayLike, option: int) -> float:
+    """p of the exact test of the ``option`` that was singled out of all columns of ``values`` (seeds × options).
+
+    The share of the patterns of signs, one sign a seed for all options alike, in which any option's mean is as far from
+    0, in units of its own spread, as that of ``option`` is: however it was singled out, one of nothing but noise is
+    found in at most so many cases, and options that go together count as less than so many. Patterns as of `sign_flip`.
+    After Westfall and Young (1993), Resampling-based multiple testing.
+    """
+    values = np.asarray(values, dtype=float)
+    # the sum of squares is the same in every pattern, so that a t-statistic rises with the mean alone
+    sizes = np.linalg.norm(values, axis=0)
+    values = np.divide(values, sizes, out=np.zeros_like(values), where=sizes > 0)
+    seeds = len(values)
+    if seeds > EXACT_SEEDS:
+        patterns = np.random.default_rng(0).integers(0, 2, (RESAMPLES, seeds), np.int8)
+    else:
+        # the pattern with all signs turned has the same distances: the first seed keeps its own
+        patterns = (np.arange(2 ** max(seeds - 1, 0))[:, None] >> np.arange(seeds)[None]).astype(np.int8) & 1
+    least = abs(values[:, option].sum()) - 1e-9
+    counts = [
+        (np.abs((1 - 2.0 * part) @ values).max(1) >= least).sum()
+        for part in np.array_split(patterns, 1 + len(patterns) // 2**14)
+    ]
+    drawn = seeds > EXACT_SEEDS
+    return float((sum(counts) + drawn) / (len(patterns) + drawn))
 
 
 def below(value: Difference, bound: float) -> tuple[float, float]:

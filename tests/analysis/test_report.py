@@ -32,6 +32,7 @@ from analysis.runs import Study
 from tests.analysis.known_study import DEVIATIONS, LEVELS, Store
 
 FIGURES = (
+    "answer",
     "entropy-estimate",
     "feature-space",
     "reliability",
@@ -51,6 +52,7 @@ TABLES = (
     "turn",
     "unmixing",
     "unmixing-differences",
+    "verdicts",
 )
 
 
@@ -119,8 +121,22 @@ def test_every_figure_and_table_stands_beside_the_page(page: Path) -> None:
         assert imread(page.parent / f"{stem}.png").std() > 0
 
 
+def test_the_answer_comes_first_and_no_table_is_wide(page: Path) -> None:
+    html = page.read_text(encoding="utf-8")
+    assert html.index('class="lead"') < html.index("<img") < html.index("<nav") < html.index("What was run")
+    assert "Of 19 claims of the paper" in html[: html.index("<nav")]
+    widths = [head.count("<th ") for head in re.findall("<thead>(.*?)</thead>", html, re.S)]
+    assert max(widths) <= 7
+    # what does not fit is folded, and the files have it all
+    folded = re.findall("<details>(.*?)</details>", html, re.S)
+    assert folded and all("<summary>" in each for each in folded)
+    assert "exact p" in folded[-1] and "exact p" in (page.parent / "claims.md").read_text(encoding="utf-8")
+
+
 def test_provenance_stands_wherever_numbers_do(page: Path) -> None:
-    captions = re.findall(r"<(?:fig)?caption>(.*?)</(?:fig)?caption>", page.read_text(encoding="utf-8"), re.S)
+    captions = re.findall(
+        r'<(?:figcaption|p class="caption")>(.*?)</(?:figcaption|p)>', page.read_text(encoding="utf-8"), re.S
+    )
     assert len(captions) == len(FIGURES) + len(TABLES)
     assert all("test scene (simulated)" in caption for caption in captions)
     for stem in TABLES:
