@@ -179,7 +179,7 @@ def submit(
     from study.service import jobs, running
 
     submission = jobs.prepare(spec, overrides or (), name, working_dir)
-    cluster = jobs.connect(address)
+    cluster = jobs.open_cluster(address)
     job = cluster.submit(submission)
     typer.echo(f"submitted: {job}")
     if detach:
@@ -193,7 +193,7 @@ def attach(name: NameArgument, address: ClusterOption = None) -> None:
     """Follow a submitted study, from its start; Ctrl-C leaves it running."""
     from study.service import jobs, running
 
-    cluster = jobs.connect(address)
+    cluster = jobs.open_cluster(address)
     running.follow(cluster, name, cluster.newest(name).submission_id, address)
 
 
@@ -202,7 +202,7 @@ def stop(name: NameArgument, address: ClusterOption = None) -> None:
     """Let a submitted study's trials save themselves and end it; submitted again, it goes on."""
     from study.service import jobs
 
-    job = jobs.connect(address).stop(name)
+    job = jobs.open_cluster(address).stop(name)
     typer.echo(f"stopped: {job}; the same fierce submit goes on with it")
 
 

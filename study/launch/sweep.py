@@ -107,12 +107,12 @@ def _nothing_left(spec: StudySpec, home: Home, observer: Observer, retry_failed:
     """How the study ended, where all its trials have and MLflow lacks nothing of them; else None: Ray is needed."""
     # optuna takes seconds to import
     from study.record import trials
-    from study.servers.database import answering
+    from study.servers.database import optuna_errors
 
     study = trials.load_study(spec, home)
     if study is None:
         return None
-    with answering(home.optuna_uri(spec)):
+    with optuna_errors(home.optuna_uri(spec)):
         ended, outcome = _ended(study), _outcome(spec, study, False)
         if outcome.missing or (outcome.failed and retry_failed):
             return None
@@ -143,7 +143,7 @@ def _launch(spec: StudySpec, home: Home, observer: Observer, retry_failed: bool,
     from study.launch.follower import Follower
     from study.launch.placement import Capacity
     from study.record import trials
-    from study.servers.database import answering
+    from study.servers.database import optuna_errors
     from trainables.trainable import STOP
 
     folder = home.files(spec.name, spec)
@@ -162,7 +162,7 @@ def _launch(spec: StudySpec, home: Home, observer: Observer, retry_failed: bool,
     tuner = _tuner(spec, folder, tracked, searcher, follower, cadence)
 
     def wind_up() -> Outcome:
-        with answering(home.optuna_uri(spec)):
+        with optuna_errors(home.optuna_uri(spec)):
             ended, outcome = _ended(study), _outcome(spec, study, searcher.stopping)
         # a full disk stops at what follows, and the runs in MLflow must not stay RUNNING for that
         _close(tracked, follower, outcome, trials.planned_trials(spec, study))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from analysis import schema
 from study.file.plan import label
 from study.record import facts, runs
-from study.servers.mlflow import TrackingError, answering, connect, writing
+from study.servers.mlflow import TrackingError, open_client, tracking_errors, writing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -116,7 +116,7 @@ class TrialTracker:
         self._insist(self._begin)
 
     def _begin(self) -> None:
-        with answering(self.tracking.uri):
+        with tracking_errors(self.tracking.uri):
             self._open()
 
     def add(self, records: Sequence[Record]) -> None:
@@ -168,7 +168,7 @@ class TrialTracker:
     def _send(
         self, arrays: Mapping[str, np.ndarray] | None = None, weights: Mapping[str, Tensor] | None = None
     ) -> None:
-        with answering(self.tracking.uri):
+        with tracking_errors(self.tracking.uri):
             client, lines = self._open()
             for line in lines:
                 # it was only ended once it held everything, though the checkpoint may have been lost since
@@ -217,7 +217,7 @@ class TrialTracker:
     def _open(self) -> tuple[MlflowClient, list[_Line]]:
         """The client and the runs: one for each replica, the trial's own last; found or made on the first call."""
         if self._client is None:
-            self._client = connect(self.tracking.uri)
+            self._client = open_client(self.tracking.uri)
         if self._lines is None:
             with writing(self.tracking.uri):
                 self._lines = self._find_or_make(self._client)
@@ -306,7 +306,7 @@ class TrialTracker:
                         client.set_tag(line.run_id, schema.KEPT, schema.ARRAYS)
 
     def _terminate(self) -> None:
-        with answering(self.tracking.uri):
+        with tracking_errors(self.tracking.uri):
             client, lines = self._open()
             for line in lines:
                 if line.status != "FINISHED" and not self._is_partial(line):

@@ -55,7 +55,7 @@ def examine_cluster(address: str | None, tracking_uri: str, optuna_uri: str | No
     """
     checks = []
     try:
-        cluster = jobs.connect(address)
+        cluster = jobs.open_cluster(address)
         checks += [
             Check("ray", True, f"{cluster.address} answers; this machine has Ray {metadata.version('ray')}"),
             _try("nodes", cluster.nodes),

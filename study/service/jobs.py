@@ -227,7 +227,7 @@ class Cluster:
                     f"fierce attach {spec.name}"
                 )
         shared = without_passwords(spec.model_copy(update={"tracking_uri": None, "optuna_uri": None}))
-        with self._answering():
+        with _cluster_errors(self.address):
             return str(
                 self.client.submit_job(
                     # without a shell in between, the signal to stop reaches the command itself
@@ -254,7 +254,7 @@ class Cluster:
 
     def info(self, job: str) -> Any:
         """Details of ``job`` as it stands."""
-        with self._answering():
+        with _cluster_errors(self.address):
             return self.client.get_job_info(job)
 
     def follow(self, job: str, tell: Callable[[str], None], say: Callable[[str], None]) -> Any:
@@ -294,7 +294,7 @@ class Cluster:
                 f"study {study!r} is not under way at {self.address}: its last job {job.submission_id} has "
                 f"{job.status.lower()}"
             )
-        with self._answering():
+        with _cluster_errors(self.address):
             self.client.stop_job(job.submission_id)
         deadline = time.monotonic() + STOP_SECONDS + TIMEOUT
         while not self.info(job.submission_id).status.is_terminal():
@@ -331,7 +331,7 @@ class Cluster:
 
     def _jobs(self) -> dict[str, list[Any]]:
         """The submitted studies' jobs by study, oldest first."""
-        with self._answering():
+        with _cluster_errors(self.address):
             listed = self.client.list_jobs()
         jobs: dict[str, list[Any]] = {}
         for job in sorted(listed, key=lambda submitted: submitted.start_time or 0):
@@ -346,7 +346,7 @@ class Cluster:
         async def tail() -> bool:
             chunks = aiter(self.client.tail_job_logs(job))
             while True:
-                with self._answering():
+                with _cluster_errors(self.address):
                     try:
                         chunk = await asyncio.wait_for(anext(chunks, None), SILENCE_SECONDS)
                     except TimeoutError:
@@ -357,11 +357,6 @@ class Cluster:
 
         reader.rewind()
         return asyncio.run(tail())
-
-    @contextlib.contextmanager
-    def _answering(self) -> Iterator[None]:
-        with _answering(self.address):
-            yield
 
 
 @dataclass
@@ -398,14 +393,14 @@ def address_of(option: str | None) -> str:
     return address
 
 
-def connect(option: str | None = None) -> Cluster:
+def open_cluster(option: str | None = None) -> Cluster:
     """The cluster at `address_of` ``option``; `UserError` where it does not answer or refuses the token."""
     address = address_of(option)
     # Ray's client reads it in place of what it is given
     os.environ[ADDRESS_VARIABLE] = address
     use_token()
     try:
-        return _connect(address)
+        return _open(address)
     except Unreachable as error:
         if _listens(address):
             raise UserError(
@@ -424,8 +419,8 @@ def _listens(address: str) -> bool:
     return False
 
 
-def _connect(address: str) -> Cluster:
-    with _answering(address):
+def _open(address: str) -> Cluster:
+    with _cluster_errors(address):
         from ray.job_submission import JobSubmissionClient
 
         # it tells of each step
@@ -442,7 +437,7 @@ def _connect(address: str) -> Cluster:
 
 
 @contextlib.contextmanager
-def _answering(address: str) -> Iterator[None]:
+def _cluster_errors(address: str) -> Iterator[None]:
     """Turns what Ray's client raises into one sentence."""
     import aiohttp
     import requests
