@@ -100,7 +100,7 @@ def drain(searcher: search.StudySearcher, start: int = 0, limit: int = 99) -> li
 
 
 def interrupted(study: StudySpec, home: Home, finished: int, killed: str) -> list[dict[str, Any]]:
-    """The configs of two launches, the first killed after ``finished`` trials and one more that it asked for or told."""
+    """The configs of two launches; the first is killed after ``finished`` trials and one more, asked for or told."""
     first = searcher(study, home)
     done = drain(first, limit=finished)
     config = first.suggest("killed")
