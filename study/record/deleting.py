@@ -69,7 +69,7 @@ def _delete_experiment(uri: str, name: str, identity: str) -> None:
             if existing.lifecycle_stage != "active":
                 client.restore_experiment(existing.experiment_id)
             client.rename_experiment(existing.experiment_id, _deleted(existing, name))
-        # one that an interrupted deletion had renamed is among them
+        # all such names and not the one above alone: a deletion that was interrupted may have left another
         for experiment in client.search_experiments():
             if experiment.name == _deleted(experiment, name):
                 client.delete_experiment(experiment.experiment_id)

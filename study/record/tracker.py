@@ -171,7 +171,7 @@ class TrialTracker:
         with tracking_errors(self.tracking.uri):
             client, lines = self._open()
             for line in lines:
-                # it was only ended once it held everything, though the checkpoint may have been lost since
+                # a run is ended once it holds everything, so it needs nothing, even where the checkpoint was lost
                 if line.status == "FINISHED":
                     continue
                 for records in _requests([] if self._is_partial(line) else self._records[line.sent :]):
@@ -227,7 +227,7 @@ class TrialTracker:
         existing = runs.found_or_restored(
             client, self.tracking.experiment, {schema.TRIAL: str(self.number)}, parent=self.tracking.run
         )
-        # a name to read: the exact values stand in the params
+        # for people to read, so rounded: the params hold the exact values
         name = label(self.trial.criterion, self.trial.hyperparameters, digits=4)
         common = {
             schema.STUDY: self.tracking.study,
@@ -262,9 +262,9 @@ class TrialTracker:
         if line.status == "FINISHED":
             return line
         line.held = _held(client, run)
-        # the trial's at once, for the list of runs; a seed's with its first records, to spare a request each
+        # MLflow's list of runs shows a trial's params at once; a seed's go with its first records and cost no request
         own = self._hyperparameters() if column is None else {}
-        # a run that a kill left between its creation and its params has none
+        # a kill between a run's creation and its params leaves a run without them
         if missing := {name: value for name, value in own.items() if name not in line.params}:
             client.log_batch(line.run_id, params=_params(missing))
         if line.status != "RUNNING":

@@ -82,11 +82,11 @@ def open_study(spec: StudySpec, home: Home, identity: str = "", patience: float 
 def _require_same_recipe(spec: StudySpec, run: Run, now: Mapping[str, Any]) -> None:
     """What a release changes in a recipe must not be mixed with what an earlier one trained."""
     kept = run.data.tags.get(schema.RECIPE)
-    # 0.1 kept no recipe; where it followed the paper, it took the released code's assignment
+    # studies of 0.1 hold no recipe, and all of them were trained with the released code's assignment
     before = json.loads(kept) if kept else {"assignment": "sampled"}
     changed = [name for name, value in before.items() if name in now and now[name] != value]
     hyperparameters = [own for criterion in criteria_of(spec).values() for own in criterion.hyperparameters]
-    # without anchors of its own a criterion knows no assignment
+    # the assignment only matters to criteria with anchors of their own
     if not kept and not any(own.counts_anchors for own in hyperparameters):
         changed = []
     if changed:
@@ -118,7 +118,7 @@ def declare_metrics(tracking: Tracking, declared: Sequence[Mapping[str, str | bo
         known = {metric["name"]: metric for metric in (json.loads(held) if held else [])}
         merged = known | {metric["name"]: dict(metric) for metric in declared}
         for name, metric in merged.items():
-            # what one trial found out by measuring, the next does not know before it measures
+            # a trial learns by measuring which metrics are held out, so one that begins must not unset it
             if known.get(name, {}).get("heldout"):
                 metric["heldout"] = True
         if merged != known:
@@ -141,7 +141,7 @@ def close_study(tracking: Tracking, status: str, trials: int | None = None) -> N
     """End the study's run as ``FINISHED``, ``FAILED`` or ``KILLED``, with so many planned ``trials`` where given."""
     client = open_client(tracking.uri)
     with tracking_errors(tracking.uri), writing(tracking.uri):
-        # how many confirm a search is known at its end
+        # only at the end of a search is it known how many trials confirm it
         if trials is not None:
             client.set_tag(tracking.run, schema.PLANNED_TRIALS, str(trials))
         client.set_terminated(tracking.run, status)
@@ -151,7 +151,7 @@ def close_trial(tracking: Tracking, number: int, status: str, reason: str) -> No
     """End the runs of a trial whose worker cannot: it died, or was told to stop."""
     client = open_client(tracking.uri)
     with tracking_errors(tracking.uri):
-        # a replica that has finished holds everything, whatever became of the others
+        # a finished replica's run is complete, so it stays FINISHED whatever became of the others
         for run in runs.search(
             client, tracking.experiment, {schema.TRIAL: str(number)}, "attributes.status != 'FINISHED'"
         ):

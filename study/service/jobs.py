@@ -114,12 +114,12 @@ def prepare(source: str, overrides: Sequence[str], name: str | None, folder: Pat
             if value != resolved and Path(resolved).exists():
                 _require_packed(f"benchmark.{key}: {value}", Path(resolved), folder, packed)
     _require_small(folder, packed)
-    # an absolute path that is not here, and an address, only the cluster may see
+    # addresses, and absolute paths that are not on this machine, can only be checked in the cluster
     elsewhere = [path for paths in written.values() for path in map(Path, paths) if path.is_absolute()]
     if not _addresses(options, spec) and all(path.exists() for path in elsewhere):
         check_data(spec)
     settings = [word for assignment in overrides for word in ("--set", assignment)]
-    # as a resume does: nothing else could try a submitted study's failed trials again
+    # submitting again is the only way to resume a job's study, so it tries failed trials again
     fixed = ("--name", spec.name, "--address", "auto", "--events", "--import-data", "--retry-failed")
     return Submission(spec, ("fierce", "run", argument, *settings, *fixed), folder, excludes)
 
@@ -164,7 +164,7 @@ def _addresses(options: type, spec: StudySpec) -> bool:
 def _packed(folder: Path, excludes: Sequence[str]) -> Mapping[Path, int]:
     """What Ray packs of ``folder``: path -> bytes, 0 for a folder."""
     use_token()
-    # the very walk by which Ray packs: what it leaves out is said nowhere else
+    # Ray has no public function that tells what it packs, so this is the one that it packs by
     from ray._private.ray_constants import get_runtime_env_default_excludes
     from ray._private.runtime_env.packaging import _dir_travel, _get_excludes
 
@@ -423,7 +423,7 @@ def _open(address: str) -> Cluster:
     with _cluster_errors(address):
         from ray.job_submission import JobSubmissionClient
 
-        # it tells of each step
+        # Ray's client logs each of its steps
         for name in ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
             logging.getLogger(name).setLevel(logging.ERROR)
 
@@ -432,7 +432,7 @@ def _open(address: str) -> Cluster:
                 # Ray's own waits for ever on a connection that is dead
                 return super()._do_request(*arguments, **{"timeout": TIMEOUT, **options})
 
-        # the first request: what hangs here is no cluster
+        # making the client sends a first request, which hangs on a server that is no cluster
         return Cluster(address, within(DEADLINE, lambda: Client(address)))
 
 
