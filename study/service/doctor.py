@@ -98,7 +98,7 @@ def check_home(home: Path) -> str:
 
 def check_disk(home: Path) -> str:
     """There is room for checkpoints and artifacts."""
-    folder = next(each for each in (home.resolve(), *home.resolve().parents) if each.exists())
+    folder = next(parent for parent in (home.resolve(), *home.resolve().parents) if parent.exists())
     free = shutil.disk_usage(folder).free
     if free < MIN_FREE_BYTES:
         raise UserError(f"only {free / 1e9:.1f} GB are free at {folder}; make room or choose another --home")
