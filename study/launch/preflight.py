@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from study.errors import UserError
 from study.file.document import dotted
 from study.file.spec import StudySpec
+from study.servers import versions
 from study.servers.logins import require_no_secrets
 from study.servers.reach import is_local, stored_file
 
@@ -23,6 +24,7 @@ def preflight(spec: StudySpec, address: str | None = None) -> str:
     With ``address`` the trials run elsewhere, and neither devices nor data are looked for here. Returns a warning in
     one sentence, empty where there is none.
     """
+    versions.require()
     require_no_secrets(spec)
     if not is_local(address):
         return ""
