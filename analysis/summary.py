@@ -136,12 +136,13 @@ def _differences(axes: Axes, study: Study, name: str, shown: list[int], against:
 
 
 def _kept(study: Study, found: Recommendation) -> str:
+    """What the rival and the reference reach, and the difference with its interval."""
     own, other = (selection.summary(found.part, found.metric)[trial] for trial in (found.tested, found.against))
-    who = "It has" if found.wins else f"The best rival, {_label(study, found.rival)}, has"
-    label, difference = study.metric(found.metric).label, f"{_interval(found.difference)}{_allowing(found)}"
+    metric, name = study.metric(found.metric), study.criterion(study.reference).label
+    who = "It" if found.wins else f"The best rival, {_label(study, found.rival)},"
     return (
-        f"{who} {_plain(own)} by {label} on held-out samples, {study.criterion(study.reference).label} "
-        f"{_plain(other)}: {difference}."
+        f"{who} reaches {_plain(own)} against {name}'s {_plain(other)} ({metric.label}, on held-out samples; "
+        f"{metric.better} is better): {_interval(found.difference)}{_allowing(found)}."
     )
 
 
@@ -150,11 +151,12 @@ def _allowing(found: Recommendation) -> str:
     n = found.difference.n
     if not found.difference.complete:
         return ""
-    if found.how == "heldout" and found.difference.level > statistics.LEVEL:
-        return f" ({statistics.LEVEL:.0%} interval over {n} seeds, widened for the choice among several settings)"
-    seeds = f"{n} fresh seeds" if found.how == "fresh" else f"{n} seeds"
-    flattered = ", flattered by the choice" if found.how == "search" else ""
-    return f" ({statistics.LEVEL:.0%} interval over {seeds}{flattered})"
+    text = f", a {statistics.LEVEL:.0%} interval over {n} {'fresh seeds' if found.how == 'fresh' else 'seeds'}"
+    if found.difference.level > statistics.LEVEL:
+        return f"{text}, widened for the choice among several settings"
+    if found.how == "search":
+        return f"{text}, flattered by the choice"
+    return f"{text} that did not choose" if found.how == "apart" else text
 
 
 def _way(study: Study, found: Recommendation) -> str:
