@@ -21,8 +21,10 @@ from analysis.runs import Study
 
 #: arrays that a replica kept after its last epoch, by name
 Arrays = Mapping[str, np.ndarray]
-#: points of one panel at most
+#: samples that the classes' separation is computed of at most
 POINTS = 1500
+#: points of one panel at most: t-SNE of 1,500 took half of a report's time, and shows no more than this does
+DRAWN = 600
 #: coarse class -> colour
 CLASSES = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#BBBBBB", "#222222", "#994F00", "#40B0A6")
 
@@ -55,7 +57,7 @@ def section(study: Study, out: Path, distances: Sequence[str] = ()) -> Section:
     fading = "; the fainter, the more mixed the sample (its largest fine value)" if shares else ""
     caption = (
         f"t-SNE (scikit-learn, perplexity 30) of the held-out features, after figure A4: seed {seeds}, at most "
-        f"{POINTS} samples a panel, coloured by coarse class{fading}. Positions and distances between panels have no "
+        f"{DRAWN} samples a panel, coloured by coarse class{fading}. Positions and distances between panels have no "
         "meaning."
     )
     items: list[str | Figure | Table] = [output.save_figure(study, canvas, out, "feature-space", caption)]
@@ -88,8 +90,8 @@ def section(study: Study, out: Path, distances: Sequence[str] = ()) -> Section:
 
 
 def embed(features: np.ndarray) -> np.ndarray:
-    """Positions (n, 2) of the first at most `POINTS` rows of ``features`` (samples, d), the same at every call."""
-    part = features[:POINTS].astype(np.float32)
+    """Positions (n, 2) of the first at most `DRAWN` rows of ``features`` (samples, d), the same at every call."""
+    part = features[:DRAWN].astype(np.float32)
     perplexity = min(30.0, (len(part) - 1) / 3)
     positions: np.ndarray = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(part)
     return positions
