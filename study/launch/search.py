@@ -273,7 +273,9 @@ class StudySearcher(Searcher):
     def _searched(self, criterion: str) -> dict[str, BaseDistribution]:
         """The searched range of each hyperparameter of ``criterion``."""
         assert self.spec.search is not None
-        whole = {each.name for each in criteria.find(criterion).hyperparameters if each.whole}
+        whole = {
+            hyperparameter.name for hyperparameter in criteria.find(criterion).hyperparameters if hyperparameter.whole
+        }
         ranges = self.spec.search.criteria[criterion].items()
         return {name: _distribution(interval, name in whole) for name, interval in ranges}
 
@@ -338,7 +340,7 @@ class StudySearcher(Searcher):
             failures, losses = piece.failures + (cause == "error"), piece.node_losses + (cause == "node")
             self._pending.appendleft(replace(piece, share=share, failures=failures, node_losses=losses))
             return piece, share
-        self._pending = deque(each for each in self._pending if each.number != piece.number)
+        self._pending = deque(waiting for waiting in self._pending if waiting.number != piece.number)
         trial = self._unfinished(piece)
         if trial is not None:
             trial.set_user_attr(REASON, reason)
@@ -357,14 +359,16 @@ class StudySearcher(Searcher):
         if len(done) > 1 and self._end:
             trained = replace(piece.assignment.trial, seeds=seeds_of(self.spec, piece.assignment.role))
             whole = replace(piece.assignment, trial=trained, shard=WHOLE)
-            self._end(whole, [each.assignment for each, _ in done])
+            self._end(whole, [shard.assignment for shard, _ in done])
         trial = self._unfinished(piece)
         if trial is None:
             return
-        values = {name: [value for _, each in done for value in each[name]] for name in done[0][1]}
-        means = {name: sum(each) / len(each) for name, each in values.items()}
+        values = {name: [value for _, measured in done for value in measured[name]] for name in done[0][1]}
+        means = {name: sum(numbers) / len(numbers) for name, numbers in values.items()}
         errors = {
-            name: float(np.std(each, ddof=1) / math.sqrt(len(each))) for name, each in values.items() if len(each) > 1
+            name: float(np.std(numbers, ddof=1) / math.sqrt(len(numbers)))
+            for name, numbers in values.items()
+            if len(numbers) > 1
         }
         trial.set_user_attr(MEANS, _json(means))
         trial.set_user_attr(STANDARD_ERRORS, _json(errors))
