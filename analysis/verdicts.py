@@ -14,12 +14,12 @@ from analysis.runs import Study
 
 #: how a claim stands, by its tests -> how it is counted in words
 STANDS = {
-    "all": "hold in every test",
-    "some": "hold in some tests",
-    "none": "do not hold",
-    "open": "are undecided",
-    "no verdict": "get no verdict",
-    "untested": "are not tested here",
+    "all": "upheld in every test",
+    "some": "upheld in some tests",
+    "none": "contradicted",
+    "open": "undecided",
+    "no verdict": "without a verdict",
+    "untested": "not tested here",
 }
 
 
@@ -29,7 +29,7 @@ def section(study: Study, out: Path, judged: Sequence[Claim]) -> Section:
     found = {claim.sentence: data.loc[data["claim"] == claim.sentence, "verdict"].tolist() for claim in judged}
     stands = [_stands(outcomes) for outcomes in found.values()]
     counts = ", ".join(f"{stands.count(name)} {words}" for name, words in STANDS.items() if name in stands)
-    items: list[str | Figure | Table] = [Lead(f"Of {len(found)} claims of the paper {counts}.")]
+    items: list[str | Figure | Table] = [Lead(f"The paper's {len(found)} claims: {counts}.")]
     items += _searched(study)
     items += summary.figure(study, out)
     rows = [
@@ -57,7 +57,7 @@ def _searched(study: Study) -> list[str]:
     if found is None:
         return []
     first, *rest = summary.sentences(study, found)
-    return [f"The search: {first}", *rest]
+    return [f"The search: {first[0].lower()}{first[1:]}", *rest]
 
 
 def _stands(outcomes: Sequence[str]) -> str:

@@ -124,7 +124,7 @@ def test_every_figure_and_table_stands_beside_the_page(page: Path) -> None:
 def test_the_answer_comes_first_and_no_table_is_wide(page: Path) -> None:
     html = page.read_text(encoding="utf-8")
     assert html.index('class="lead"') < html.index("<img") < html.index("<nav") < html.index("What was run")
-    assert "Of 19 claims of the paper" in html[: html.index("<nav")]
+    assert "s 19 claims: " in html[: html.index("<nav")]
     widths = [head.count("<th ") for head in re.findall("<thead>(.*?)</thead>", html, re.S)]
     assert max(widths) <= 7
     # what does not fit is folded, and the files have it all
