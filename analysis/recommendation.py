@@ -137,8 +137,9 @@ def _by_validation(study: Study, metric: str, reference: int) -> Recommendation 
             return Recommendation(*common, "fresh", part, fresh[best], fresh[reference], difference, evidence)
     if role[best] == "search":
         difference = _difference(study, metric, best, reference)
-        found = Evidence(HOLDS)
-        return difference and Recommendation(*common, "search", study, best, reference, difference, found)
+        if difference is None:
+            return None
+        return Recommendation(*common, "search", study, best, reference, difference, Evidence(HOLDS))
     fixed = [trial for trial in among if role[trial] != "search"]
     difference = _difference(study, metric, best, reference, len(fixed))
     if difference is None:
