@@ -11,8 +11,8 @@ from trainables.training import Record
 
 def write(tracked: Tracking, given: Assignment, epochs: int, together: Barrier) -> None:
     """Write ``epochs`` of the trial's two seeds, each in a request of its own, once all are ``together``."""
-    tracker = tracked.open_trial(given)
     together.wait()
+    tracker = tracked.open_trial(given)
     for epoch in range(1, epochs + 1):
         tracker.add([Record(epoch, {"loss/train": [1.0, 2.0]}, epoch)])
         tracker._next_flush = 0.0
