@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from launches import Launch
+from tests.launches import Launch
 
 from study.file.spec import StudySpec
 from study.home import Home
