@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainables import benchmarks, contract, criteria, network_contract, twins, views
+from trainables import benchmarks, contract, criteria, floors, network_contract, twins, views
 from trainables.anchors import draw_anchors
 from trainables.backbones import Looped
 from trainables.benchmarks import Data, DataError, Split, make_options
@@ -108,7 +108,7 @@ class Training:
         network = self.benchmark.backbone(data, self.options, streams(trial.seeds, "init"))
         network_contract.check_replicas(network, f"{self.owner}.backbone")
         self.network = network.to(self.device, self.dtype)
-        self._fit_inputs()
+        self._fit_inputs(self.network)
         features, _ = self._predict(self.parts["train"][:, :1])
         if self.recipe.projector is not None:
             self.network = self._projected(data.classes)
@@ -198,6 +198,8 @@ class Training:
         """
         own = (metric for evaluator in self.evaluators for metric in evaluator.metrics)
         known = (*METRICS, *self.criterion.metrics, *own, *twins.declared(self.evaluators, self.parts))
+        if self.criterion.is_reference:
+            known = (*known, *floors.declared(self.evaluators))
         named = {metric.name for metric in known}
         found = [Metric(name) for name in sorted(self._heldout - named)]
         found += [twins.twin_of(metric) for metric in found if twins.name_of(metric.name) in self._validated - named]
@@ -233,9 +235,9 @@ class Training:
             yield metrics
 
     @torch.no_grad()
-    def _fit_inputs(self) -> None:
+    def _fit_inputs(self, network: nn.Module) -> None:
         """Show a network that asks for them each replica's training samples, see `Benchmark.backbone`."""
-        fit = getattr(self.network, "fit_inputs", None)
+        fit = getattr(network, "fit_inputs", None)
         if fit is not None:
             # one replica at a time: all of them together may not fit
             fit(self._prepared(indices.unsqueeze(0), False, [])[0] for indices in self.parts["train"])
@@ -247,7 +249,8 @@ class Training:
             draw_anchors(recipe.anchors, count, dimensions, streams(seeds, "anchors")).to(self.device, self.dtype)
             for count in counts
         )
-        setup = Setup(seeds, self.hyperparameters, recipe, anchors, dimensions, classes)
+        fine = self.data.fine[self.data.coarse >= 0] if kind.reads_fine else None
+        setup = Setup(seeds, self.hyperparameters, recipe, anchors, dimensions, classes, fine)
         return kind(setup).to(self.device, self.dtype)
 
     def _projected(self, classes: int) -> nn.Module:
@@ -348,6 +351,7 @@ class Training:
             drawn_from,
             second=second,
             teacher=self._taught(indices, inputs[:, :samples]),
+            fine=self.data.fine[indices] if self.criterion.reads_fine else None,
             origin=origin,
         )
 
@@ -415,6 +419,10 @@ class Training:
                 added = {name: value for name, value in metrics.items() if name not in measured}
                 self._heldout |= {name for name in added if twins.name_of(name)}
                 measured |= added
+        if self.criterion.is_reference and self.epoch == self.recipe.epochs:
+            found = self._measure_floors(measured)
+            self._heldout |= found.keys()
+            measured |= found
         return measured
 
     def _measure(
@@ -437,6 +445,29 @@ class Training:
         named = {twins.name_of(name): value for name, value in found.items()}
         return {name: value for name, value in named.items() if name and name not in own}
 
+    def _measure_floors(self, measured: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The floors of what was ``measured``, see `trainables.floors`."""
+        bounded = [each for each in self.evaluators if each.floors and each.measure is not None]
+        wanted = {metric.name for metric in floors.bounded(bounded)} & measured.keys()
+        found: dict[str, Tensor] = {}
+        for kind in floors.KINDS if wanted else ():
+            snapshot = _Snapshot(self, self._untrained(kind))
+            for evaluator in bounded:
+                values = self._measure(evaluator, snapshot, snapshot, {})
+                found |= {floors.name_of(name, kind): values[name] for name in wanted & values.keys()}
+        return found
+
+    def _untrained(self, kind: str) -> floors.Predict:
+        """What stands for the trained network where a floor of that ``kind`` is measured."""
+        seeds = self.trial.seeds
+        if kind == "inputs":
+            prepared = partial(self._prepared, train=False, generators=[])
+            return floors.inputs(prepared, self.parts["train"], self.data.classes, seeds, self._chunk(1))
+        network = self.benchmark.backbone(self.data.to("cpu"), self.options, streams(seeds, "init"))
+        network = network.to(self.device, self.dtype)
+        self._fit_inputs(network)
+        return partial(self._predict, network=network)
+
     def _due(self, evaluator: Evaluator) -> bool:
         every = self.trial.cadence.get(evaluator.name, evaluator.every)
         return self.epoch == self.recipe.epochs or (every > 0 and self.epoch % every == 0)
@@ -452,11 +483,12 @@ class Training:
         network_contract.check_batch(inputs, indices.shape, f"{self.owner}.batch")
         return inputs.to(self.dtype)
 
-    def _answers(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _answers(self, inputs: Tensor, network: nn.Module | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """The features as the network gives them, and features and logits in the recipe's dtype."""
+        network = self.network if network is None else network
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed_precision):
-            outputs = self.network(inputs)
-        features, logits = network_contract.check_outputs(outputs, inputs.shape[:2], self.data.classes, self.network)
+            outputs = network(inputs)
+        features, logits = network_contract.check_outputs(outputs, inputs.shape[:2], self.data.classes, network)
         return features, features.to(self.dtype), logits.to(self.dtype)
 
     def _chunk(self, replicas: int) -> int:
@@ -465,27 +497,34 @@ class Training:
         return max(1, values // (self.data.inputs[0].numel() * replicas))
 
     @torch.no_grad()
-    def _predict(self, indices: Tensor, as_trained: bool = False) -> tuple[Tensor, Tensor]:
+    def _predict(
+        self, indices: Tensor, as_trained: bool = False, network: nn.Module | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Features (S, n, d) and logits (S, n, C) of the samples at ``indices`` (S, n), in evaluation mode.
 
-        ``as_trained`` takes the inputs of a training batch, where no augmentation is drawn.
+        ``as_trained`` takes the inputs of a training batch, where no augmentation is drawn; ``network`` is the one that
+        is trained by default.
         """
-        self.network.eval()
+        (self.network if network is None else network).eval()
         generators = streams(self.trial.seeds, "augmentation", device=self.device) if as_trained else []
         features, logits = [], []
         for chunk in torch.split(indices, self._chunk(indices.shape[0]), dim=1):
             inputs = self._prepared(chunk, as_trained, generators)
-            _, part_features, part_logits = self._answers(inputs)
+            _, part_features, part_logits = self._answers(inputs, network)
             features.append(part_features)
             logits.append(part_logits)
         return torch.cat(features, 1), torch.cat(logits, 1)
 
 
 class _Snapshot:
-    """The replicas at the end of an epoch: see `trainables.evaluators.Snapshot`."""
+    """The replicas at the end of an epoch: see `trainables.evaluators.Snapshot`.
 
-    def __init__(self, training: Training) -> None:
+    ``predict`` stands for their networks where what was not trained is measured.
+    """
+
+    def __init__(self, training: Training, predict: floors.Predict | None = None) -> None:
         self._training = training
+        self._predict = predict or training._predict
         self._outputs: dict[str, Outputs] = {}
         #: part -> whether all outputs of each replica (S,) on it are finite; and the parts read of late
         self._finite: dict[str, Tensor] = {}
@@ -509,7 +548,7 @@ class _Snapshot:
                     f"{', '.join(parts)}"
                 )
             indices = parts[part]
-            features, logits = self._training._predict(indices)
+            features, logits = self._predict(indices)
             self._finite[part] = _finite(features) & _finite(logits)
             self._outputs[part] = Outputs(features, logits, data.coarse[indices], data.fine[indices], indices)
         return self._outputs[part]

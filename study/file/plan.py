@@ -113,6 +113,7 @@ def declared_criteria(spec: StudySpec) -> list[dict[str, Any]]:
             "label": each.label,
             "order": each.position,
             "reference": each.is_reference,
+            "fine": each.reads_fine,
             "hyperparameters": [
                 {"name": one.name, "symbol": one.symbol, "whole": one.whole, "log": one.log}
                 for one in each.hyperparameters

@@ -18,15 +18,13 @@ from trainables import twins
 from trainables.evaluators import Evaluator, Outputs, Snapshot, classification, collapse, entropy, spectrum
 from trainables.evaluators.calibration import ERRORS, expected_calibration_error, reliability
 from trainables.evaluators.likelihood import NEGATIVE_LOG, negative_log_likelihood
-from trainables.evaluators.probes import Classes, Values
+from trainables.evaluators.probes import Classes, Values, kinds_of
 from trainables.metrics import Metric
 
 #: what the evaluators are called, and their metrics' groups in reports
 NAMES = LABEL_FREE, PROBES = "label-free", "fine-probes"
 #: a sample of the training part, for the probes, where that is longer than they need
 SAMPLE, SAMPLE_SIZE = "train-sample", 10_000
-#: whole numbers of more kinds than this are read as values
-MOST_CLASSES = 1000
 
 #: what is measured without fine labels; the accuracy stands in a benchmark's own table
 METRICS = (
@@ -64,7 +62,7 @@ def of_every_benchmark(
     if fine.shape != coarse.shape or not torch.equal(fine[known], coarse[known].to(fine.dtype)):
         probes = _probes(fine[known], classes)
         declared = [replace(metric, group=PROBES) for metric in probes.metrics]
-        made.append(_evaluator(PROBES, _fine(probes), declared, parts))
+        made.append(replace(_evaluator(PROBES, _fine(probes), declared, parts), floors=True))
     names = {evaluator.name for evaluator in own}
     taken = {metric.name for metric in (*(m for each in own for m in each.metrics), *twins.declared(own, parts))}
     return tuple(_without(each, taken) for each in made if each.name not in names)
@@ -162,11 +160,8 @@ def _predictions(snapshot: Snapshot) -> Mapping[str, Tensor]:
 
 
 def _probes(fine: Tensor, classes: int) -> Classes | Values:
-    if fine.dim() == 1 and not fine.is_floating_point():
-        kinds = torch.unique(fine.long())
-        if len(kinds) <= MOST_CLASSES:
-            return Classes(kinds, classes)
-    return Values(classes)
+    kinds = kinds_of(fine)
+    return Values(classes) if kinds is None else Classes(kinds, classes)
 
 
 def _fine(probes: Classes | Values) -> _Measure:
