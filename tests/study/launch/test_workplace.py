@@ -57,7 +57,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def own_ray(folder: Path) -> Iterator[None]:
+def own_ray(ray_token: None, folder: Path) -> Iterator[None]:
     """A Ray whose workers import from the user's directory."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
