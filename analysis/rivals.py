@@ -51,7 +51,7 @@ def section(study: Study, out: Path) -> Section | None:
     Where a search's choice is confirmed, the table is of the fresh seeds alone.
     """
     fresh = study.confirmation
-    seen = fresh if len(fresh.final) else study
+    seen = fresh if len(fresh.trials) and len(fresh.final) else study
     metrics = compared(seen)
     reference = selection.headline(seen).get(seen.reference)
     shown = tables.rows(seen, every=seen is fresh)

@@ -23,6 +23,8 @@ from trainables.metrics import Metric
 
 #: what the evaluators are called, and their metrics' groups in reports
 NAMES = LABEL_FREE, PROBES = "label-free", "fine-probes"
+#: held-out samples whose features are kept, at most
+KEPT = 500
 #: a sample of the training part, for the probes, where that is longer than they need
 SAMPLE, SAMPLE_SIZE = "train-sample", 10_000
 
@@ -57,7 +59,7 @@ def of_every_benchmark(
 
     ``parts`` are the split's that are not empty. `PROBES` is left out where the fine labels are the coarse ones.
     """
-    made = [_evaluator(LABEL_FREE, _label_free(classes), METRICS, parts, _predictions)]
+    made = [_evaluator(LABEL_FREE, _label_free(classes), METRICS, parts, _kept)]
     known = coarse >= 0
     if fine.shape != coarse.shape or not torch.equal(fine[known], coarse[known].to(fine.dtype)):
         probes = _probes(fine[known], classes)
@@ -147,6 +149,24 @@ def _label_free(classes: int) -> _Measure:
         return measured
 
     return measure
+
+
+def _kept(snapshot: Snapshot) -> Mapping[str, Tensor]:
+    """By which replicas are compared in the report: what each says of validation samples, its held-out features."""
+    return {**_predictions(snapshot), **_features(snapshot)}
+
+
+def _features(snapshot: Snapshot) -> Mapping[str, Tensor]:
+    """Features of `KEPT` held-out samples at most, for the similarity of criteria; in half precision, as they are many.
+
+    Those of the largest size would be infinite in it, and say nothing then.
+    """
+    if not snapshot.has(twins.HELDOUT):
+        return {}
+    features = snapshot.outputs(twins.HELDOUT).features
+    count = min(KEPT, features.shape[1])
+    spaced = torch.arange(count, device=features.device) * features.shape[1] // count
+    return {"heldout-features": features[:, spaced].half()}
 
 
 def _predictions(snapshot: Snapshot) -> Mapping[str, Tensor]:
