@@ -50,6 +50,9 @@ class SIGReg(Criterion):
     """CE + λ·mean Epps–Pulley statistic of the features along M random slices, drawn anew for each batch.
 
     It fixes mean, scale and shape of the features: an isotropic standard normal distribution is what it is least for.
+    The statistic, knots, range and number of slices are those of the authors' library. There λ is .02, added to the
+    loss as here; the .05 here was taken from the paper, whose text could not be read again. The source puts a
+    projector between features and statistic, which ``training.projector`` does not: that one stands above.
     """
 
     label = "SIGReg"
