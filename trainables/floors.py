@@ -18,7 +18,8 @@ from trainables.metrics import Metric
 from trainables.replicas import stream
 
 #: what is measured in place of the trained network, suffix of the metrics' names -> how tables call it
-KINDS: Mapping[str, str] = {"untrained": "untrained network", "inputs": "raw inputs"}
+UNTRAINED, INPUTS = "untrained", "inputs"
+KINDS: Mapping[str, str] = {UNTRAINED: "untrained network", INPUTS: "raw inputs"}
 #: of raw inputs with more values than this, so many principal components of the training samples are read
 MOST_INPUTS = 512
 #: training samples that the components are those of, and steps of the subspace iteration
