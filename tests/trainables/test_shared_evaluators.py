@@ -114,6 +114,8 @@ def test_metrics_are_those_of_the_outputs() -> None:
     kept = training.arrays()
     assert torch.equal(torch.from_numpy(kept["validation-indices"]), training.parts["validation"].int())
     assert torch.equal(torch.from_numpy(kept["validation-predicted"]), logits.argmax(-1).int())
+    heldout, _ = training._predict(training.parts["heldout"])
+    torch.testing.assert_close(torch.from_numpy(kept["heldout-features"]).float(), heldout, rtol=1e-3, atol=1e-4)
 
 
 def test_a_seed_alone_is_measured_as_among_others() -> None:
