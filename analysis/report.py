@@ -225,7 +225,7 @@ def _cell(value: object, is_wide: bool) -> str:
     """Ties the spaces inside a number with its interval; those of a wide table may break before the sign."""
     text = re.sub(r" ([<=]) ", "\u00a0\\1\u00a0", str(value))
     if is_wide:
-        return text.replace(" ± ", " ±\u00a0")
+        return text.replace(" ± ", " ±\u00a0").replace("; ", ";\n")
     text = re.sub(r" ± |(?<=\d), (?=[+−])", lambda match: match[0].replace(" ", "\u00a0"), text)
     return text.replace("; ", ";\n")
 
