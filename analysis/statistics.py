@@ -120,7 +120,8 @@ def estimate(values: ArrayLike, planned: int, level: float = LEVEL) -> Estimate:
 def paired(first: pd.Series, second: pd.Series, planned: int, level: float = LEVEL) -> Difference:
     """Mean of ``first − second`` over the seeds (the index) that both have, with interval and tests."""
     if not first.index.equals(second.index):
-        first, second = first.align(second, join="inner")
+        common = first.index.intersection(second.index)
+        first, second = first[common], second[common]
     pairs = np.abs([first.to_numpy(float), second.to_numpy(float)])
     scale = float(pairs.max(where=np.isfinite(pairs), initial=0))
     return one_sample(first.to_numpy(float) - second.to_numpy(float), planned, level, scale)
@@ -137,7 +138,7 @@ def one_sample(values: ArrayLike, planned: int, level: float = LEVEL, scale: flo
     p = exact = np.nan
     if n >= 2:
         exact = sign_flip(numbers)
-        if np.ptp(numbers) > ROUNDING * max(scale, float(np.abs(numbers).max())):
+        if _varies(numbers, scale):
             p = float(2 * special.stdtr(n - 1, -abs(mean) / _error(numbers)))
     return Difference(mean, half, n, planned, level, p, exact, tuple(map(float, numbers)))
 
@@ -171,9 +172,7 @@ def sign_flip(values: ArrayLike, larger: bool = False) -> float:
 
 def below(value: Difference, bound: float) -> tuple[float, float]:
     """One-sided p that the mean is at or above ``bound``: of the t-test (NaN without variance), and the exact one."""
-    less = value.less(bound)
-    p = np.nan if np.isnan(less.p) else float(special.stdtr(less.n - 1, less.mean / _error(np.array(less.values))))
-    return p, sign_flip([-each for each in less.values], larger=True)
+    return _below(np.array(value.values) - bound)
 
 
 def within(value: Difference, width: float) -> tuple[float, float]:
@@ -181,8 +180,7 @@ def within(value: Difference, width: float) -> tuple[float, float]:
 
     Two one-sided tests (TOST), of which the larger p counts. After Schuirmann (1987), J. Pharmacokinetics Biopharm. 15.
     """
-    opposite = one_sample([-each for each in value.values], value.planned, value.level)
-    (high, high_exact), (low, low_exact) = below(value, width), below(opposite, width)
+    (high, high_exact), (low, low_exact) = below(value, width), _below(-np.array(value.values) - width)
     return float(np.maximum(high, low)), max(high_exact, low_exact)
 
 
@@ -227,7 +225,9 @@ def chosen_apart(values: pd.DataFrame, largest: bool = False) -> pd.Series:
     """
     seeds = sorted(values.columns)
     choosing = len(seeds) - left_to_test(len(seeds))
-    means = values[seeds[:choosing]].mean(axis=1).to_numpy()
+    numbers = values.to_numpy(float)[:, values.columns.get_indexer(seeds[:choosing])]
+    counts = (~np.isnan(numbers)).sum(axis=1)
+    means = np.divide(np.nansum(numbers, axis=1), counts, out=np.full(len(numbers), np.nan), where=counts > 0)
     known = bool(np.isfinite(means).any())
     best = values.index[int(np.nanargmax(means) if largest else np.nanargmin(means))] if known else None
     return pd.Series(best, index=seeds[choosing:], dtype=object)
@@ -240,8 +240,10 @@ def left_to_test(seeds: int) -> int:
 
 def at(values: pd.DataFrame, chosen: pd.Series) -> pd.Series:
     """By seed, ``values`` (options × seeds) at the option that was chosen for that seed; NaN where there is none."""
-    known = {seed: values.at[option, seed] if option in values.index else np.nan for seed, option in chosen.items()}
-    return pd.Series(known, dtype=float)
+    numbers, columns = values.to_numpy(float), {seed: place for place, seed in enumerate(values.columns)}
+    rows = {option: numbers[place] for place, option in enumerate(values.index)}
+    known = [rows[option][columns[seed]] if option in rows else np.nan for seed, option in chosen.items()]
+    return pd.Series(known, chosen.index, dtype=float)
 
 
 def band(values: pd.DataFrame, planned: int, level: float = LEVEL) -> pd.DataFrame:
@@ -279,6 +281,18 @@ def _fixed(value: float, digits: int, significant: int = 3, sign: str = "-") -> 
 def _minus(text: str) -> str:
     """``text`` with minus signs in place of hyphens, exponents excepted."""
     return re.sub(r"(?<!e)-(?=\d)", "−", text)
+
+
+def _below(less: np.ndarray) -> tuple[float, float]:
+    """One-sided p that the mean of ``less`` is at or above 0: of the t-test, and the exact one."""
+    known = len(less) >= 2 and _varies(less)
+    p = float(special.stdtr(len(less) - 1, less.mean() / _error(less))) if known else np.nan
+    return p, sign_flip(-less, larger=True)
+
+
+def _varies(values: np.ndarray, scale: float = 0.0) -> bool:
+    """Whether ``values`` spread by more than rounding of numbers of that ``scale``, or of their own."""
+    return bool(np.ptp(values) > ROUNDING * max(scale, float(np.abs(values).max())))
 
 
 def _error(values: np.ndarray) -> float:
