@@ -151,7 +151,7 @@ def sign_flip(values: ArrayLike, larger: bool = False) -> float:
     """
     values = np.asarray(values, dtype=float)
     if len(values) > EXACT_SEEDS:
-        found = stats.permutation_test(
+        test = stats.permutation_test(
             (values,),
             lambda sample, axis: sample.mean(axis=axis),
             permutation_type="samples",
@@ -161,7 +161,7 @@ def sign_flip(values: ArrayLike, larger: bool = False) -> float:
             alternative="greater" if larger else "two-sided",
             rng=np.random.default_rng(0),
         )
-        return float(found.pvalue)
+        return float(test.pvalue)
     # sums of the same numbers in another order differ by rounding
     least = (values.sum() if larger else abs(values.sum())) - 1e-9 * np.abs(values).sum()
     if not larger and least <= 0:
@@ -220,12 +220,12 @@ def chosen_on_others(values: pd.DataFrame, largest: bool = False) -> pd.Series:
     measured there has no bias; but the choices share seeds, so that an interval over it is too narrow, and a test finds
     two to five times as much as it should: a verdict needs `chosen_apart`.
     """
-    found: dict[object, object] = {}
+    chosen: dict[object, object] = {}
     for seed in values:
         means = values.drop(columns=[seed]).mean(axis=1)
         known = means.notna().any()
-        found[seed] = (means.idxmax() if largest else means.idxmin()) if known else None
-    return pd.Series(found, dtype=object)
+        chosen[seed] = (means.idxmax() if largest else means.idxmin()) if known else None
+    return pd.Series(chosen, dtype=object)
 
 
 def chosen_apart(values: pd.DataFrame, largest: bool = False) -> pd.Series:
@@ -276,9 +276,9 @@ def decimals(mean: float, half: float) -> int:
     0 to `MOST_DECIMALS`, at which ``half`` keeps one digit at least where they show one.
     """
     places = [digits - 1 - np.floor(np.log10(abs(value))) for value, digits in ((half, 2), (mean, 4)) if value]
-    found = min(places, default=4)
+    needed = min(places, default=4)
     first = -np.floor(np.log10(abs(half))) if half else 0
-    return int(np.clip(max(found, first) if first <= MOST_DECIMALS else found, 0, MOST_DECIMALS))
+    return int(np.clip(max(needed, first) if first <= MOST_DECIMALS else needed, 0, MOST_DECIMALS))
 
 
 def _fixed(value: float, digits: int, significant: int = 3, sign: str = "-") -> str:

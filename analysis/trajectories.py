@@ -69,15 +69,15 @@ def section(study: Study, out: Path, panels: Sequence[str] = (), errors: Sequenc
 def by_criterion(study: Study, metric: str) -> dict[str, pd.DataFrame]:
     """``metric`` of the trial that speaks for each criterion, epochs × seeds; with values at two epochs or more."""
     frame = study.courses.get(metric)
-    found: dict[str, pd.DataFrame] = {}
+    spreads: dict[str, pd.DataFrame] = {}
     if frame is None:
-        return found
+        return spreads
     for criterion, choice in selection.headline(study).items():
         taken = np.isin(frame["seed"], _done(study).get(choice.trial, ())) & (frame["trial"] == choice.trial)
         rows = laid_out({name: frame[name][taken] for name in ("epoch", "seed")}, frame["value"][taken])
-        if len(rows) > 1 and np.isfinite(rows.to_numpy()).any():
-            found[criterion] = rows
-    return found
+        if len(rows) > 1 and rows.notna().to_numpy().any():
+            spreads[criterion] = rows
+    return spreads
 
 
 @lru_cache(maxsize=4)
