@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from analysis import statistics
-from analysis.runs import Study, spread
+from analysis.runs import Study, laid_out, spread
 from analysis.statistics import Difference, Estimate
 
 #: seeds from which on one standard error is a bound to rely on
@@ -32,8 +32,10 @@ class Choice:
 @lru_cache(maxsize=64)
 def values(study: Study, metric: str) -> pd.DataFrame:
     """``metric`` at the last epoch, of replicas that are done: trials × seeds, NaN where a seed lacks it."""
-    final = study.final
-    return spread(final[final["metric"] == metric], "trial", "seed")
+    rows = study.ends.get(metric)
+    if rows is None:
+        return spread(study.final.iloc[:0], "trial", "seed")
+    return laid_out({"trial": rows["trial"], "seed": rows["seed"]}, rows["value"])
 
 
 def planned(study: Study, trial: int) -> int:
@@ -55,17 +57,25 @@ def _planned(study: Study) -> Mapping[int, tuple[int, ...]]:
 def summary(study: Study, metric: str) -> Mapping[int, Estimate]:
     """Mean over seeds of ``metric`` at the last epoch, by trial; trials without a value are left out."""
     table = values(study, metric)
-    numbers = [int(trial) for trial in table.index]
-    return {trial: statistics.estimate(table.loc[trial], planned(study, trial)) for trial in numbers}
+    numbers = zip(table.index.tolist(), table.to_numpy(), strict=True)
+    return {trial: statistics.estimate(row, planned(study, trial)) for trial, row in numbers}
 
 
+@lru_cache(maxsize=64)
+def by_trial(study: Study, metric: str) -> Mapping[int, pd.Series]:
+    """The rows of `values`: of each trial ``metric`` at the last epoch, by seed."""
+    rows = values(study, metric).T
+    return {int(trial): rows[trial] for trial in rows}
+
+
+# a page asks for the same few again and again
+@lru_cache(maxsize=512)
 def difference(study: Study, metric: str, first: int, second: int) -> Difference | None:
     """Paired difference of two trials at the last epoch, on the seeds of both; None where one lacks ``metric``."""
-    table = values(study, metric)
-    if not {first, second} <= set(table.index):
+    rows = by_trial(study, metric)
+    if first not in rows or second not in rows:
         return None
     wanted = max(planned(study, first), planned(study, second))
-    rows = table.T
     return corrected(study, metric, first, statistics.paired(rows[first], rows[second], wanted))
 
 

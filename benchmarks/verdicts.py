@@ -1,6 +1,7 @@
 """How often verdicts are wrong, and how often they find what is there: studies drawn at random, judged by the pages.
 
-python -m benchmarks.verdicts [--studies N] [--power N] [--seeds N] [--noise normal|heavy|skewed] [--processes N]
+python -m benchmarks.verdicts [--studies N] [--first N] [--power N] [--seeds N] [--noise normal|heavy|skewed]
+                              [--processes N]
 
 First null studies, in which no claim is true: differences are 0, or lie exactly at the margin where a claim says
 "within", and metrics follow a course that is common to all seeds, wander independently and share what a seed brings,
@@ -123,10 +124,12 @@ def made(
     ]
     frame = pd.concat(frames, ignore_index=True)
     frame["metric"] = pd.Categorical.from_codes(np.repeat(np.arange(len(values)), trial.size), list(values))
-    frame["criterion"] = table["criterion"].to_numpy()[frame["trial"]]
+    frame["criterion"] = pd.Categorical(table["criterion"])[frame["trial"]]
     frame = frame[frame["value"].notna()]
     read = {"trials": table, "frame": frame, "final": frame[frame["epoch"] == shape[2]], "settings": settings or {}}
-    study.__dict__.update(read, file="", replicas=table, _arrays=dict(arrays or {}))
+    # a study without arrays asks its runs for each replica's
+    kept = arrays or {(number, seed): {} for number in range(len(trials)) for seed in seeds}
+    study.__dict__.update(read, file="", replicas=table, _arrays=dict(kept))
     return study
 
 
@@ -232,6 +235,9 @@ def _noise(random: np.random.Generator, kind: str, shape: tuple[int, ...]) -> np
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=10_000, help="null studies of each kind; 0: none")
+    parser.add_argument(
+        "--first", type=int, default=0, help="number of the first of them, to go on where another ended"
+    )
     parser.add_argument("--power", type=int, default=1_000, help="draws for each number of seeds and effect; 0: none")
     parser.add_argument("--seeds", type=int, default=10, help="seeds of a null study")
     parser.add_argument("--noise", choices=("normal", "heavy", "skewed"), default="normal")
@@ -245,7 +251,8 @@ def main() -> None:
             if name == "turned" and benchmark != "age":
                 continue
             begun = time.monotonic()
-            shares = [range(first, arguments.studies, arguments.processes) for first in range(arguments.processes)]
+            numbers = range(arguments.first, arguments.first + arguments.studies)
+            shares = [numbers[first :: arguments.processes] for first in range(arguments.processes)]
             judged = [(benchmark, name, share, arguments.seeds, arguments.noise) for share in shares]
             with get_context("spawn").Pool(arguments.processes) as pool:
                 parts = pool.starmap(false_findings, judged)

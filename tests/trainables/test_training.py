@@ -130,6 +130,12 @@ def test_lambda_zero_is_cross_entropy() -> None:
     assert torch.equal(trajectories(Training(zero))["loss/train"], trajectories(Training(plain))["loss/train"])
 
 
+def test_a_cpu_computes_in_float32_whatever_is_asked() -> None:
+    plain, mixed = (Training(trial("fierce", (0, 1), mixed_precision=mixed), "cpu") for mixed in (False, True))
+    found, expected = trajectories(mixed), trajectories(plain)
+    assert all(torch.equal(found[name].nan_to_num(), expected[name].nan_to_num()) for name in expected)
+
+
 def test_streams_depend_on_seed_name_and_counters() -> None:
     def draw(*key: Any) -> float:
         return float(torch.rand((), generator=stream(*key)))
