@@ -60,6 +60,13 @@ ARRAYS = "arrays.npz"
 WEIGHTS = "weights.pt"
 
 
-def weights_file(position: int, count: int) -> str:
-    """The artifact's name where the trial was trained in ``count`` shards of its seeds: each has its own."""
-    return WEIGHTS if count == 1 else f"weights-{position + 1}-of-{count}.pt"
+def weights_file(position: int, count: int, addition: int = 0) -> str:
+    """The artifact's name where the trial was trained in parts, each with a file of its own.
+
+    That is in ``count`` shards of its seeds; and seeds that were added later, the ``addition``-th time. The tag `SEEDS`
+    has the seeds of all files in order: by addition, then by position.
+    """
+    stem, suffix = WEIGHTS.split(".")
+    added = f"-added-{addition}" if addition else ""
+    part = f"-{position + 1}-of-{count}" if count > 1 else ""
+    return f"{stem}{added}{part}.{suffix}"

@@ -18,7 +18,7 @@ from ray import tune
 from torch import Tensor
 
 from trainables import remote_data
-from trainables.assignment import Assignment, Facts, Result, Shard
+from trainables.assignment import Assignment, Facts, Result
 from trainables.benchmarks import find
 from trainables.storage import Folder, Held
 from trainables.training import Record, Training
@@ -104,7 +104,7 @@ def train_trial(
         os.chdir(workplace)
     assignment = Assignment.from_config(config)
     trial = assignment.trial
-    here = place(folder, assignment.number, assignment.shard)
+    here = place(folder, assignment)
     stop = _Stop(folder)
 
     def report(result: Result) -> None:
@@ -185,9 +185,11 @@ def train_trial(
         report(_last(records, declared=declared))
 
 
-def place(folder: Folder, number: int, shard: Shard) -> Folder:
+def place(folder: Folder, assignment: Assignment) -> Folder:
     """Where the trial, or a part of it, keeps its checkpoint and lock."""
-    whole = folder / "trials" / str(number)
+    whole, shard = folder / "trials" / str(assignment.number), assignment.shard
+    if assignment.addition:
+        whole = whole / f"addition-{assignment.addition}"
     return whole if shard.parts == 1 else whole / f"shard-{shard.position + 1}-of-{shard.parts}"
 
 

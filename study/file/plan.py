@@ -20,11 +20,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Point:
-    """A trial of the study and why it is run; ``repeats`` is the number of the trial that it trains on fresh seeds."""
+    """A trial of the study and why it is run; ``repeats`` is the number of the trial that it trains on fresh seeds.
+
+    ``extends`` is the number of the trial of which these are further seeds, given to it for the ``addition``-th time.
+    """
 
     role: Literal["baseline", "grid", "search", "confirm"]
     trial: Trial
     repeats: int | None = None
+    extends: int | None = None
+    addition: int = 0
 
 
 def seeds_of(spec: StudySpec, role: str) -> tuple[int, ...]:

@@ -41,8 +41,8 @@ class Follower(Callback):
         #: failed in this launch: number -> reason
         self.failures: dict[int, str] = {}
         self._started: set[int] = set()
-        #: number -> shard -> its last result and how many seeds that is of
-        self._results: dict[int, dict[int, tuple[Result, int]]] = {}
+        #: number -> addition and shard -> its last result and how many seeds that is of
+        self._results: dict[int, dict[tuple[int, int], tuple[Result, int]]] = {}
 
     def __reduce__(self) -> tuple[type[Callback], tuple[()]]:
         # Tune keeps its callbacks in a file, and ours know the servers' logins; nothing reads them from there
@@ -63,10 +63,11 @@ class Follower(Callback):
         if told.epoch:
             given = Assignment.from_config(trial.config)
             shards = self._results.setdefault(given.number, {})
-            shards[given.shard.position] = told, len(given.trial.seeds)
+            shards[given.addition, given.shard.position] = told, len(given.trial.seeds)
+            beside = [shard for (addition, _), (shard, _) in shards.items() if addition == given.addition]
             # a shard may report on after its trial has ended with another one
-            if len(shards) == given.shard.parts and given.number in self._started:
-                slowest = min(shard.epoch for shard, _ in shards.values())
+            if len(beside) == given.shard.parts and given.number in self._started:
+                slowest = min(shard.epoch for shard in beside)
                 self._observer.epoch(given.number, slowest, told.epochs, self._trial_means(given.number))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -97,7 +98,7 @@ class Follower(Callback):
                 self._folder.write(STOP, b"")
             self._end(piece.number, "interrupted")
         elif share is not None:
-            seeds = "" if piece.shard.parts == 1 else f" (seeds {', '.join(map(str, piece.seeds))})"
+            seeds = "" if not piece.assignment.is_part else f" (seeds {', '.join(map(str, piece.seeds))})"
             given = f" with {share} in place of {piece.share}" if share != piece.share else ""
             text = f"{reason}; tried again{given}"
             self._observer.message(f"trial {piece.number}{seeds}: {text}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,11 @@ from study.servers.reach import is_local, stored_file
 
 if TYPE_CHECKING:
     from trainables.evaluators import Evaluator
+
+log = logging.getLogger(__name__)
+
+#: benchmark -> what tells its data from others, as far as this process has loaded it
+_digests: dict[str, str] = {}
 
 
 def preflight(spec: StudySpec, address: str | None = None) -> str:
@@ -57,6 +63,7 @@ def check_data(spec: StudySpec) -> str:
     from study.file.plan import recipe
     from trainables import contract, network_contract
     from trainables.benchmarks import BENCHMARKS, DataError, find
+    from trainables.own_code import data_digest
     from trainables.remote_data import addresses, fetched
     from trainables.replicas import stream
 
@@ -76,6 +83,7 @@ def check_data(spec: StudySpec) -> str:
         raise UserError(
             f"benchmark.name: {spec.benchmark.name} cannot load its data: {type(error).__name__}: {error}"
         ) from error
+    _digests[spec.benchmark.model_dump_json()] = data_digest(spec.benchmark.name, data)
     try:
         evaluators = contract.examine(benchmark, data, options, training, spec.seeds, network=own)
     except network_contract.NetworkError:
@@ -92,6 +100,34 @@ def check_data(spec: StudySpec) -> str:
             )
     split = benchmark.split(data, options, stream(spec.seeds[0], "split"))
     return _check_search(spec, evaluators, [part for part, indices in split.items() if len(indices)])
+
+
+def digest(spec: StudySpec, *, load: bool = True) -> str:
+    """What tells the study's data from others; empty where it is not known.
+
+    As `check_data` has just found it; else, with ``load``, of the data as it is now. Where it cannot be loaded, the
+    trials say why.
+    """
+    from pydantic import TypeAdapter
+
+    from trainables.benchmarks import find
+    from trainables.own_code import data_digest
+    from trainables.remote_data import fetched
+
+    # once: by the next launch of this process it may be another
+    if found := _digests.pop(spec.benchmark.model_dump_json(), ""):
+        return found
+    if not load:
+        return ""
+    try:
+        benchmark = find(spec.benchmark.name)
+        given = fetched(benchmark.Options, spec.benchmark.options)
+        data = benchmark.load(TypeAdapter(benchmark.Options).validate_python(given))
+        return data_digest(spec.benchmark.name, data)
+    # one of the user's own raises whatever it likes
+    except Exception as error:
+        log.info("the data of %s cannot be loaded here (%s)", spec.benchmark.name, error)
+        return ""
 
 
 def _check_search(spec: StudySpec, evaluators: Sequence[Evaluator], parts: Collection[str]) -> str:

@@ -17,6 +17,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from study.file.search import SAMPLERS
+from study.record.trials import ADDITION
 
 if TYPE_CHECKING:
     from study.file.spec import StudySpec
@@ -43,7 +44,12 @@ class _Searched:
         return self.get_trials()
 
     def _kept(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        return [trial for trial in trials if self._own.items() <= trial.user_attrs.items()]
+        # a point to which seeds were added stands there twice
+        return [
+            trial
+            for trial in trials
+            if self._own.items() <= trial.user_attrs.items() and ADDITION not in trial.user_attrs
+        ]
 
 
 class CriterionSampler(BaseSampler):

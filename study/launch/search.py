@@ -14,18 +14,20 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
-import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
-from study.file.plan import fixed_points, label, seeds_of, trial_for
+from study.file.plan import fixed_points, label, trial_for
 from study.file.search import VALIDATION_METRIC, Range
 from study.file.spec import StudySpec
-from study.launch.placement import Capacity, first_share, larger, shards, split
+from study.launch.moments import Moments, moments_of, pooled
+from study.launch.parts import assigned, parts, whole
+from study.launch.placement import Capacity, first_share, larger, shards
 from study.launch.samplers import sampler_for
 from study.record.trials import (
+    ADDITION,
     CHOSEN,
     CRITERION,
     GPU_MEMORY,
@@ -33,20 +35,22 @@ from study.record.trials import (
     LABEL,
     MEANS,
     REASON,
-    REPEATS,
     ROLE,
+    SEEDS,
     SHARDS,
     STANDARD_ERRORS,
     TUNE_TRIAL,
     WAITING,
     absent_points,
+    additions,
     attempts,
     choose,
     enqueue,
+    further_seeds,
     identity,
 )
 from trainables import criteria
-from trainables.assignment import WHOLE, Assignment, Result, Shard, Share
+from trainables.assignment import Assignment, Result, Share
 
 #: what stands for a trial's value where a study optimises nothing: measured of every benchmark, and comparable
 PLAIN_OBJECTIVES = ("accuracy/coarse", "accuracy/train")
@@ -59,9 +63,6 @@ NODE_LOSSES = 10
 #: is no fault of the trial's
 Cause = Literal["error", "refusal", "memory", "node", "storage"]
 
-
-#: by metric: the mean over a trial's seeds, and its standard error
-_Moments = tuple[Mapping[str, float], Mapping[str, float]]
 
 #: Optuna asks its sampler at each trial that is opened, even where all values are given; others than this one then take
 #: time, or end the study
@@ -85,8 +86,9 @@ class Piece:
         return self.assignment.number
 
     @property
-    def shard(self) -> Shard:
-        return self.assignment.shard
+    def place(self) -> tuple[int, int]:
+        """Which part of its trial it is."""
+        return self.assignment.addition, self.assignment.shard.position
 
     @property
     def seeds(self) -> Sequence[int]:
@@ -106,8 +108,8 @@ class StudySearcher(Searcher):
     the study asks for it, what confirms the choice. A proposal's random stream is derived from the sampler's seed and
     the trial's number, so that a resume repeats none.
 
-    A trial may be given in shards of its seeds; ``begin`` is called with the whole trial before the first of them, and
-    ``end`` before Optuna is told, with the whole trial and the shards. What fails is given again, up to
+    A trial may be given in parts (see `study.launch.parts`); ``begin`` is called with the whole trial before the first
+    of them, and ``end`` before Optuna is told, with the whole trial and all its parts. What fails is given again, up to
     ``spec.max_failures`` times, what ran out of memory with a larger share.
     """
 
@@ -130,14 +132,16 @@ class StudySearcher(Searcher):
         self._live: dict[str, Piece] = {}
         #: opened, but not given to Tune yet
         self._pending: deque[Piece] = deque()
-        #: trial -> its shards that have finished -> each metric's values over their seeds
-        self._finished: dict[int, dict[int, tuple[Piece, Mapping[str, list[float]]]]] = {}
+        #: trial -> its parts that have finished -> each metric's values over their seeds; and of how many parts
+        self._finished: dict[int, dict[tuple[int, int], tuple[Piece, Mapping[str, list[float]]]]] = {}
+        self._expected: dict[int, int] = {}
+        #: trials that finished on the seeds that an earlier launch gave them, and go on with further ones
+        self._followed: set[int] = set()
         #: means and standard errors of the baseline that a search compares with, once it is COMPLETE
-        self._ce: _Moments | None = None
+        self._ce: Moments | None = None
         self._absent = deque(absent_points(spec, study))
         if SHARDS not in study.user_attrs:
             study.set_user_attr(SHARDS, shards(spec, capacity()))
-        self._shards = int(study.user_attrs[SHARDS])
         self._memory: float | None = study.user_attrs.get(GPU_MEMORY)
         unsettled = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.FAIL)
         self._again = deque(
@@ -160,7 +164,10 @@ class StudySearcher(Searcher):
             if self._again:
                 self._open(self._again.popleft(), trial_id)
             elif (waiting := self._waiting()) or self._enqueue():
-                self._open((waiting or self._waiting())[0], trial_id)
+                first = (waiting or self._waiting())[0]
+                if self._must_wait(first):
+                    return None
+                self._open(first, trial_id)
             else:
                 return self._propose(trial_id)
         return self._give(trial_id)
@@ -171,6 +178,13 @@ class StudySearcher(Searcher):
         for point in points:
             enqueue(self.study, point)
         return bool(points)
+
+    def _must_wait(self, frozen: FrozenTrial) -> bool:
+        """Whether the trial's further seeds are compared with those of the reference, which are being trained."""
+        if self.spec.search is None or not self.spec.search.needs_ce or ADDITION not in frozen.user_attrs:
+            return False
+        held = self.study.get_trials(deepcopy=False)
+        return any(_is_reference(held[piece.optuna]) for piece in self._live.values())
 
     def _give(self, trial_id: str) -> dict[str, Any]:
         piece = self._live[trial_id] = self._pending.popleft()
@@ -201,7 +215,8 @@ class StudySearcher(Searcher):
             )
             return self.FINISHED
         # the attributes are in the database before the trial can be RUNNING, so that no kill leaves one without
-        self.study.enqueue_trial({}, user_attrs={ROLE: "search", CRITERION: criterion})
+        own = {ROLE: "search", CRITERION: criterion, SEEDS: list(self.spec.seeds)}
+        self.study.enqueue_trial({}, user_attrs=own)
         self._open(self._waiting()[0], trial_id)
         return self._give(trial_id)
 
@@ -238,13 +253,16 @@ class StudySearcher(Searcher):
             self.study.sampler = _AT_REST
             trial.set_user_attr(TUNE_TRIAL, trial_id)
         assert values is not None
-        whole = assigned(self.spec, identity(frozen), attributes, values)
-        parts = split(whole.trial.seeds, self._shards)
-        if len(parts) > 1 and self._begin:
-            self._begin(whole)
-        for position, seeds in enumerate(parts):
-            part = replace(whole, trial=replace(whole.trial, seeds=seeds), shard=Shard(position, len(parts)))
-            self._pending.append(Piece(frozen.number, part, self._share()))
+        given = assigned(self.spec, self.study, frozen, values)
+        pieces = parts(self.spec, self.study, given)
+        if not frozen.state.is_finished():
+            # the seeds before these are trained already
+            pieces = [piece for piece in pieces if piece.addition == given.addition]
+        if pieces[-1].is_part and self._begin:
+            self._begin(whole(self.spec, self.study, given))
+        self._finished.pop(given.number, None)
+        self._expected[given.number] = len(pieces)
+        self._pending.extend(Piece(frozen.number, piece, self._share()) for piece in pieces)
 
     def _sampler(self, frozen: FrozenTrial) -> optuna.samplers.BaseSampler:
         """What draws a searched trial: it learns from the searched trials of the same criterion alone."""
@@ -309,16 +327,16 @@ class StudySearcher(Searcher):
         piece = self._live.pop(trial_id)
         if told.finished:
             done = self._finished.setdefault(piece.number, {})
-            done[piece.shard.position] = piece, told.values
-            if len(done) == piece.shard.parts:
-                self._complete(piece, [done[position] for position in sorted(done)])
+            done[piece.place] = piece, told.values
+            if len(done) == self._expected[piece.number]:
+                self._complete(piece, [done[place] for place in sorted(done)])
         elif self.spec.search and self.spec.search.pruner and not told.interrupted and told.epoch:
             self._prune(piece, told)
 
     def is_complete(self, number: int) -> bool:
-        """Whether all shards of the trial finished in this launch."""
+        """Whether all parts of the trial finished in this launch, and none is to follow."""
         done = self._finished.get(number, {})
-        return any(len(done) == piece.shard.parts for piece, _ in done.values())
+        return bool(done) and len(done) == self._expected[number] and number not in self._followed
 
     def fail(self, trial_id: str, reason: str, cause: Cause = "refusal") -> tuple[Piece, Share | None] | None:
         """Take note of an attempt that failed: the piece, and the share with which it will be tried again.
@@ -353,19 +371,14 @@ class StudySearcher(Searcher):
         return piece.share if again.get(cause, False) else None
 
     def _complete(self, piece: Piece, done: Sequence[tuple[Piece, Mapping[str, list[float]]]]) -> None:
-        """All shards of a trial have finished: merge them, and tell Optuna."""
-        if len(done) > 1 and self._end:
-            trained = replace(piece.assignment.trial, seeds=seeds_of(self.spec, piece.assignment.role))
-            whole = replace(piece.assignment, trial=trained, shard=WHOLE)
-            self._end(whole, [each.assignment for each, _ in done])
+        """All parts of a trial have finished: merge them, and tell Optuna."""
+        if piece.assignment.is_part and self._end:
+            given = piece.assignment
+            self._end(whole(self.spec, self.study, given), parts(self.spec, self.study, given))
         trial = self._unfinished(piece)
         if trial is None:
             return
-        values = {name: [value for _, each in done for value in each[name]] for name in done[0][1]}
-        means = {name: sum(each) / len(each) for name, each in values.items()}
-        errors = {
-            name: float(np.std(each, ddof=1) / math.sqrt(len(each))) for name, each in values.items() if len(each) > 1
-        }
+        means, errors = self._moments(piece, [values for _, values in done])
         trial.set_user_attr(MEANS, _json(means))
         trial.set_user_attr(STANDARD_ERRORS, _json(errors))
         held = trial.constraints
@@ -378,6 +391,28 @@ class StudySearcher(Searcher):
         # Optuna takes no NaN; a searched metric is finite (see `trainables.trainable`), accuracy/train always
         objective = next(means[name] for name in metrics if math.isfinite(means.get(name, math.nan)))
         self.study.tell(piece.optuna, objective, TrialState.COMPLETE)
+        if _is_reference(trial):
+            self._ce = None
+        self._followed.discard(piece.number)
+        following = [point for point in further_seeds(self.spec, self.study) if point.extends == piece.number]
+        self._followed.update(piece.number for _ in following)
+        self._absent.extend(following)
+
+    def _moments(self, piece: Piece, found: Sequence[Mapping[str, list[float]]]) -> Moments:
+        """The trial's means and standard errors, from what was ``found`` of each part and what earlier seeds have."""
+        values = {name: [value for each in found for value in each[name]] for name in found[0]}
+        moments = moments_of(values)
+        addition = piece.assignment.addition
+        if not addition:
+            return moments
+        earlier = additions(self.spec, self.study, piece.number)[:addition]
+        before = next(
+            trial.user_attrs
+            for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            if identity(trial) == piece.number and trial.user_attrs.get(ADDITION, 0) == addition - 1
+        )
+        known = before[MEANS], before[STANDARD_ERRORS]
+        return pooled(known, sum(map(len, earlier)), moments, len(next(iter(values.values()))))
 
     def _prune(self, piece: Piece, result: Result) -> None:
         trial = self._unfinished(piece)
@@ -395,7 +430,7 @@ class StudySearcher(Searcher):
         frozen = self.study.get_trials(deepcopy=False)[piece.optuna]
         return None if frozen.state.is_finished() else optuna.Trial(self.study, frozen._trial_id)
 
-    def _constraints(self, trial: optuna.Trial, moments: _Moments) -> dict[str, float]:
+    def _constraints(self, trial: optuna.Trial, moments: Moments) -> dict[str, float]:
         """By metric, how far the mean lies below its bound: feasible at 0 or less."""
         search, means = self.spec.search, moments[0]
         if search is None:
@@ -421,7 +456,7 @@ class StudySearcher(Searcher):
         assert search.constraint.at_least is not None
         return {metric: search.constraint.at_least - means[metric]}
 
-    def _reference(self) -> _Moments | None:
+    def _reference(self) -> Moments | None:
         """Cross-entropy's means and standard errors once it is COMPLETE."""
         if self._ce is None:
             for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
@@ -441,12 +476,6 @@ class StudySearcher(Searcher):
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
         """Nothing: the database is the state."""
-
-
-def assigned(spec: StudySpec, number: int, attributes: Mapping[str, Any], values: Mapping[str, float]) -> Assignment:
-    """The whole trial whose ``attributes`` Optuna holds, at its hyperparameters' ``values``."""
-    trial = trial_for(spec, attributes[CRITERION], values, attributes[ROLE])
-    return Assignment(number, attributes[ROLE], trial, repeats=attributes.get(REPEATS))
 
 
 def _is_reference(trial: FrozenTrial | optuna.Trial) -> bool:

@@ -25,13 +25,14 @@ from study.errors import UserError
 from study.file import plan
 from study.file.spec import StudySpec
 from study.home import Home
-from study.launch import cluster, snapshots
+from study.launch import cluster, continuing, snapshots
 from study.launch.observer import Guarded, Observer, Silent
-from study.record import tracking
+from study.record import code, tracking
 from study.record.files import held, keep_at_home, keep_spec, storing
 from study.record.tracker import Tracking
 from study.servers import logins
 from study.servers.mlflow import TrackingError
+from study.servers.reach import is_local
 from trainables.assignment import Assignment
 from trainables.storage import Folder
 
@@ -92,12 +93,16 @@ def run(
         # the home's copy of the study file says where the rest is
         spec = spec.model_copy(update={"storage": home.storage(spec).address})
     with held(folder, spec.name):
-        with storing(folder):
-            keep_spec(spec, folder, home)
-        keep_at_home(spec, home)
         watched = Guarded(observer or Silent())
+        study, trained_with = continuing.take_up(spec, folder, home, watched)
+        with storing(folder):
+            keep_spec(spec, folder)
+            code.keep(trained_with, folder)
+        keep_at_home(spec, home)
         if outcome := _nothing_left(spec, home, watched, retry_failed):
             return outcome
+        if is_local(address or os.environ.get("RAY_ADDRESS")):
+            continuing.require_same_data(spec, folder, home, study, trained_with.data)
         with cluster.connect(spec.resources, address):
             cluster.require_shared(folder, home.tracking_uri(spec))
             return _launch(spec, home, watched, retry_failed, cadence or Cadence())
@@ -154,8 +159,8 @@ def _launch(spec: StudySpec, home: Home, observer: Observer, retry_failed: bool,
         trials.retry_failed(study)
     tracked = tracking.open_study(spec, home, trials.study_identity(study), cadence.patience)
     settled = _settled(spec, study, folder, tracked)
-    end_shards = partial(checkpoints.end_shards, folder, tracked)
-    searcher = search.StudySearcher(spec, study, Capacity.read, settled, tracked.open_shards, end_shards)
+    end_parts = partial(checkpoints.end_parts, folder, tracked)
+    searcher = search.StudySearcher(spec, study, Capacity.read, settled, tracked.open_shards, end_parts)
     observer.started(trials.planned_trials(spec, study))
     _tell_settled(observer, study, settled)
     follower = Follower(searcher, observer, tracked, folder)
@@ -304,6 +309,7 @@ def _outcome(spec: StudySpec, study: optuna.Study, interrupted: bool) -> Outcome
 
     states = [trial.state.name for trial in trials.attempts(study).values()]
     done, failed = sum(states.count(name) for name in ("COMPLETE", "PRUNED")), states.count("FAIL")
+    done -= len(trials.lacking_seeds(spec, study))
     return Outcome(done, failed, max(0, trials.planned_trials(spec, study) - done - failed), interrupted)
 
 

@@ -190,15 +190,15 @@ def _from_optuna(spec: StudySpec, study: optuna.Study) -> tuple[list[_Trial], li
     from study.record import trials
 
     ends: dict[str, State] = {"COMPLETE": "done", "PRUNED": "done", "FAIL": "failed", "RUNNING": "running"}
-    rows = []
+    rows, lacking = [], trials.lacking_seeds(spec, study)
     for number, trial in trials.attempts(study).items():
         attributes = trial.user_attrs
         means = {key: value for key, value in attributes.get(trials.MEANS, {}).items() if value is not None}
-        state = ends.get(trial.state.name, "missing")
+        state = "missing" if number in lacking else ends.get(trial.state.name, "missing")
         rows.append(
             _Trial(number, attributes[trials.ROLE], trials.named(trial), state, attributes.get(trials.REASON), means)
         )
-    return rows, _if_importable(lambda: trials.absent_points(spec, study))
+    return rows, _if_importable(lambda: [each for each in trials.absent_points(spec, study) if each.extends is None])
 
 
 def _from_mlflow(spec: StudySpec, runs: Sequence[Run]) -> tuple[list[_Trial], list[plan.Point] | None]:

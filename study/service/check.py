@@ -24,12 +24,13 @@ def examine(source: str, overrides: Sequence[str] = ()) -> Iterator[Finding]:
 
     from trainables import conformance
     from trainables.benchmarks import find
+    from trainables.own_code import own_traceback
     from trainables.remote_data import fetched
 
     try:
         spec = StudySpec.load(source, overrides)
     except UserError as error:
-        traceback = next(filter(None, map(conformance.own_traceback, _reasons(error))), "")
+        traceback = next(filter(None, map(own_traceback, _reasons(error))), "")
         # a slip in the file is said as every command says it
         if not traceback:
             raise

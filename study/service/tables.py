@@ -15,17 +15,21 @@ from analysis.numbers import short_labels
 from study.file.plan import fixed_points, label, planned, recipe, seeds_of
 
 if TYPE_CHECKING:
+    from study.file.plan import Point
     from study.file.spec import StudySpec
     from study.home import Home
+    from study.launch.continuing import Outlook
     from study.record.listing import Summary
     from study.record.status import StudyStatus
 
 
-def print_plan(spec: StudySpec, home: Home) -> None:
-    """The trials, replicas and resources of ``spec``."""
-    fixed = [(point.role, label(point.trial.criterion, point.trial.hyperparameters)) for point in fixed_points(spec)]
+def print_plan(spec: StudySpec, home: Home, outlook: Outlook | None = None) -> None:
+    """The trials, replicas and resources of ``spec``; with the ``outlook`` of a study that stands, what it keeps."""
+    points = fixed_points(spec)
+    fixed = [(point.role, label(point.trial.criterion, point.trial.hyperparameters)) for point in points]
     short = short_labels(what for _, what in fixed)
     rows: list[tuple[str, str, int]] = [(role, short[what], 1) for role, what in fixed]
+    becomes = _becomes(spec, points, outlook)
     if spec.search is not None:
         for criterion, space in spec.search.criteria.items():
             ranges = ", ".join(
@@ -39,14 +43,18 @@ def print_plan(spec: StudySpec, home: Home) -> None:
             rows.append(("confirm", what, planned(spec) - planned(spec, 0)))
     replicas = [trials * len(seeds_of(spec, role)) for role, _, trials in rows]
     console = Console()
+    becomes += [""] * (len(rows) - len(becomes))
     if console.is_terminal:
-        table = Table("role", "criterion", "trials", "replicas", title=spec.name)
-        for (role, what, trials), trained in zip(rows, replicas, strict=True):
-            table.add_row(role, what, str(trials), str(trained))
+        table = Table("role", "criterion", "trials", "replicas", *(["now"] if outlook else []), title=spec.name)
+        for (role, what, trials), trained, now in zip(rows, replicas, becomes, strict=True):
+            table.add_row(role, what, str(trials), str(trained), *([now] if outlook else []))
         console.print(table)
     else:
-        for (role, what, trials), trained in zip(rows, replicas, strict=True):
-            typer.echo(f"{role}\t{what}\t{_count(trials, 'trial')}\t{_count(trained, 'replica')}")
+        for (role, what, trials), trained, now in zip(rows, replicas, becomes, strict=True):
+            line = f"{role}\t{what}\t{_count(trials, 'trial')}\t{_count(trained, 'replica')}"
+            typer.echo(f"{line}\t{now}" if outlook else line)
+    if outlook:
+        typer.echo(f"study {spec.name} stands: {outlook}")
     trials = planned(spec)
     typer.echo(f"benchmark {spec.benchmark.name}, protocol {spec.protocol}, {recipe(spec).epochs} epochs")
     counted = f"{_count(trials, 'trial')}, {_count(sum(replicas), 'replica')}"
@@ -59,6 +67,20 @@ def print_plan(spec: StudySpec, home: Home) -> None:
     typer.echo(
         f"tracked at {without_password(home.tracking_uri(spec))}, searched in {without_password(home.optuna_uri(spec))}"
     )
+
+
+def _becomes(spec: StudySpec, points: Sequence[Point], outlook: Outlook | None) -> list[str]:
+    """What becomes of each fixed point, and then of each criterion's search."""
+    if outlook is None:
+        return []
+    from study.record.trials import key
+
+    words = [outlook.points.get(key(point), "new") for point in points]
+    if spec.search is not None:
+        for criterion in spec.search.criteria:
+            held = outlook.searched.get(criterion, 0)
+            words.append(f"{held} there, {max(0, spec.search.trials - held)} new")
+    return words
 
 
 def _count(number: int, what: str) -> str:

@@ -294,17 +294,6 @@ def test_only_one_driver_at_a_time(home: Home) -> None:
         sweep.run(spec(), home)
 
 
-def test_another_file_under_the_same_name_is_refused(home: Home) -> None:
-    home.study("s").mkdir(parents=True)
-    path, folder = home.study("s") / files.SPEC, home.files("s")
-    files.keep_spec(spec(), folder)
-    with pytest.raises(UserError, match=r"'s' was started with another seeds \(\(1, 4\)\)"):
-        files.keep_spec(spec(seeds=3), folder)
-    assert StudySpec.from_yaml(path.read_text(encoding="utf-8")) == spec()
-    files.keep_spec(spec(max_failures=3, resources={"cpus": 2}), folder)
-    assert StudySpec.from_yaml(path.read_text(encoding="utf-8")).max_failures == 3
-
-
 def test_snapshots_become_one(tmp_path: Path) -> None:
     """Two launches: 0 finished in the first, 1 was running in it, 2 failed, 3 is lost with a half-written file.
 
