@@ -34,7 +34,7 @@ def items(study: Study, out: Path) -> list[str | Figure | Table]:
         f"{output.seeds_note(fresh, shown, statistics.LEVEL)}"
     )
     table, data = tables.beside(fresh, shown, columns), tables.numbers(fresh, shown, columns)
-    found: list[str | Figure | Table] = [text, output.save_table(fresh, table, out, "confirmation", caption, data)]
+    content: list[str | Figure | Table] = [text, output.save_table(fresh, table, out, "confirmation", caption, data)]
     differences = tables.against_reference(fresh, shown, columns)
     if len(differences):
         caption = (
@@ -43,8 +43,8 @@ def items(study: Study, out: Path) -> list[str | Figure | Table]:
             "for their number)."
         )
         data = tables.difference_numbers(fresh, shown, columns)
-        found.append(output.save_table(fresh, differences, out, "confirmation-differences", caption, data))
-    return found
+        content.append(output.save_table(fresh, differences, out, "confirmation-differences", caption, data))
+    return content
 
 
 def _columns(study: Study) -> Mapping[str, str]:

@@ -112,7 +112,9 @@ class Study:
     @cached_property
     def hyperparameters(self) -> tuple[str, ...]:
         """Names of the criteria's hyperparameters, in the order of columns."""
-        declared = [each.name for criterion in self.criteria.values() for each in criterion.hyperparameters]
+        declared = [
+            hyperparameter.name for criterion in self.criteria.values() for hyperparameter in criterion.hyperparameters
+        ]
         first = [name for name in legacy.HYPERPARAMETERS if name in declared]
         return tuple(dict.fromkeys([*first, *declared]))
 
@@ -120,7 +122,7 @@ class Study:
     def reference(self) -> str:
         """Name of the criterion that the others are compared with; the study need not have a trial of it."""
         criteria = [*self.criteria.values(), *legacy.CRITERIA.values()]
-        return next(each.name for each in criteria if each.reference)
+        return next(criterion.name for criterion in criteria if criterion.reference)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -197,11 +199,11 @@ class Study:
         (names), epochs (planned; NaN where unknown), reason.
         """
         rows: list[dict[str, Any]] = []
-        found = {number: self.replicas[self.replicas["trial"] == number] for number in set(self.replicas["trial"])}
+        by_trial = {number: self.replicas[self.replicas["trial"] == number] for number in set(self.replicas["trial"])}
         for run in self._level("trial"):
             tags = run.data.tags
             number = int(tags[schema.TRIAL])
-            replicas = found.get(number, self.replicas.iloc[:0])
+            replicas = by_trial.get(number, self.replicas.iloc[:0])
             hyperparameters = self._settings(run)
             reasons = [tags.get(schema.REASON, ""), *replicas["reason"]]
             rows.append(
@@ -436,11 +438,11 @@ class Study:
 
     def _level(self, level: str) -> list[Run]:
         """The runs of a level, of those trials that are seen."""
-        found = [run for run in self.runs if run.data.tags.get(schema.LEVEL) == level]
+        at_level = [run for run in self.runs if run.data.tags.get(schema.LEVEL) == level]
         if self.part == "all" or level == "study":
-            return found
+            return at_level
         wanted = self.part == "confirm"
-        return [run for run in found if (run.data.tags[schema.TRIAL] in self._confirming) == wanted]
+        return [run for run in at_level if (run.data.tags[schema.TRIAL] in self._confirming) == wanted]
 
     @cached_property
     def _confirming(self) -> frozenset[str]:

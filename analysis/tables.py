@@ -60,8 +60,8 @@ def against_reference(study: Study, shown: Mapping[str, int], columns: Mapping[s
     """Paired difference of each trial to the reference criterion, a column per metric; empty where that was not run."""
     reference = study.criterion(study.reference).label
     table = [
-        {"": f"{label} − {reference}"} | {columns[metric]: str(value) for metric, value in found.items()}
-        for label, found in _differences(study, shown, columns).items()
+        {"": f"{label} − {reference}"} | {columns[metric]: str(value) for metric, value in differences.items()}
+        for label, differences in _differences(study, shown, columns).items()
     ]
     return pd.DataFrame(table).fillna("–")
 
@@ -73,8 +73,8 @@ def difference_numbers(study: Study, shown: Mapping[str, int], metrics: Iterable
             *(shown[label], label, metric, value.mean, *_limits(value), value.p, value.n, value.planned, value.level),
             *_corrected(value),
         )
-        for label, found in _differences(study, shown, metrics).items()
-        for metric, value in found.items()
+        for label, differences in _differences(study, shown, metrics).items()
+        for metric, value in differences.items()
     ]
     difference = f"difference to {study.criterion(study.reference).label}"
     columns = ["trial", "label", "metric", difference, "low", "high", "p", "n", "planned", "level"]

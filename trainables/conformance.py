@@ -56,18 +56,18 @@ def examine(trials: Sequence[Trial], device: str = "cpu", required: Sequence[str
             return
     tried: dict[str, Examination | None] = {}
     for trial in trials:
-        each, name = Examination(trial, device, first.data), _label(trial)
-        finding = attempt(f"{name}: one batch", each.one_batch)
+        examination, name = Examination(trial, device, first.data), _label(trial)
+        finding = attempt(f"{name}: one batch", examination.one_batch)
         yield finding
         if trial.criterion not in tried:
-            tried[trial.criterion] = each if finding.ok else None
+            tried[trial.criterion] = examination if finding.ok else None
             if finding.ok:
-                yield attempt(f"{name}: seeds apart", each.seeds_apart)
-                yield attempt(f"{name}: goes on from a state", each.goes_on)
-    able = [each for each in tried.values() if each is not None]
+                yield attempt(f"{name}: seeds apart", examination.seeds_apart)
+                yield attempt(f"{name}: goes on from a state", examination.goes_on)
+    able = [examination for examination in tried.values() if examination is not None]
     if able:
         # a criterion's own metrics are those of its own trials
-        own = {metric.name for each in able for metric in criteria.find(each.trial.criterion).metrics}
+        own = {metric.name for examination in able for metric in criteria.find(examination.trial.criterion).metrics}
         needed = [name for name in required if name not in own]
         yield attempt("evaluators", lambda: able[0].evaluators(needed))
 
@@ -174,11 +174,11 @@ class Examination:
         file.seek(0)
         restored = self._training(BATCHES, evaluate=False, epochs=2, batch_size=self._samples)
         restored.load(torch.load(file, map_location=self.device, weights_only=True))
-        expected, found = next(run), next(restored.run())
+        expected, restored_record = next(run), next(restored.run())
         # a GPU need not repeat itself to the bit
         exact = self.device == "cpu"
         for name, values in expected.metrics.items():
-            for seed, one, other in zip(self.seeds, values, found.metrics[name], strict=True):
+            for seed, one, other in zip(self.seeds, values, restored_record.metrics[name], strict=True):
                 if not _close(one, other, (0.0, 0.0) if exact else TOLERANCES["float32"]):
                     raise ConformanceError(
                         f"{name} of seed {seed} is {other:.9g} in the epoch after a state was saved and restored, and "
@@ -282,5 +282,12 @@ def _label(trial: Trial) -> str:
         known = ()
     values = trial.hyperparameters
     return " ".join(
-        [trial.criterion, *(f"{each.symbol}={values[each.name]:g}" for each in known if each.name in values)]
+        [
+            trial.criterion,
+            *(
+                f"{hyperparameter.symbol}={values[hyperparameter.name]:g}"
+                for hyperparameter in known
+                if hyperparameter.name in values
+            ),
+        ]
     )

@@ -176,10 +176,15 @@ class Criterion(nn.Module):
     @classmethod
     def settle(cls, given: Mapping[str, float], recipe: Recipe) -> dict[str, float]:
         """All hyperparameters: those ``given``, the others as the recipe has them, else at their own defaults."""
-        return {each.name: each.cast(given.get(each.name, each.default_under(recipe))) for each in cls.hyperparameters}
+        return {
+            hyperparameter.name: hyperparameter.cast(
+                given.get(hyperparameter.name, hyperparameter.default_under(recipe))
+            )
+            for hyperparameter in cls.hyperparameters
+        }
 
     @classmethod
     def anchor_count(cls, values: Mapping[str, float], recipe: Recipe) -> int:
         """How many anchors are drawn: what the hyperparameter that counts them says, else the recipe's e."""
-        own = [values[each.name] for each in cls.hyperparameters if each.counts_anchors]
+        own = [values[hyperparameter.name] for hyperparameter in cls.hyperparameters if hyperparameter.counts_anchors]
         return int(own[0] if own else recipe.hyperparameters.get(ANCHORS, DEFAULT_ANCHORS))

@@ -59,7 +59,7 @@ def check_batch(batch: Any, shape: Sequence[int], where: str) -> None:
 def check_outputs(outputs: Any, shape: Sequence[int], classes: int, network: nn.Module) -> tuple[Tensor, Tensor]:
     """The ``network``'s outputs for (S, B) = ``shape``: features (S, B, d) and logits (S, B, C) of C ``classes``."""
     wanted = f"features (S, B, d) and logits (S, B, C), with S = {shape[0]}, B = {shape[1]} and C = {classes} classes"
-    if not (isinstance(outputs, tuple) and len(outputs) == 2 and all(isinstance(each, Tensor) for each in outputs)):
+    if not (isinstance(outputs, tuple) and len(outputs) == 2 and all(isinstance(output, Tensor) for output in outputs)):
         raise DataError(f"{_class(network)}.forward must return two tensors, {wanted}, not {kind_of(outputs)}")
     features, logits = outputs
     lead = tuple(shape)

@@ -229,8 +229,8 @@ class Folder:
     def stamp(self, name: str) -> str:
         """What tells one content of the file from another: its size and the time it was written."""
         if self.on_disk:
-            found = (self.path / name).stat()
-            return f"{found.st_size}-{found.st_mtime_ns}"
+            status = (self.path / name).stat()
+            return f"{status.st_size}-{status.st_mtime_ns}"
         filesystem, prefix = self._store
         info = filesystem.get_file_info(f"{prefix}/{name}")
         return f"{info.size}-{info.mtime_ns}"

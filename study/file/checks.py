@@ -71,7 +71,7 @@ def _declared(criterion: str, at: Keys) -> dict[str, Hyperparameter]:
     from trainables import criteria
 
     try:
-        return {each.name: each for each in criteria.find(criterion).hyperparameters}
+        return {hyperparameter.name: hyperparameter for hyperparameter in criteria.find(criterion).hyperparameters}
     except LookupError as error:
         raise problem(at, f"{error.args[0]}{suggestion(criterion, criteria.names())}") from None
 

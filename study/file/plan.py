@@ -96,7 +96,8 @@ def label(criterion: str, hyperparameters: Mapping[str, Any], digits: int = 12) 
     from trainables import criteria
 
     settings = [
-        f"{each.symbol}={hyperparameters[each.name]:.{digits}g}" for each in criteria.find(criterion).hyperparameters
+        f"{hyperparameter.symbol}={hyperparameters[hyperparameter.name]:.{digits}g}"
+        for hyperparameter in criteria.find(criterion).hyperparameters
     ]
     return " ".join([criterion.rpartition(":")[2], *settings])
 
@@ -115,15 +116,15 @@ def declared_criteria(spec: StudySpec) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "label": each.label,
-            "order": each.position,
-            "reference": each.is_reference,
+            "label": criterion.label,
+            "order": criterion.position,
+            "reference": criterion.is_reference,
             "hyperparameters": [
                 {"name": one.name, "symbol": one.symbol, "whole": one.whole, "log": one.log}
-                for one in each.hyperparameters
+                for one in criterion.hyperparameters
             ],
         }
-        for name, each in sorted(criteria_of(spec).items(), key=lambda item: item[1].position)
+        for name, criterion in sorted(criteria_of(spec).items(), key=lambda item: item[1].position)
     ]
 
 
@@ -139,5 +140,5 @@ def _recipe(benchmark: str, protocol: str) -> Recipe:
     from trainables.benchmarks import find
 
     named = BenchmarkSpec.model_validate_json(benchmark)
-    found = find(named.name)
-    return found.recipe(protocol, TypeAdapter(found.Options).validate_python(named.options))
+    definition = find(named.name)
+    return definition.recipe(protocol, TypeAdapter(definition.Options).validate_python(named.options))

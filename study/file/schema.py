@@ -24,13 +24,13 @@ _NUMBERS = {"anyOf": [{"type": "number"}, {"type": "array", "items": {"type": "n
 
 def schema() -> dict[str, Any]:
     """The schema (draft 2020-12): keys, types, what the comments in the code say of them, and names that are known."""
-    found = StudySpec.model_json_schema(schema_generator=_Described)
-    below, parts = found["properties"], found["$defs"]
+    document = StudySpec.model_json_schema(schema_generator=_Described)
+    below, parts = document["properties"], document["$defs"]
     # the name is the file's where it is not given
-    found["required"] = ["benchmark"]
-    found["title"] = "Study file of fierce"
-    found["description"] = str(inspect.getdoc(inspect.getmodule(StudySpec)))
-    _describe(found, StudySpec)
+    document["required"] = ["benchmark"]
+    document["title"] = "Study file of fierce"
+    document["description"] = str(inspect.getdoc(inspect.getmodule(StudySpec)))
+    _describe(document, StudySpec)
     for model in _MODELS:
         _describe(parts[model.__name__], model)
     below["training"] = _training()
@@ -47,7 +47,7 @@ def schema() -> dict[str, Any]:
     parts["SearchSpec"]["properties"]["sampler"]["enum"] = list(SAMPLERS)
     pruners = [{"enum": ["none"]}, {"$ref": "#/$defs/Pruner"}, {"type": "null"}]
     parts["SearchSpec"]["properties"]["pruner"] = {"anyOf": pruners}
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **document}
 
 
 class _Described(GenerateJsonSchema):
@@ -65,8 +65,8 @@ class _Described(GenerateJsonSchema):
 
 def _training() -> dict[str, Any]:
     """The fields of `Recipe`, none of which is required."""
-    found = TypeAdapter(Recipe).json_schema()
-    properties = {name: each for name, each in found["properties"].items() if name != "hyperparameters"}
+    recipe = TypeAdapter(Recipe).json_schema()
+    properties = {name: setting for name, setting in recipe["properties"].items() if name != "hyperparameters"}
     training: dict[str, Any] = {"type": "object", "properties": properties, "additionalProperties": False}
     _describe(training, Recipe)
     properties["projector"] = {"type": ["object", "null"], "description": "see docs/method.md"}
@@ -83,16 +83,16 @@ def _describe(part: dict[str, Any], kind: type) -> None:
 
 def _comments(kind: type) -> dict[str, str]:
     """Attribute -> the ``#:`` comment above it."""
-    found: dict[str, str] = {}
+    comments: dict[str, str] = {}
     above: list[str] = []
     for line in map(str.strip, inspect.getsource(kind).splitlines()):
         if line.startswith("#:"):
             above.append(line.removeprefix("#:").strip())
             continue
         if above:
-            found[line.partition(":")[0]] = " ".join(above)
+            comments[line.partition(":")[0]] = " ".join(above)
         above = []
-    return found
+    return comments
 
 
 def _criterion_names() -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from study.errors import UserError
 from study.file.document import dotted
 from study.file.spec import StudySpec
+from study.servers import versions
 from study.servers.logins import require_no_secrets
 from study.servers.reach import is_local, stored_file
 
@@ -29,6 +30,7 @@ def preflight(spec: StudySpec, address: str | None = None) -> str:
     With ``address`` the trials run elsewhere, and neither devices nor data are looked for here. Returns a warning in
     one sentence, empty where there is none.
     """
+    versions.require()
     require_no_secrets(spec)
     if not is_local(address):
         return ""
@@ -161,8 +163,8 @@ def _check_search(spec: StudySpec, evaluators: Sequence[Evaluator], parts: Colle
         if spec.search.objective.label_free and metric in declared and declared[metric].reads_fine:
             raise UserError(f"{where}: {metric} reads fine labels, which label_free: true promises to do without")
     chosen_by = spec.search.objective.metric
-    everywhere = {**declared, **{each.name: each for each in twins.declared(evaluators, twins.PARTS)}}
-    twin = next((each.name for each in everywhere.values() if each.twin_of == chosen_by), None)
+    everywhere = {**declared, **{metric.name: metric for metric in twins.declared(evaluators, twins.PARTS)}}
+    twin = next((metric.name for metric in everywhere.values() if metric.twin_of == chosen_by), None)
     if twin is None or not everywhere[chosen_by].reads_fine:
         return ""
     part = "" if twins.VALIDATION in parts or twin in declared else ", with benchmark.validation at 0.2 say"

@@ -291,7 +291,9 @@ class StudySearcher(Searcher):
     def _searched(self, criterion: str) -> dict[str, BaseDistribution]:
         """The searched range of each hyperparameter of ``criterion``."""
         assert self.spec.search is not None
-        whole = {each.name for each in criteria.find(criterion).hyperparameters if each.whole}
+        whole = {
+            hyperparameter.name for hyperparameter in criteria.find(criterion).hyperparameters if hyperparameter.whole
+        }
         ranges = self.spec.search.criteria[criterion].items()
         return {name: _distribution(interval, name in whole) for name, interval in ranges}
 
@@ -356,7 +358,7 @@ class StudySearcher(Searcher):
             failures, losses = piece.failures + (cause == "error"), piece.node_losses + (cause == "node")
             self._pending.appendleft(replace(piece, share=share, failures=failures, node_losses=losses))
             return piece, share
-        self._pending = deque(each for each in self._pending if each.number != piece.number)
+        self._pending = deque(waiting for waiting in self._pending if waiting.number != piece.number)
         trial = self._unfinished(piece)
         if trial is not None:
             trial.set_user_attr(REASON, reason)

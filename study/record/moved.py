@@ -136,7 +136,7 @@ def _new_place(home: Home, database: Path, location: str) -> str | None:
     if place is None or place == location:
         return None
     if database.resolve() != (home.root / DATABASE).resolve():
-        there, here = (Path(local_file_uri_to_path(each)) for each in (location, place))
+        there, here = (Path(local_file_uri_to_path(uri)) for uri in (location, place))
         if there.is_dir() or not here.is_dir():
             return None
     return place

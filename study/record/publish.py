@@ -130,10 +130,10 @@ def _state(study: Study) -> str:
 
 def _best(study: Study) -> str:
     """The best point of each searched criterion, with its interval; empty without a search."""
-    found = []
+    sentences = []
     for criterion, (best, points) in selection.search(study).items():
         if best is None:
-            found.append(
+            sentences.append(
                 f"no searched point of {study.criterion(criterion).label} is done with all its seeds and feasible"
             )
         else:
@@ -141,8 +141,8 @@ def _best(study: Study) -> str:
             scored_by = selection.scored_by(study)
             score = selection.summary(study, scored_by).get(best.trial) if scored_by else None
             heldout = f" on validation samples, {score} on held-out ones" if score is not None else ""
-            found.append(f"{best.label} (trial {best.trial}, of {len(points)}) at {objective}{heldout}")
-    return f"**Best point** by {selection.rule(study)}: {'; '.join(found)}." if found else ""
+            sentences.append(f"{best.label} (trial {best.trial}, of {len(points)}) at {objective}{heldout}")
+    return f"**Best point** by {selection.rule(study)}: {'; '.join(sentences)}." if sentences else ""
 
 
 def _table(study: Study) -> str:

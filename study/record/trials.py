@@ -166,8 +166,8 @@ def choose(spec: StudySpec, study: optuna.Study) -> dict[str, int]:
             continue
         if trial.value is None or any(violation > 0 for violation in trial.constraints.values()):
             continue
-        criterion, found = attributes[CRITERION], (sign * trial.value, number)
-        best[criterion] = min(best.get(criterion, found), found)
+        criterion, point = attributes[CRITERION], (sign * trial.value, number)
+        best[criterion] = min(best.get(criterion, point), point)
     return {criterion: best[criterion][1] for criterion in spec.search.criteria if criterion in best}
 
 

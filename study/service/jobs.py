@@ -115,8 +115,8 @@ def prepare(source: str, overrides: Sequence[str], name: str | None, folder: Pat
                 _require_packed(f"benchmark.{key}: {value}", Path(resolved), folder, packed)
     _require_small(folder, packed)
     # an absolute path that is not here, and an address, only the cluster may see
-    elsewhere = [each for paths in written.values() for each in map(Path, paths) if each.is_absolute()]
-    if not _addresses(options, spec) and all(each.exists() for each in elsewhere):
+    elsewhere = [path for paths in written.values() for path in map(Path, paths) if path.is_absolute()]
+    if not _addresses(options, spec) and all(path.exists() for path in elsewhere):
         check_data(spec)
     settings = [word for assignment in overrides for word in ("--set", assignment)]
     # as a resume does: nothing else could try a submitted study's failed trials again
@@ -158,7 +158,7 @@ def _addresses(options: type, spec: StudySpec) -> bool:
     from trainables.benchmarks import path_options
 
     given = (spec.benchmark.options.get(name) for name in path_options(options))
-    return any(is_address(each) for value in given for each in (value if isinstance(value, list) else [value]))
+    return any(is_address(item) for value in given for item in (value if isinstance(value, list) else [value]))
 
 
 def _packed(folder: Path, excludes: Sequence[str]) -> Mapping[Path, int]:

@@ -49,7 +49,7 @@ def import_data(spec: StudySpec, home: Home) -> StudySpec:
                     f"benchmark.{name}: {path} cannot be copied to the storage {storage} ({why})"
                 ) from error
         value = options[name]
-        options[name] = [kept.get(each, each) for each in value] if isinstance(value, list) else kept.get(value, value)
+        options[name] = [kept.get(path, path) for path in value] if isinstance(value, list) else kept.get(value, value)
     return spec.model_copy(update={"benchmark": BenchmarkSpec(name=spec.benchmark.name, **options)})
 
 

@@ -335,15 +335,15 @@ def _stamp(source: Source) -> list[Any]:
     path = Path(source)
     try:
         if not path.is_dir():
-            found = path.stat()
-            return [path.name, found.st_size, found.st_mtime_ns]
+            status = path.stat()
+            return [path.name, status.st_size, status.st_mtime_ns]
         listing = hashlib.sha256()
         for folder, folders, files in os.walk(path):
             folders.sort()
             for file in sorted(files):
-                found = (Path(folder) / file).lstat()
+                status = (Path(folder) / file).lstat()
                 name = str((Path(folder) / file).relative_to(path))
-                listing.update(json.dumps([name, found.st_size, found.st_mtime_ns]).encode())
+                listing.update(json.dumps([name, status.st_size, status.st_mtime_ns]).encode())
         return [listing.hexdigest()]
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error

@@ -66,8 +66,10 @@ def of_every_benchmark(
         declared = [replace(metric, group=PROBES) for metric in probes.metrics]
         made.append(_evaluator(PROBES, _fine(probes), declared, parts))
     names = {evaluator.name for evaluator in own}
-    taken = {metric.name for metric in (*(m for each in own for m in each.metrics), *twins.declared(own, parts))}
-    return tuple(_without(each, taken) for each in made if each.name not in names)
+    taken = {
+        metric.name for metric in (*(m for evaluator in own for m in evaluator.metrics), *twins.declared(own, parts))
+    }
+    return tuple(_without(evaluator, taken) for evaluator in made if evaluator.name not in names)
 
 
 def training_sample(train: Tensor) -> Tensor | None:
@@ -98,8 +100,8 @@ def _evaluator(
         asked = [part for part in (twins.HELDOUT, twins.VALIDATION) if snapshot.has(part)]
         heldout, *validation = measure(snapshot, asked)
         measured = dict(heldout)
-        for found in validation:
-            measured |= {twins.name_of(metric): value for metric, value in found.items()}
+        for of_validation in validation:
+            measured |= {twins.name_of(metric): value for metric, value in of_validation.items()}
         return measured
 
     return Evaluator(name, both, every=0, arrays=arrays, metrics=(*declared, *checked), on_validation=False)
@@ -197,5 +199,5 @@ def _finite(outputs: Outputs) -> Outputs:
     whole = outputs.features.isfinite().flatten(1).all(1) & outputs.logits.isfinite().flatten(1).all(1)
     if whole.all():
         return outputs
-    features, logits = (each.where(whole[:, None, None], 0.0) for each in (outputs.features, outputs.logits))
+    features, logits = (values.where(whole[:, None, None], 0.0) for values in (outputs.features, outputs.logits))
     return replace(outputs, features=features, logits=logits)

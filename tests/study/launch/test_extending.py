@@ -224,10 +224,10 @@ def test_what_may_be_given_is_not_refused() -> None:
     )
     assert changes.refused(was, now) == []
     assert changes.refused(spec(search=SEARCH), spec(search={**SEARCH, "trials": 5, "confirm": 3})) == []
-    wider = {**SEARCH, "criteria": {**SEARCH["criteria"], "ls": {"sigma": {"low": 0.1, "high": 0.4}}}}
+    wider = {**SEARCH, "criteria": {**SEARCH["criteria"], "confidence-penalty": {"beta": {"low": 0.1, "high": 0.4}}}}
     assert changes.refused(spec(search=SEARCH), spec(search=wider)) == []
     (narrowed,) = changes.refused(spec(search=wider), spec(search=SEARCH))
-    assert narrowed.field == "search.criteria.ls"
+    assert narrowed.field == "search.criteria.confidence-penalty"
     (fewer,) = changes.refused(spec(search=SEARCH), spec(search={**SEARCH, "trials": 1}))
     assert str(fewer) == "search.trials: 2 → 1"
 
