@@ -38,6 +38,8 @@ ROLE = "fierce.role"
 CONFIRM, REPEATS = "confirm", "fierce.repeats"
 #: tag on failed trial and seed runs
 REASON = "fierce.reason"
+#: tag on a failed trial's own run: where in code of the user's own the error arose, as Python tells it
+TRACEBACK = "fierce.traceback"
 #: tag on the study run: the resolved study file, as YAML, is the artifact of this name
 STUDY_FILE = "study.yaml"
 #: tag on trial and seed runs: names of their artifacts, "a,b", once they are there

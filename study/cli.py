@@ -340,6 +340,21 @@ def _deleted(home: Home, name: str, yes: bool, command: str) -> bool:
     return True
 
 
+@app.command(epilog="Example: fierce rename jasper jasper-200-epochs")
+def rename(
+    old: Annotated[str, typer.Argument(help="Name of the study.", metavar="OLD")],
+    new: Annotated[str, typer.Argument(help="Its name from then on.", metavar="NEW")],
+    home: HomeOption = None,
+) -> None:
+    """Give a study another name: its MLflow experiment, its Optuna study and its files."""
+    from study.record.renaming import rename as rename_study
+    from study.service.running import describe
+
+    at = _home(home)
+    describe(at.tracking_uri(rename_study(at, old, new)), new)
+    typer.echo(f"renamed: {old} is {new}; its report is written anew by: fierce report {new}")
+
+
 @app.command(epilog="Example: fierce schema > study.schema.json")
 def schema() -> None:
     """Print the JSON schema of a study file, by which an editor completes and checks it."""

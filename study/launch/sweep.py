@@ -28,7 +28,7 @@ from study.home import Home
 from study.launch import cluster, continuing, snapshots
 from study.launch.observer import Guarded, Observer, Silent
 from study.record import code, tracking
-from study.record.files import held, keep_at_home, keep_spec, storing
+from study.record.files import held, keep_at_home, keep_spec, require_settled, storing
 from study.record.tracker import Tracking
 from study.servers import logins
 from study.servers.mlflow import TrackingError
@@ -86,6 +86,7 @@ def run(
     Raises `UserError` where the study is being run already, stands with another file, or cannot be tracked.
     """
     home.prepare()
+    require_settled(home, spec.name)
     folder = home.files(spec.name, spec)
     # a later launch may be from another directory
     spec = spec.model_copy(update={key: absolute(uri) for key, uri in logins.servers(spec).items()})

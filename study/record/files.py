@@ -20,6 +20,8 @@ from study.servers.reach import object_store
 from trainables.storage import Folder, Held
 
 LOCK, HOLDER = "lock", "driver.json"
+#: in a study's folder at home while it is being renamed, see `study.record.renaming`
+RENAMING = "renaming.json"
 
 
 def studies_here(home: Home) -> list[str]:
@@ -27,8 +29,25 @@ def studies_here(home: Home) -> list[str]:
     return sorted(path.parent.name for path in (home.root / "studies").glob(f"*/{SPEC}"))
 
 
-def load_spec(home: Home, name: str) -> StudySpec:
-    """The file of a study that was run before, its paths as they are now; `UserError` where there is none."""
+def require_settled(home: Home, name: str) -> None:
+    """`UserError` where a renaming of the study was interrupted."""
+    try:
+        meant = json.loads((home.study(name) / RENAMING).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return
+    old, new = meant["from"], meant["to"]
+    raise UserError(
+        f"the renaming of study {old!r} to {new!r} was interrupted; finish it with: fierce rename {old} {new}"
+    )
+
+
+def load_spec(home: Home, name: str, *, settled: bool = True) -> StudySpec:
+    """The file of a study that was run before, its paths as they are now.
+
+    `UserError` where there is none, and, unless not ``settled``, where its renaming was interrupted.
+    """
+    if settled:
+        require_settled(home, name)
     path, folder = home.study(name) / SPEC, home.files(name)
     kept: bytes | None
     if path.is_file():

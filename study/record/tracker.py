@@ -285,8 +285,9 @@ class TrialTracker:
             client.log_batch(line.run_id, params=_params(missing))
         if line.status != "RUNNING":
             client.update_run(line.run_id, status="RUNNING")
-        if schema.REASON in run.data.tags:
-            client.delete_tag(line.run_id, schema.REASON)
+        for tag in (schema.REASON, schema.TRACEBACK):
+            if tag in run.data.tags:
+                client.delete_tag(line.run_id, tag)
         return line
 
     def _upload(

@@ -162,13 +162,21 @@ def test_a_failed_trial_is_told_everywhere_and_the_rest_goes_on(home: Home) -> N
     study = spec(benchmark={"name": "tiny:Tiny", "trouble": str(trouble)}, max_failures=0, concurrency=1)
     watcher = Watcher()
     assert sweep.run(study, home, watcher) == sweep.Outcome(done=1, failed=1, missing=0, interrupted=False)
-    reason = "RuntimeError: the tiny benchmark was told to fail"
+    text = (TESTS / "tiny.py").read_text(encoding="utf-8")
+    line = 1 + text[: text.index("raise RuntimeError")].count("\n")
+    reason = f"RuntimeError: the tiny benchmark was told to fail (tiny.py, line {line})"
     assert ("failed", 0, reason) in watcher.heard
+    # where that was in the user's own code, and nothing of the product's
+    (frames,) = (event[1] for event in watcher.heard if event[0] == "message")
+    assert f'tiny.py", line {line}, in _misbehave' in frames and frames.startswith("  File ")
+    assert "trainables" not in frames.replace(str(ROOT), "") and "site-packages" not in frames
+    assert frames.endswith("RuntimeError: the tiny benchmark was told to fail")
     assert ("done", 1, None) in watcher.heard
     held = runs(home)
     for seed in (None, "1", "4"):
         assert (held["0", seed].info.status, held["0", seed].data.tags[schema.REASON]) == ("FAILED", reason)
         assert held["1", seed].info.status == "FINISHED"
+    assert held["0", None].data.tags[schema.TRACEBACK].rstrip() == frames
     assert held[None, None].info.status == "FAILED"
     assert snapshot(home) == [(0, "ERROR"), (1, "TERMINATED")]
     read = status.read(home, "s")
@@ -181,7 +189,7 @@ def test_a_failed_trial_is_told_everywhere_and_the_rest_goes_on(home: Home) -> N
     assert snapshot(home) == [(0, "TERMINATED"), (1, "TERMINATED")]
     held = runs(home)
     assert {run.info.status for run in held.values()} == {"FINISHED"}
-    assert schema.REASON not in held["0", None].data.tags
+    assert not {schema.REASON, schema.TRACEBACK} & held["0", None].data.tags.keys()
     check_trajectories(home, study)
     assert status.read(home, "s").count("done") == 2
 
