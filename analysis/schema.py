@@ -12,6 +12,8 @@ LEVEL = "fierce.level"
 STUDY = "fierce.study"
 #: of the study's own run: what tells it from another study of that name
 IDENTITY = "fierce.study_id"
+#: tag on every run: the versions of what trained it, ``fierce-study 0.2.0 python 3.12.3 …``
+VERSIONS = "fierce.versions"
 #: tag on the study run: the recipe that its trials are trained by, as JSON
 RECIPE = "fierce.recipe"
 #: tags on trial and seed runs

@@ -156,11 +156,3 @@ def trained(study: optuna.Study, folder: Folder, tracking_uri: str) -> set[str]:
 
 def _digest(code: Code, module: str) -> str:
     return next(each[module][:8] for each in code.modules.values() if module in each)
-
-
-def versions_note(versions: Collection[str]) -> str:
-    """A warning where a study was trained by several versions; empty where it was not."""
-    found = sorted(set(versions))
-    if len(found) < 2:
-        return ""
-    return f"trained by fierce-study {' and '.join(found)}: what a release changes in numbers is in its change log"

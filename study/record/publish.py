@@ -172,7 +172,7 @@ def _main(study: Study) -> list[str]:
 def _reproduce(study: Study) -> str:
     name, tags = study.name, study.tags
     commit = tags.get("mlflow.source.git.commit")
-    code = f" Code: commit {commit[:12]}; {tags.get('fierce.versions')}." if commit else ""
+    code = f" Code: commit {commit[:12]}; {tags.get(schema.VERSIONS)}." if commit else ""
     return (
         f"**Reproduce**: `{schema.STUDY_FILE}` among this run's artifacts is the study file as it was resolved: "
         f"`fierce run {schema.STUDY_FILE} --name {name} && fierce report {name}`.{code}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
     from study.file.spec import StudySpec
+
+#: what is shown of a study that optimises nothing, where its page names no metric
+PLAIN = ("accuracy/coarse", "accuracy/train")
 
 State = Literal["done", "running", "failed", "missing"]
 
@@ -39,18 +42,24 @@ class TrialStatus:
     seeds: Mapping[int, State]
     #: epochs that every replica has in the tracking store
     epoch: int
+    #: by metric: of a trial that is done the means over its seeds, of another those of the last values so far
     means: Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class StudyStatus:
-    """A study: whether some process runs it, where it is tracked, and its planned trials."""
+    """A study: whether some process runs it, where it is tracked, and its planned trials.
+
+    ``metric`` is the search's objective, else the main one; ``note`` what is to be known of all its numbers.
+    """
 
     name: str
     running: bool
     tracking_uri: str
     epochs: int
     trials: tuple[TrialStatus, ...]
+    metric: str = ""
+    note: str = ""
 
     def count(self, state: State) -> int:
         """How many trials are in ``state``."""
@@ -69,6 +78,7 @@ def read(home: Home, name: str) -> StudyStatus:
     with it.
     """
     # pandas, optuna and mlflow take seconds to import
+    from analysis import versions
     from study.record import lookup
 
     spec, is_here = lookup.find_spec(home, name)
@@ -84,7 +94,7 @@ def read(home: Home, name: str) -> StudyStatus:
     running = files.is_running(home, name, spec) if is_here else lookup.is_running(runs)
     replicas = tracking.read_runs(uri, name)
     trials, absent = _from_optuna(spec, study) if study is not None else _from_mlflow(spec, runs)
-    rows = []
+    rows, so_far = [], _so_far(runs)
     for trial in trials:
         seeds = plan.seeds_of(spec, trial.role)
         held = [replicas.get((trial.number, seed), ("", 0)) for seed in seeds]
@@ -97,7 +107,7 @@ def read(home: Home, name: str) -> StudyStatus:
                 reason=trial.reason,
                 seeds={seed: _replica(status, running) for seed, (status, _) in zip(seeds, held, strict=True)},
                 epoch=min(epochs if epoch is None else epoch for _, epoch in held),
-                means=trial.means,
+                means=trial.means or so_far.get(trial.number, {}),
             )
         )
     for point in absent or ():
@@ -110,7 +120,37 @@ def read(home: Home, name: str) -> StudyStatus:
         confirming = planned - plan.planned(spec, 0) - sum(row.role == "confirm" for row in rows)
         rows += [_missing(spec, "search", "not proposed yet") for _ in range(planned - confirming - len(rows))]
         rows += [_missing(spec, "confirm", "waits for the search to end") for _ in range(confirming)]
-    return StudyStatus(name, running, without_password(uri), epochs, tuple(rows))
+    shown = _main_metric(spec, {metric for row in rows for metric in row.means})
+    return StudyStatus(name, running, without_password(uri), epochs, tuple(rows), shown, versions.note(runs))
+
+
+def _so_far(runs: Sequence[Run]) -> dict[int, dict[str, float]]:
+    """Number -> metric -> mean over the trial's seeds of the last value that each has."""
+    values: dict[int, list[Mapping[str, float]]] = {}
+    for run in runs:
+        if run.data.tags.get(schema.LEVEL) == "seed" and run.data.metrics:
+            values.setdefault(int(run.data.tags[schema.TRIAL]), []).append(run.data.metrics)
+    return {
+        number: {
+            name: sum(metrics[name] for metrics in seeds) / len(seeds)
+            for name in sorted(set.intersection(*map(set, seeds)))
+        }
+        for number, seeds in values.items()
+    }
+
+
+def _main_metric(spec: StudySpec, measured: Collection[str]) -> str:
+    """The search's objective, else the first of the benchmark's page that is ``measured``, else the coarse accuracy."""
+    if spec.search is not None:
+        return spec.search.objective.metric
+    # figures take a second to import
+    from analysis import pages
+
+    try:
+        wanted = pages.find(spec.benchmark.name).metrics
+    except pages.PageError:
+        wanted = ()
+    return next((metric for metric in (*wanted, *PLAIN) if metric in measured), "")
 
 
 def _missing(spec: StudySpec, role: str, label: str) -> TrialStatus:

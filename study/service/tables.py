@@ -90,7 +90,7 @@ def _count(number: int, what: str) -> str:
 def print_status(state: StudyStatus) -> None:
     """A row for each trial, with the seeds that are not as the trial is, and the counts."""
     short = short_labels(trial.label for trial in state.trials)
-    columns = ("trial", "criterion", "role", "state", "epoch", "seeds", "reason")
+    columns = ("trial", "criterion", "role", "state", "epoch", "seeds", state.metric or "metric", "reason")
     rows: list[tuple[str, ...]] = [
         (
             "–" if trial.number is None else str(trial.number),
@@ -99,11 +99,14 @@ def print_status(state: StudyStatus) -> None:
             trial.state,
             f"{trial.epoch}/{state.epochs}",
             _seeds(trial.seeds),
+            f"{trial.means[state.metric]:.4g}" if state.metric in trial.means else "–",
             trial.reason or "",
         )
         for trial in state.trials
     ]
     _print_rows(columns, rows, state.name)
+    if state.note:
+        typer.echo(f"note: {state.note}")
     for what, count in (("trials", state.count), ("replicas", state.count_replicas)):
         typer.echo(
             f"{what}: " + ", ".join(f"{count(kind)} {kind}" for kind in ("done", "running", "failed", "missing"))
