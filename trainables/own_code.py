@@ -78,7 +78,7 @@ def digests(reference: str) -> dict[str, str]:
     installed ones are.
     """
     found: dict[str, str] = {}
-    waiting = [reference.partition(":")[0]]
+    waiting = [*_with_packages(reference.partition(":")[0])]
     while waiting:
         name = waiting.pop()
         if name in found:
@@ -128,8 +128,13 @@ def _imported(content: bytes, package: str) -> Iterator[str]:
         else:
             continue
         for name in names:
-            parts = name.split(".")
-            yield from (".".join(parts[:length]) for length in range(1, len(parts) + 1))
+            yield from _with_packages(name)
+
+
+def _with_packages(module: str) -> Iterator[str]:
+    """The module, and the packages that it is in, which are imported with it."""
+    parts = module.split(".")
+    yield from (".".join(parts[:length]) for length in range(1, len(parts) + 1))
 
 
 def data_digest(benchmark: str, data: Data) -> str:
