@@ -37,11 +37,7 @@ def items(study: Study, out: Path) -> list[str | Figure | Table]:
     content: list[str | Figure | Table] = [text, output.save_table(fresh, table, out, "confirmation", caption, data)]
     differences = tables.against_reference(fresh, shown, columns)
     if len(differences):
-        caption = (
-            f"Paired differences to {study.criterion(study.reference).label} on the fresh seeds: mean, "
-            f"{statistics.LEVEL:.0%} interval and p of the paired t-test, each comparison for itself (no correction "
-            "for their number)."
-        )
+        caption = tables.differences_caption(fresh, "the fresh seeds")
         data = tables.difference_numbers(fresh, shown, columns)
         content.append(output.save_table(fresh, differences, out, "confirmation-differences", caption, data))
     return content

@@ -127,7 +127,7 @@ class Study:
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns of `frame`, in order."""
-        # whoever reads exported frames finds the columns that all of them had
+        # those who read exported frames expect the columns that these always had, so they come first
         read = tuple(dict.fromkeys([*legacy.HYPERPARAMETERS, *self.hyperparameters]))
         return ("study", "trial", "criterion", "protocol", *read, "seed", "metric", "epoch", "value")
 
@@ -333,9 +333,9 @@ class Study:
         for run in own:
             text = artifacts.read(self.tracking_uri, run, schema.STUDY_FILE)
             if text is not None:
-                # one kept in another encoding still has its numbers
+                # the numbers are readable in any encoding, so only the letters that are not are replaced
                 return without_logins(text.decode("utf-8", errors="replace"))
-        # whatever gives a study its identity keeps its file
+        # stores of before studies had an identity never held the file, so it is not missing there
         if own and not any(run.data.tags.get(schema.IDENTITY) for run in own):
             return ""
         where = "is no longer among the artifacts of" if own else "was deleted with"
@@ -391,7 +391,7 @@ class Study:
             try:
                 with np.load(io.BytesIO(content), allow_pickle=False) as file:
                     return dict(file)
-            # a file that was cut off raises whatever its first missing byte leads to
+            # a file that was cut off may raise any error
             except Exception:
                 self._unreadable.add(replica)
         elif schema.ARRAYS in artifacts.kept(run):

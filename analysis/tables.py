@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from analysis import selection
+from analysis import selection, statistics
 from analysis.runs import Study
 from analysis.statistics import Difference, Estimate
 
@@ -64,6 +64,20 @@ def against_reference(study: Study, shown: Mapping[str, int], columns: Mapping[s
         for label, differences in _differences(study, shown, columns).items()
     ]
     return pd.DataFrame(table).fillna("–")
+
+
+def differences_caption(study: Study, seeds: str = "the same seeds") -> str:
+    """What stands below a table of `against_reference`."""
+    return f"Paired differences to {study.criterion(study.reference).label} {paired_tests(seeds)}"
+
+
+def paired_tests(seeds: str = "the same seeds", over: str = "") -> str:
+    """The end of a sentence on paired differences: which numbers a cell holds; ``over`` says what varies in them."""
+    interval = f"{statistics.LEVEL:.0%} interval" + (f" over {over}" if over else "")
+    return (
+        f"on {seeds}: mean, {interval} and p of the paired t-test, each comparison for itself (no correction for their "
+        "number)."
+    )
 
 
 def difference_numbers(study: Study, shown: Mapping[str, int], metrics: Iterable[str]) -> pd.DataFrame:

@@ -66,7 +66,7 @@ def examine(trials: Sequence[Trial], device: str = "cpu", required: Sequence[str
                 yield attempt(f"{name}: goes on from a state", examination.goes_on)
     able = [examination for examination in tried.values() if examination is not None]
     if able:
-        # a criterion's own metrics are those of its own trials
+        # only a criterion's own trials measure its metrics, so other trials need not
         own = {metric.name for examination in able for metric in criteria.find(examination.trial.criterion).metrics}
         needed = [name for name in required if name not in own]
         yield attempt("evaluators", lambda: able[0].evaluators(needed))
@@ -126,7 +126,7 @@ class Examination:
         try:
             contract.examine(self.benchmark, self.data, self.options, self.recipe, self.seeds)
         except network_contract.NetworkError:
-            # one for a GPU need not run on the CPU; here it is tried on its device, below
+            # a network written for a GPU may fail on the CPU, so it is tried on its own device below
             if self.device == "cpu":
                 raise
             contract.examine(self.benchmark, self.data, self.options, self.recipe, self.seeds, network=False)

@@ -132,7 +132,7 @@ class Batch:
                 "the network's logits are not computed from its features, so that a classifier cannot be trained "
                 "without them: return as features the very tensor that the classifier takes"
             )
-        # what the loss would pass to the features, taken away again
+        # subtracting this term takes the loss's gradient away from the features and leaves its value
         passed = (pull * features).flatten(1).sum(1)
         return loss - passed + passed.detach()
 

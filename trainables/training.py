@@ -129,7 +129,7 @@ class Training:
         yield from teacher.prepare()
         for _ in teacher._epochs():
             if teacher.epoch == teacher.recipe.epochs:
-                # it is not trained further, and its own teacher is not asked again
+                # a trained teacher needs neither optimizer state nor its own teacher, so their memory is freed
                 teacher.optimizer.state.clear()
                 teacher.teacher = None
             yield
@@ -148,11 +148,11 @@ class Training:
         """Continue from a `state` of the same trial."""
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
-        # states of before 0.2 have none, since no criterion had any
+        # before 0.2 no criterion had a state, so checkpoints lack it
         self.criterion.load_state_dict(state.get("criterion", {}))
         self.epoch = state["epoch"]
         if self.teacher is not None and "teacher" not in state and self.epoch == self.recipe.epochs:
-            # what is trained itself has done with its teacher
+            # a finished training is not taught any more, so its state holds no teacher
             self.teacher = None
         elif self.teacher is not None:
             self.teacher.load(state["teacher"])
@@ -243,7 +243,7 @@ class Training:
             return None
         criterion, hyperparameters = wanted
         teacher = self._another(replace(self.trial, criterion=criterion, hyperparameters=hyperparameters), data)
-        # one copy on the device is enough
+        # the teacher's data are the same, so it shares this copy on the device
         teacher.data, teacher.parts = self.data, self.parts
         return teacher
 
@@ -263,7 +263,7 @@ class Training:
             if isinstance(module, Looped):
                 module.reseed(own)
         augmentation = streams(seeds, "augmentation", epoch, device=self.device)
-        # a criterion's streams go on from batch to batch
+        # cached, so that a criterion's streams continue from batch to batch
         drawn_from = cache(lambda name: streams(seeds, name, epoch, device=self.device))
 
         indices = self._order(epoch)
@@ -286,7 +286,7 @@ class Training:
                 measured[name] = measured.get(name, 0) + value * targets.shape[1]
             hits += (logits.detach().argmax(-1) == targets).sum(1)
         samples = indices.shape[1]
-        # the largest logit of a diverged network would be any
+        # a diverged network's logits are NaN, whose argmax is some class: its accuracy is NaN instead
         counted = {"accuracy/train": hits, **measured}
         diverged = ~losses.isfinite()
         means = {name: (value / samples).masked_fill(diverged, torch.nan) for name, value in counted.items()}
@@ -374,7 +374,7 @@ class Training:
 
     def _inputs(self, indices: Tensor) -> Tensor:
         """The stored inputs (S, B, …) at ``indices`` (S, B)."""
-        # copies whole samples, where indexing goes value by value
+        # faster than indexing, which copies value by value and not whole samples
         return torch.unflatten(self.data.inputs.index_select(0, indices.flatten()), 0, indices.shape)
 
     def _prepared(self, indices: Tensor, train: bool, generators: Sequence[torch.Generator]) -> Tensor:

@@ -15,7 +15,7 @@ import pandas as pd
 from scipy import stats
 
 from analysis import associations, claims, command, paper, selection, statistics, trajectories
-from analysis.age import early_stopping, features
+from analysis.age import early_stopping, feature_against_age
 from analysis.age.early_stopping import ENTROPY, ERRORS
 from analysis.associations import wanted
 from analysis.claims import HOLDS, UNDECIDED, UNTESTED, Claim, Evidence, Verdict
@@ -196,7 +196,7 @@ def aligned(study: Study, other: str) -> Verdict:
     measure = (
         f"rank correlation of feature and age within the classes (ours), FIERCE against {study.criterion(other).label}"
     )
-    correlations = features.correlations(study)
+    correlations = feature_against_age.correlations(study)
     if not all(len(correlations.get(criterion, ())) for criterion in ("fierce", other)):
         return Verdict(measure, UNTESTED, "features of both are needed")
     columns = [correlations[criterion]["within the classes"] for criterion in ("fierce", other)]

@@ -57,9 +57,8 @@ def section(study: Study, out: Path, printed: Mapping[str, str] | None = None, s
     differences = _differences(study, shown, start)
     if len(differences):
         caption = (
-            f"Paired differences in percentage points on the same seeds: mean, {statistics.LEVEL:.0%} interval over "
-            "trainings and p of the paired t-test, each comparison for itself (no correction for their number). "
-            "Positive is better than the second."
+            f"Paired differences in percentage points {tables.paired_tests(over='trainings')} Positive is better than "
+            "the second."
         )
         items.append(output.save_table(study, differences, out, "few-shot-differences", caption))
     return Section(title, tuple(items))

@@ -37,13 +37,13 @@ def take_up(
         return None, now
     # optuna takes seconds to import
     from study.record import trials
-    from study.servers.database import answering
+    from study.servers.database import optuna_errors
 
     study = trials.load_study(spec, home)
     changes.require_growth(earlier, spec, study)
     if study is None:
         return None, now
-    with answering(home.optuna_uri(spec)):
+    with optuna_errors(home.optuna_uri(spec)):
         if kept is None:
             observer.message(f"study {spec.name!r} has no record of its code and data, which are noted from now on")
         else:

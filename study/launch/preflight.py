@@ -79,7 +79,7 @@ def check_data(spec: StudySpec) -> str:
     try:
         data = contract.load(benchmark, options, getattr(torch, training.dtype))
     except Exception as error:
-        # one of the user's own raises whatever it likes
+        # a user's own benchmark may raise any error
         if spec.benchmark.name in BENCHMARKS or isinstance(error, DataError):
             raise
         raise UserError(
@@ -89,7 +89,7 @@ def check_data(spec: StudySpec) -> str:
     try:
         evaluators = contract.examine(benchmark, data, options, training, spec.seeds, network=own)
     except network_contract.NetworkError:
-        # a network for a GPU need not run on this machine's CPU
+        # a network written for a GPU may fail on this CPU, which then says nothing of it
         if not spec.resources.needs_gpu:
             raise
         evaluators = contract.examine(benchmark, data, options, training, spec.seeds, network=False)

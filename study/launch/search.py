@@ -64,8 +64,8 @@ NODE_LOSSES = 10
 Cause = Literal["error", "refusal", "memory", "node", "storage"]
 
 
-#: Optuna asks its sampler at each trial that is opened, even where all values are given; others than this one then take
-#: time, or end the study
+#: Optuna calls the sampler for every trial that is opened, also where all values are given: some are slow then,
+#: or end the study, so this one, which does nothing, stands in for them
 _AT_REST = optuna.samplers.RandomSampler(seed=0)
 
 
@@ -149,7 +149,7 @@ class StudySearcher(Searcher):
             for number, trial in sorted(attempts(study).items())
             if trial.state in unsettled
             and (trial.state == TrialState.RUNNING or number not in settled)
-            # a failed trial is only trained again when asked (`retry_failed`)
+            # a failed trial is trained again only where `retry_failed` has asked for it
             and trial.state != TrialState.FAIL
         )
 
@@ -214,7 +214,7 @@ class StudySearcher(Searcher):
                 "the search compares with cross-entropy, whose trial failed; resume the study to try it again"
             )
             return self.FINISHED
-        # the attributes are in the database before the trial can be RUNNING, so that no kill leaves one without
+        # a kill must leave no RUNNING trial without these attributes, so they are stored before it is asked for
         own = {ROLE: "search", CRITERION: criterion, SEEDS: list(self.spec.seeds)}
         self.study.enqueue_trial({}, user_attrs=own)
         self._open(self._waiting()[0], trial_id)
@@ -225,7 +225,7 @@ class StudySearcher(Searcher):
         assert self.spec.search is not None
         if self.spec.search.confirm is None or CHOSEN in self.study.user_attrs or self._live:
             return self._over()
-        # written down before anything is made of it, so that a launch after a kill confirms the same
+        # a launch after a kill must confirm the same choice, so it is stored before it is used
         self.study.set_user_attr(CHOSEN, choose(self.spec, self.study))
         self._absent.extend(absent_points(self.spec, self.study))
         if not self._enqueue():
@@ -241,10 +241,10 @@ class StudySearcher(Searcher):
         attributes = frozen.user_attrs
         values = attributes.get(HYPERPARAMETER_VALUES)
         if not frozen.state.is_finished():
-            # the sampler draws relative parameters when the trial is made
+            # Optuna draws a trial's parameters when the trial is opened, so its sampler is set before that
             self.study.sampler = _AT_REST if values is not None else self._sampler(frozen)
             waiting = frozen.state == TrialState.WAITING
-            # asking takes the first that waits, which is this one
+            # `ask` takes the first waiting trial, which is this one
             trial = self.study.ask() if waiting else optuna.Trial(self.study, frozen._trial_id)
             if values is None:
                 values = self._sample(trial, attributes[CRITERION])
@@ -439,7 +439,7 @@ class StudySearcher(Searcher):
             return {}
         if search.needs_ce:
             reference = moments if _is_reference(trial) else self._reference()
-            # another baseline may end before CE; as it is not searched, it needs no verdict
+            # another baseline may end before CE does: it is no searched point, so it needs no constraint
             if reference is None:
                 return {}
             ce_means, ce_errors = reference

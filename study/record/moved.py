@@ -117,7 +117,7 @@ def settle(
             for experiment, name, location in experiments:
                 if name in names and (place := _new_place(home, path, location)) and not is_running(name):
                     text = _kept(home, name)
-                    # what tells where the home was is about to be overwritten
+                    # the old address, which is overwritten below, is all that tells where the home was
                     if text is not None and not text.startswith(RECORD):
                         keep(text, home, name, _home_of(location))
                     _write(database, experiment, place)

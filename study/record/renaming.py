@@ -21,7 +21,7 @@ from study.record.deleting import require_own
 from study.record.files import LOCK, RENAMING, held, storing
 from study.servers.checks import check_servers
 from study.servers.database import rename_study
-from study.servers.mlflow import answering, connect, writing
+from study.servers.mlflow import open_client, tracking_errors, writing
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment
@@ -89,8 +89,8 @@ def _require_free(home: Home, renamed: StudySpec) -> None:
     folder = home.files(name, renamed)
     with storing(folder):
         taken = str(folder) if folder.exists(SPEC) or home.study(name).exists() else ""
-    with answering(uri):
-        if connect(uri).get_experiment_by_name(name) is not None:
+    with tracking_errors(uri):
+        if open_client(uri).get_experiment_by_name(name) is not None:
             taken = without_password(uri)
     if trials.load_study(renamed, home) is not None:
         taken = without_password(home.optuna_uri(renamed))
@@ -100,8 +100,8 @@ def _require_free(home: Home, renamed: StudySpec) -> None:
 
 def _rename_experiment(home: Home, uri: str, renamed: StudySpec, meant: dict[str, Any]) -> None:
     """The experiment, and what its runs tell of the study's name."""
-    client, old, new = connect(uri), meant["from"], meant["to"]
-    with answering(uri), writing(uri):
+    client, old, new = open_client(uri), meant["from"], meant["to"]
+    with tracking_errors(uri), writing(uri):
         experiment = client.get_experiment_by_name(old)
         if experiment is not None:
             require_own(client, experiment, meant["identity"], uri)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from analysis import schema
 from study.file.plan import label
 from study.record import facts, runs
-from study.servers.mlflow import TrackingError, answering, connect, writing
+from study.servers.mlflow import TrackingError, open_client, tracking_errors, writing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -118,7 +118,7 @@ class TrialTracker:
         self._insist(self._begin)
 
     def _begin(self) -> None:
-        with answering(self.tracking.uri):
+        with tracking_errors(self.tracking.uri):
             client, lines = self._open()
             own = lines[-1]
             if own.run.data.tags.get(schema.SEEDS) != self._seeds:
@@ -180,10 +180,10 @@ class TrialTracker:
     def _send(
         self, arrays: Mapping[str, np.ndarray] | None = None, weights: Mapping[str, Tensor] | None = None
     ) -> None:
-        with answering(self.tracking.uri):
+        with tracking_errors(self.tracking.uri):
             client, lines = self._open()
             for line in lines:
-                # it was only ended once it held everything, though the checkpoint may have been lost since
+                # a run is ended once it holds everything, so it needs nothing, even where the checkpoint was lost
                 if line.status == "FINISHED":
                     continue
                 for records in _requests([] if self._is_partial(line) else self._records[line.sent :]):
@@ -233,7 +233,7 @@ class TrialTracker:
     def _open(self) -> tuple[MlflowClient, list[_Line]]:
         """The client and the runs: one for each replica, the trial's own last; found or made on the first call."""
         if self._client is None:
-            self._client = connect(self.tracking.uri)
+            self._client = open_client(self.tracking.uri)
         if self._lines is None:
             with writing(self.tracking.uri):
                 self._lines = self._find_or_make(self._client)
@@ -243,7 +243,7 @@ class TrialTracker:
         existing = runs.found_or_restored(
             client, self.tracking.experiment, {schema.TRIAL: str(self.number)}, parent=self.tracking.run
         )
-        # a name to read: the exact values stand in the params
+        # for people to read, so rounded: the params hold the exact values
         name = label(self.trial.criterion, self.trial.hyperparameters, digits=4)
         common = {
             schema.STUDY: self.tracking.study,
@@ -278,9 +278,9 @@ class TrialTracker:
         if line.status == "FINISHED":
             return line
         line.held = _held(client, run)
-        # the trial's at once, for the list of runs; a seed's with its first records, to spare a request each
+        # MLflow's list of runs shows a trial's params at once; a seed's go with its first records and cost no request
         own = self._hyperparameters() if column is None else {}
-        # a run that a kill left between its creation and its params has none
+        # a kill between a run's creation and its params leaves a run without them
         if missing := {name: value for name, value in own.items() if name not in line.params}:
             client.log_batch(line.run_id, params=_params(missing))
         if line.status != "RUNNING":
@@ -323,7 +323,7 @@ class TrialTracker:
                         client.set_tag(line.run_id, schema.KEPT, schema.ARRAYS)
 
     def _terminate(self) -> None:
-        with answering(self.tracking.uri):
+        with tracking_errors(self.tracking.uri):
             client, lines = self._open()
             for line in lines:
                 if line.status != "FINISHED" and not self._is_partial(line):

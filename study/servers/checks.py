@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from analysis.addresses import lacks_scheme, masked, sqlite_path, without_login, without_password
 from study.errors import UserError
-from study.servers.mlflow import connect
+from study.servers.mlflow import open_client
 from study.servers.reach import DEADLINE, TIMEOUT, is_local, object_store, ray_cluster, reason, use_token, within
 from study.servers.versions import server_fault
 from trainables.storage import Folder
@@ -89,7 +89,7 @@ def _check_login(uri: str) -> None:
     shown = without_password(uri)
     field = "tracking_uri or MLFLOW_TRACKING_URI"
     try:
-        client = connect(uri)
+        client = open_client(uri)
         within(DEADLINE, lambda: client.search_experiments(max_results=1))
     except TimeoutError as error:
         raise UserError(f"the server at {shown} accepts requests and gives {error}; check {field}") from None

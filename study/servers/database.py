@@ -74,7 +74,7 @@ def open_storage(uri: str) -> PatientStorage:
     options: dict[str, Any] = {"pool_pre_ping": True}
     if uri.startswith("sqlite:"):
         options["connect_args"] = {"timeout": 60}
-    with answering(uri):
+    with optuna_errors(uri):
         write_ahead(uri)
         return PatientStorage(uri, engine_kwargs=options)
 
@@ -85,13 +85,13 @@ def rename_study(uri: str, old: str, new: str) -> None:
     Optuna itself can only copy a study, trial by trial, to another numbering of its own.
     """
     storage = open_storage(uri)
-    with answering(uri), storage.engine.begin() as connection:
+    with optuna_errors(uri), storage.engine.begin() as connection:
         renamed = {"old": old, "new": new}
         connection.execute(text("UPDATE studies SET study_name = :new WHERE study_name = :old"), renamed)
 
 
 @contextmanager
-def answering(uri: str) -> Iterator[None]:
+def optuna_errors(uri: str) -> Iterator[None]:
     """Turns a failure of Optuna's database at ``uri`` into one sentence."""
     try:
         yield

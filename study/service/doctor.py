@@ -56,7 +56,7 @@ def examine_cluster(address: str | None, tracking_uri: str, optuna_uri: str | No
     """
     checks = []
     try:
-        cluster = jobs.connect(address)
+        cluster = jobs.open_cluster(address)
         checks += [
             Check("ray", True, f"{cluster.address} answers; this machine has Ray {metadata.version('ray')}"),
             _try("nodes", cluster.nodes),
@@ -115,9 +115,9 @@ def _versions() -> list[Check]:
     checks = [Check("python", True, f"{platform.python_version()} on {platform.platform()}")]
     for package in PACKAGES:
         try:
-            found = metadata.version(package)
-            why = fault(package, found)
-            checks.append(Check(package, not why, f"{why}; pip install --upgrade {package}" if why else found))
+            installed = metadata.version(package)
+            why = fault(package, installed)
+            checks.append(Check(package, not why, f"{why}; pip install --upgrade {package}" if why else installed))
         except metadata.PackageNotFoundError:
             checks.append(Check(package, False, f"not installed; pip install {package}"))
     return checks

@@ -106,7 +106,7 @@ def _in_archive(path: Path, published: type[CIFAR10]) -> Files | None:
     try:
         head = {entry.name for entry in islice(entries(path), _HEAD) if entry.problem is None}
     except DataError:
-        # what reads the source next says what is wrong with it
+        # not CIFAR's files: the next reader of the source says what is wrong with it
         return None
     part = published.train_list[0][0]
     parents = [PurePosixPath(name).parent for name in head if PurePosixPath(name).name == published.meta["filename"]]

@@ -122,7 +122,7 @@ def _csv(path: Path) -> Table:
     unread: dict[str, str] = {}
     for name, column in zip(names, cells, strict=True):
         if not name and column == [str(row) for row in range(len(column))]:
-            # pandas' row numbers, which tell a sorted file's labels
+            # pandas' row numbers are no input: in a sorted file they would tell the labels
             continue
         if not name:
             raise DataError(f"{path}: a column of the header has no name: name it, or delete it")

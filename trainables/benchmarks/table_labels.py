@@ -77,7 +77,7 @@ def fine_labels(
     told = {name: is_text(values) or not is_continuous(values) for name, values in columns.items()}
     if kind == "classes" or (kind is None and all(told.values())):
         numbers, names = classes(*columns.values())
-        # each a class of its own: nothing could be told of a held-out one
+        # where each row is a class of its own, no held-out row has a class that was trained on
         if len(names) == len(numbers):
             raise DataError(
                 f"{source}: fine {' and '.join(map(repr, columns))} has as many values as rows, {len(numbers):,}, and "

@@ -103,7 +103,7 @@ def _statistic(projected: Tensor) -> tuple[Tensor, Tensor]:
     angle = projected * step
     cosine, sine = angle.cos(), angle.sin()
     double = 2 * cosine
-    # those of k − 1 and of k
+    # cos and sin of (k − 1)θ and of kθ
     cosines, sines = (torch.ones_like(angle), cosine.clone()), (torch.zeros_like(angle), sine.clone())
     statistic = projected.new_zeros(projected.shape[0], projected.shape[2])
     # of cos kθ and of sin kθ in the gradient's sum over k; at k = 0 both characteristic functions are 1

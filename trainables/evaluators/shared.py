@@ -158,7 +158,7 @@ def _predictions(snapshot: Snapshot) -> Mapping[str, Tensor]:
     if not snapshot.has(twins.VALIDATION):
         return {}
     outputs = snapshot.outputs(twins.VALIDATION)
-    # the largest logit of a diverged network would be any
+    # a diverged network's logits are NaN, whose argmax is some class: −1 stands for none
     predicted = outputs.logits.argmax(-1).masked_fill(~outputs.logits.isfinite().all(-1), -1)
     return {"validation-indices": outputs.indices.int(), "validation-predicted": predicted.int()}
 
@@ -190,7 +190,7 @@ def _fine(probes: Classes | Values) -> _Measure:
 def _apart(train: Outputs) -> tuple[Outputs, Outputs]:
     """What a probe is fitted to, and every fifth training sample, by which its regularisation is chosen."""
     chosen = torch.arange(train.indices.shape[1], device=train.indices.device) % 5 == 4
-    # of fewer than five samples none can be spared
+    # fewer than five samples leave none to spare, so both are all of them
     return (train.take(~chosen), train.take(chosen)) if chosen.any() else (train, train)
 
 

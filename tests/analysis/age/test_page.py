@@ -11,7 +11,7 @@ from scipy import stats
 
 from analysis import claims, report, selection, trajectories
 from analysis.age import claims as age_claims
-from analysis.age import early_stopping, features
+from analysis.age import early_stopping, feature_against_age
 from analysis.claims import FAILS, HOLDS, NO_VERDICT, UNDECIDED, UNTESTED
 from analysis.output import Figure
 from analysis.runs import Study
@@ -81,7 +81,7 @@ def test_the_papers_setting_speaks_for_fierce(study: Study) -> None:
 
 
 def test_feature_against_age(study: Study) -> None:
-    correlations = features.correlations(study)
+    correlations = feature_against_age.correlations(study)
     assert correlations["fierce"][["all ages", "within the classes"]].to_numpy() == pytest.approx(1.0)
     # twelve features, all different
     assert correlations["fierce"]["images at one value"].to_numpy() == pytest.approx(1 / 12)

@@ -99,6 +99,18 @@ def drain(searcher: search.StudySearcher, start: int = 0, limit: int = 99) -> li
     return configs
 
 
+def interrupted(study: StudySpec, home: Home, finished: int, killed: str) -> list[dict[str, Any]]:
+    """The configs of two launches; the first is killed after ``finished`` trials and one more, asked for or told."""
+    first = searcher(study, home)
+    done = drain(first, limit=finished)
+    config = first.suggest("killed")
+    if killed == "told":
+        first.on_trial_complete("killed", result(config))
+    # Tune's snapshot lacks the last trial in both cases
+    second = searcher(study, home, settled={config["number"] for config in done})
+    return done + drain(second, start=50)
+
+
 def test_fixed_points_first_then_as_many_proposals_as_asked(home: Home) -> None:
     configs = drain(searcher(spec(), home))
     assert [config["number"] for config in configs] == list(range(6))
@@ -132,16 +144,7 @@ def test_a_large_grid_waits_a_part_at_a_time(home: Home) -> None:
 def test_a_launch_after_a_kill_goes_on_as_if_nothing_had_happened(
     home: Home, undisturbed: list[dict[str, Any]], finished: int, killed: str
 ) -> None:
-    first = searcher(spec(), home)
-    done = drain(first, limit=finished)
-    config = first.suggest("killed")
-    if killed == "told":
-        first.on_trial_complete("killed", result(config))
-
-    # Tune's snapshot lacks the last trial in both cases
-    second = searcher(spec(), home, settled={config["number"] for config in done})
-    rest = drain(second, start=50)
-    assert done + rest == undisturbed
+    assert interrupted(spec(), home, finished, killed) == undisturbed
     held = trials.open_study(spec(), home).trials
     assert [trial.state for trial in held] == [TrialState.COMPLETE] * 6
 
@@ -323,13 +326,7 @@ def test_the_choice_and_its_rivals_are_trained_on_fresh_seeds(
 def test_a_kill_changes_nothing_in_what_is_confirmed(
     home: Home, confirmed: list[dict[str, Any]], finished: int, killed: str
 ) -> None:
-    first = searcher(confirming(), home)
-    done = drain(first, limit=finished)
-    config = first.suggest("killed")
-    if killed == "told":
-        first.on_trial_complete("killed", result(config))
-    second = searcher(confirming(), home, settled={config["number"] for config in done})
-    assert done + drain(second, start=50) == confirmed
+    assert interrupted(confirming(), home, finished, killed) == confirmed
     study = trials.open_study(confirming(), home)
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 9
     # what is confirmed is no point of the search

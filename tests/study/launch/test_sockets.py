@@ -32,9 +32,9 @@ def tree(pid: int) -> Iterator[int]:
 def address(column: str) -> str:
     """Of ``0100007F:1F90``: 127.0.0.1; words of four bytes, each in the machine's order."""
     raw = bytes.fromhex(column.split(":")[0])
-    found = ipaddress.ip_address(b"".join(raw[at : at + 4][::-1] for at in range(0, len(raw), 4)))
-    mapped = getattr(found, "ipv4_mapped", None)
-    return str(mapped or found)
+    ip = ipaddress.ip_address(b"".join(raw[at : at + 4][::-1] for at in range(0, len(raw), 4)))
+    mapped = getattr(ip, "ipv4_mapped", None)
+    return str(mapped or ip)
 
 
 def listening(pids: list[int]) -> list[tuple[str, str]]:
@@ -69,10 +69,10 @@ def test_a_study_on_one_machine_listens_on_the_loopback_alone(tmp_path: Path) ->
     try:
         # the trial's worker listens too, once its first epoch is kept
         launch.until(lambda: any((home.study("s") / "trials" / "0").rglob("checkpoint*")))
-        found = listening(list(tree(launch.process.pid)))
+        sockets = listening(list(tree(launch.process.pid)))
     finally:
         launch.process.terminate()
         launch.process.wait(60)
-    assert {name for name, _ in found} >= {"gcs_server", "raylet"}
-    assert len(found) >= 6
-    assert {where for _, where in found} == {"127.0.0.1"}, found
+    assert {name for name, _ in sockets} >= {"gcs_server", "raylet"}
+    assert len(sockets) >= 6
+    assert {where for _, where in sockets} == {"127.0.0.1"}, sockets

@@ -33,7 +33,7 @@ from study.launch.follower import Follower
 from study.launch.observer import Silent
 from study.record import facts, tracking
 from study.record.tracker import Tracking
-from study.servers.mlflow import TrackingError, connect
+from study.servers.mlflow import TrackingError, open_client
 from trainables.assignment import Assignment, Result
 from trainables.training import Record, Training
 
@@ -55,7 +55,7 @@ GIVEN = Assignment(7, "grid", TRIAL)
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty tracking database, which takes seconds to make."""
     home = Home(tmp_path_factory.mktemp("store"))
-    connect(home.tracking_uri()).search_experiments()
+    open_client(home.tracking_uri()).search_experiments()
     return home.root / "mlflow.db"
 
 
@@ -186,9 +186,9 @@ def test_another_recipe_is_not_mixed_in(home: Home) -> None:
 def test_a_study_of_before_recipes_were_kept_sampled_its_assignments(home: Home) -> None:
     begun = SPEC
     tracked = tracking.open_study(begun, home)
-    connect(tracked.uri).delete_tag(tracked.run, schema.RECIPE)
+    open_client(tracked.uri).delete_tag(tracked.run, schema.RECIPE)
     tracking.open_study(begun, home)
-    connect(tracked.uri).delete_tag(tracked.run, schema.RECIPE)
+    open_client(tracked.uri).delete_tag(tracked.run, schema.RECIPE)
     with pytest.raises(TrackingError, match="would go on with 'nearest'"):
         tracking.open_study(begun.model_copy(update={"training": {**begun.training, "assignment": "nearest"}}), home)
 

@@ -210,12 +210,12 @@ def test_ctrl_c_while_a_port_stays_silent(tmp_path: Path) -> None:
 @pytest.mark.parametrize("server", ["silent", "web", "dripping"])
 def test_a_dashboard_that_is_none(server: str, request: pytest.FixtureRequest) -> None:
     address = f"http://127.0.0.1:{request.getfixturevalue(server)}"
-    refused(lambda: jobs.connect(address), f"a server listens at {address}", "--address")
+    refused(lambda: jobs.open_cluster(address), f"a server listens at {address}", "--address")
 
 
 def test_a_dashboard_on_the_heads_port(ports: dict[str, int]) -> None:
     head = f"http://127.0.0.1:{ports['port']}"
-    refused(lambda: jobs.connect(head), f"a server listens at {head}", "--address")
+    refused(lambda: jobs.open_cluster(head), f"a server listens at {head}", "--address")
 
 
 @pytest.mark.parametrize("server", ["silent", "web", "dripping"])

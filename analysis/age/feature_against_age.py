@@ -1,6 +1,6 @@
 """The one-dimensional feature against the age by criterion (figure A5), and how well it orders ages within a class.
 
-python -m analysis.age.features --study NAME [--tracking-uri URI] --out DIR
+python -m analysis.age.feature_against_age --study NAME [--tracking-uri URI] --out DIR
 """
 
 from __future__ import annotations
