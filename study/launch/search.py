@@ -48,6 +48,7 @@ from study.record.trials import (
     enqueue,
     further_seeds,
     identity,
+    lacking_seeds,
 )
 from trainables import criteria
 from trainables.assignment import Assignment, Result, Share
@@ -396,13 +397,14 @@ class StudySearcher(Searcher):
         if _is_reference(trial):
             self._ce = None
         self._followed.discard(piece.number)
-        following = [point for point in further_seeds(self.spec, self.study) if point.extends == piece.number]
-        self._followed.update(piece.number for _ in following)
-        self._absent.extend(following)
+        if piece.number in lacking_seeds(self.spec, self.study):
+            following = further_seeds(self.spec, self.study)
+            self._absent.extend(point for point in following if point.extends == piece.number)
+            self._followed.add(piece.number)
 
     def _moments(self, piece: Piece, found: Sequence[Mapping[str, list[float]]]) -> Moments:
         """The trial's means and standard errors, from what was ``found`` of each part and what earlier seeds have."""
-        values = {name: [value for each in found for value in each[name]] for name in found[0]}
+        values = {name: [value for part in found for value in part[name]] for name in found[0]}
         moments = moments_of(values)
         addition = piece.assignment.addition
         if not addition:
