@@ -11,7 +11,9 @@ import traceback
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from trainables.benchmarks import BENCHMARKS, Data
@@ -148,8 +150,6 @@ def data_digest(benchmark: str, data: Data) -> str:
     return whole.hexdigest()
 
 
-def _bytes(tensor: Tensor) -> memoryview:
-    import torch
-
-    # a view, which also holds of types that numpy lacks
-    return memoryview(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+def _bytes(tensor: Tensor) -> Any:
+    """The tensor's bytes as an array, of types that numpy lacks too."""
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()

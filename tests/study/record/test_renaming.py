@@ -43,7 +43,7 @@ def content(home: Home, name: str) -> dict[str, Any]:
     found = Study.open(home.tracking_uri(), name)
     read = status.read(home, name)
     return {
-        "values": runs.load(home.tracking_uri(), name).drop(columns="study").to_dict("list"),
+        "values": runs.load(home.tracking_uri(), name).drop(columns="study").to_csv(),
         "runs": {run.info.run_id for run in found.runs},
         "optuna": [(trial.number, trial.state, trial.value, trial.user_attrs, trial.params) for trial in stored.trials],
         "attributes": stored.user_attrs,
