@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from study.launch import continuing, sweep
 from study.launch.moments import moments_of, pooled
 from study.launch.observer import Silent
 from study.record import changes, files, status, trials
+from tests.in_process import without_ray
 from trainables.training import Training
 
 SEARCH = {
@@ -39,8 +41,9 @@ def no_servers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def home(ray_here: None, tmp_path: Path) -> Home:
-    return Home(tmp_path)
+def home(tmp_path: Path) -> Iterator[Home]:
+    with without_ray():
+        yield Home(tmp_path)
 
 
 def spec(**changed: Any) -> StudySpec:
@@ -141,8 +144,9 @@ def test_seeds_criteria_and_trials_are_added_to_what_is_there(home: Home) -> Non
     assert len(optunas(home, more)) == len(now)
 
 
-def test_seeds_twice_and_a_kill_between_shards(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seeds_twice_in_shards_under_ray(ray_here: None, tmp_path: Path) -> None:
     """Each addition in shards of its own; then a seed's run of the first ones is deleted, and sent again."""
+    home = Home(tmp_path)
     for seeds in ([1], [1, 4], [1, 4, 6, 2, 3]):
         assert sweep.run(spec(criteria=["ce"], seeds=seeds, seeds_per_shard=2), home).done == 1
     check_whole(home, spec(criteria=["ce"], seeds=[1, 4, 6, 2, 3]))

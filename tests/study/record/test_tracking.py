@@ -31,7 +31,7 @@ from study.file.spec import StudySpec
 from study.home import Home
 from study.launch.follower import Follower
 from study.launch.observer import Silent
-from study.record import facts, tracking
+from study.record import tracking
 from study.record.tracker import Tracking
 from study.servers.mlflow import TrackingError, open_client
 from trainables.assignment import Assignment, Result
@@ -157,7 +157,7 @@ def test_the_tree_of_runs(home: Home, training: Training) -> None:
         assert run.data.tags[schema.DATA_PROVENANCE] == "simulated"
         assert run.data.tags[schema.TRIAL] == "7"
         assert run.data.tags[schema.PROTOCOL] == "released"
-        assert "torch" in run.data.tags[facts.VERSIONS]
+        assert "torch" in run.data.tags[schema.VERSIONS]
     assert (trial.data.tags[schema.ROLE], trial.data.tags[schema.SEEDS]) == ("grid", "3,5")
     assert trial.data.params["training.epochs"] == "4"
     assert [dataset_input.dataset.name for dataset_input in trial.inputs.dataset_inputs] == ["tiny"]
