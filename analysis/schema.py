@@ -45,6 +45,10 @@ KEPT = "fierce.kept"
 #: tag on the study run: how many trials are planned, decimal
 PLANNED_TRIALS = "fierce.planned_trials"
 
+#: tag on the study run: the training settings and options that vary between its trials, as a JSON list of {name,
+#: symbol, log}; they stand as MLflow params of their name (training.learning_rate) on trial and seed runs
+VARIED = "fierce.varied"
+
 #: artifacts of the study run: what it declares of itself, each a JSON list (see `analysis.declarations`)
 #: of the metrics that are measured: {name, label, note, unit, better: lower | higher | none, fine, twin_of,
 #: heldout, group}

@@ -39,7 +39,8 @@ class Assignment:
     """What one Tune trial works at: a trial of a study by its number, or a shard of it, with its share of the cluster.
 
     ``trial`` has the seeds of the shard alone. ``share`` is None where nothing is to be trained. ``repeats`` is the
-    number of the trial that this one trains again on fresh seeds, where it does.
+    number of the trial that this one trains again on fresh seeds, where it does. ``settings`` are what it has of those
+    that vary between the study's trials, by dotted name (``training.learning_rate``).
     """
 
     number: int
@@ -48,9 +49,10 @@ class Assignment:
     shard: Shard = WHOLE
     share: Share | None = None
     repeats: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def to_config(self) -> dict[str, Any]:
-        """Tune's config: number, role, shard (k, n), trial (`Trial.to_dict`), cpus and gpus, and repeats."""
+        """Tune's config: number, role, shard (k, n), trial (`Trial.to_dict`), cpus and gpus, repeats, settings."""
         share = {} if self.share is None else {"cpus": self.share.cpus, "gpus": self.share.gpus}
         repeats = {} if self.repeats is None else {"repeats": self.repeats}
         return {
@@ -60,6 +62,7 @@ class Assignment:
             "trial": self.trial.to_dict(),
             **share,
             **repeats,
+            **({"settings": dict(self.settings)} if self.settings else {}),
         }
 
     @classmethod
@@ -68,7 +71,8 @@ class Assignment:
         share = Share(config["cpus"], config["gpus"]) if "cpus" in config else None
         shard = Shard(*map(int, config.get("shard", WHOLE)))
         trial = Trial.from_dict(config["trial"])
-        return cls(int(config["number"]), str(config.get("role", "")), trial, shard, share, config.get("repeats"))
+        role, repeats, settings = str(config.get("role", "")), config.get("repeats"), config.get("settings", {})
+        return cls(int(config["number"]), role, trial, shard, share, repeats, settings)
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,12 @@ class Recipe:
     epochs: int
     batch_size: int
     learning_rate: float
-    optimizer: Literal["adam", "sgd"] = "adam"
+    #: ``adamw`` is Adam with its weight decay apart from the gradient; ``weight_decay`` is 0 unless it is given
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    #: how the learning rate goes on: ``steps`` at the milestones, ``cosine`` from its start to 0 over all epochs
+    schedule: Literal["steps", "cosine"] = "steps"
+    #: epochs in which the learning rate first rises to its start, in equal steps
+    warmup: int = 0
     #: the learning rate is multiplied by ``gamma`` after each of these epochs
     milestones: tuple[int, ...] = ()
     gamma: float = 0.1

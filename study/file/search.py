@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from analysis import dialect
 from analysis.rules import DEFAULT, RULES
+from study.file import settings
 from study.file.document import Keys
 from study.file.parts import MOST_SEEDS, Model, Number, Switch, Text, Whole, named
 from study.file.sentences import nearest, problem
@@ -28,18 +30,33 @@ VALIDATION_METRIC = "accuracy/validation"
 
 
 class Range(Model):
-    """The interval of one searched hyperparameter, both ends included.
+    """What one hyperparameter or setting is searched in: an interval, both ends included, or a list of ``choices``.
 
     ``step`` and ``log`` exclude each other, as in Optuna.
     """
 
-    low: Number
-    high: Number
+    low: Number | None = None
+    high: Number | None = None
+    #: for the learning rate and weight decay true unless it is given
     log: Switch = False
     step: Number | None = None
+    #: in place of an interval, the values of a setting: numbers, words or lists
+    choices: tuple[Any, ...] | None = None
+
+    @property
+    def ends(self) -> tuple[Any, Any]:
+        """The first and the last of its values."""
+        return (self.low, self.high) if self.choices is None else (self.choices[0], self.choices[-1])
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.choices is not None:
+            self._check_choices()
+            return self
+        for name in ("low", "high"):
+            if getattr(self, name) is None:
+                raise problem((name,), "is required")
+        assert self.low is not None and self.high is not None
         if self.low >= self.high:
             raise problem((), f"low must be below high, and {self.low:g} is not below {self.high:g}")
         if self.log and self.low <= 0:
@@ -50,6 +67,17 @@ class Range(Model):
             if self.step <= 0:
                 raise problem(("step",), f"must be above 0, not {self.step:g}")
         return self
+
+    def _check_choices(self) -> None:
+        assert self.choices is not None
+        for name in ("low", "high", "step", "log"):
+            if getattr(self, name) is not None and getattr(self, name) is not False:
+                raise problem((name,), "cannot stand beside choices; keep one of them")
+        if len(self.choices) < 2:
+            raise problem(("choices",), "needs two values at least")
+        for position, value in enumerate(self.choices):
+            if value in self.choices[:position]:
+                raise problem(("choices",), f"{dialect.inline(value)} is given twice")
 
 
 class Objective(Model):
@@ -138,11 +166,16 @@ class Pruner(Model):
 class SearchSpec(Model):
     """What Optuna proposes: ``trials`` points for each criterion in ``criteria``, within its ranges.
 
+    ``training`` and ``benchmark`` hold settings that are searched for each of these criteria; those of one alone stand
+    below it, as ``training.learning_rate``.
+
     With ``confirm``, the best point of each and all baselines are trained again when the search has ended, on so many
     seeds that are none of the study's.
     """
 
     criteria: dict[str, dict[str, Range]]
+    training: dict[str, Range] = Field(default_factory=dict)
+    benchmark: dict[str, Range] = Field(default_factory=dict)
     trials: Whole = Field(ge=1)
     objective: Objective
     sampler: Text = "tpe"
@@ -150,6 +183,12 @@ class SearchSpec(Model):
     constraint: Constraint | None = None
     confirm: Whole | None = Field(default=None, ge=2, le=MOST_SEEDS)
     pruner: Annotated[Pruner | None, BeforeValidator(lambda value: None if value == "none" else named(value))] = None
+
+    def space(self, criterion: str) -> dict[str, Range]:
+        """What is searched for ``criterion``: its hyperparameters and settings, by name."""
+        blocks = {"training": self.training, "benchmark": self.benchmark}
+        own = self.criteria[criterion]
+        return {**own, **{name: each for name, each in settings.shared(blocks).items() if name not in own}}
 
     @property
     def needs_ce(self) -> bool:
@@ -165,6 +204,11 @@ class SearchSpec(Model):
         if self.constraint is not None:
             read[self.constraint.metric] = ("constraint", "metric")
         return read
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settings(cls, values: Any) -> Any:
+        return settings.search_ranges(values)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

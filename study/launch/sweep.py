@@ -325,7 +325,7 @@ def _scheduler(spec: StudySpec) -> Any:
         time_attr="epoch",
         metric=f"mean/{objective.metric}",
         mode="min" if objective.direction == "minimize" else "max",
-        max_t=plan.recipe(spec).epochs,
+        max_t=plan.most_epochs(spec),
         grace_period=pruner.grace_period,
         reduction_factor=pruner.reduction_factor,
         brackets=pruner.brackets,

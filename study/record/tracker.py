@@ -93,6 +93,8 @@ class TrialTracker:
         self.tracking = tracking
         self.number, self.role, self.trial = assignment.number, assignment.role, assignment.trial
         self._shard, self._share, self._repeats = assignment.shard, assignment.share, assignment.repeats
+        #: what tells the trial from others of the study
+        self._values = {**assignment.trial.hyperparameters, **assignment.settings}
         self._client: MlflowClient | None = None
         self._lines: list[_Line] | None = None
         self._records: list[Record] = []
@@ -201,7 +203,7 @@ class TrialTracker:
         return self._facts.tags, {name: value for name, value in params.items() if name not in line.params}
 
     def _hyperparameters(self) -> dict[str, str]:
-        return {name: str(value) for name, value in self.trial.hyperparameters.items()}
+        return {name: str(value) for name, value in self._values.items()}
 
     def _metrics(self, line: _Line, records: Sequence[Record]) -> list[Any]:
         from mlflow.entities import Metric
@@ -228,7 +230,7 @@ class TrialTracker:
             client, self.tracking.experiment, {schema.TRIAL: str(self.number)}, parent=self.tracking.run
         )
         # a name to read: the exact values stand in the params
-        name = label(self.trial.criterion, self.trial.hyperparameters, digits=4)
+        name = label(self.trial.criterion, self._values, digits=4)
         common = {
             schema.STUDY: self.tracking.study,
             schema.TRIAL: str(self.number),

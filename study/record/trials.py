@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from study.file.plan import Point, fixed_points, label, planned, trial_for
+from study.file.plan import Point, fixed_points, label, name_of, planned, settings_of, trial_for, values_of
+from study.file.settings import coded
 from study.file.spec import StudySpec
 from study.servers.database import answering, open_storage
 
 if TYPE_CHECKING:
     from study.home import Home
 
-#: a trial's user attributes in Optuna
+#: a trial's user attributes in Optuna; settings that differ from the study's own stand among the hyperparameters
 ROLE, CRITERION, HYPERPARAMETER_VALUES, LABEL = "role", "criterion", "hyperparameters", "label"
 MEANS, STANDARD_ERRORS, REASON, TUNE_TRIAL = "means", "standard_errors", "reason", "tune_trial_id"
 #: a second attempt at a failed trial is an Optuna trial of its own, but keeps the first one's number elsewhere
@@ -48,13 +49,15 @@ def open_study(spec: StudySpec, home: Home) -> optuna.Study:
         if not study_identity(study):
             study.set_user_attr(IDENTITY, uuid.uuid4().hex)
         for point in absent_points(spec, study)[:WAITING]:
-            enqueue(study, point)
+            enqueue(spec, study, point)
     return study
 
 
-def enqueue(study: optuna.Study, point: Point) -> None:
+def enqueue(spec: StudySpec, study: optuna.Study, point: Point) -> None:
     """Give Optuna the fixed point, which waits there for its turn."""
-    study.enqueue_trial(dict(point.trial.hyperparameters), user_attrs=_attributes(point))
+    trial = point.trial
+    values = {**trial.hyperparameters, **settings_of(spec, trial)}
+    study.enqueue_trial({name: coded(value) for name, value in values.items()}, user_attrs=_attributes(spec, point))
 
 
 def study_identity(study: optuna.Study) -> str:
@@ -76,7 +79,7 @@ def absent_points(spec: StudySpec, study: optuna.Study) -> list[Point]:
     """The study's fixed points, and once these are known the points that confirm, that Optuna does not hold."""
     held = {_key(trial.user_attrs) for trial in study.get_trials(deepcopy=False)}
     points = [*fixed_points(spec), *confirming_points(spec, study)]
-    return [point for point in points if _key(_attributes(point)) not in held]
+    return [point for point in points if _key(_attributes(spec, point)) not in held]
 
 
 def choose(spec: StudySpec, study: optuna.Study) -> dict[str, int]:
@@ -137,14 +140,13 @@ def unconfirmed(spec: StudySpec, study: optuna.Study) -> list[str]:
     return [criterion for criterion in spec.search.criteria if criterion not in study.user_attrs[CHOSEN]]
 
 
-def _attributes(point: Point) -> dict[str, Any]:
-    hyperparameters = dict(point.trial.hyperparameters)
+def _attributes(spec: StudySpec, point: Point) -> dict[str, Any]:
     repeats = {} if point.repeats is None else {REPEATS: point.repeats}
     return {
         ROLE: point.role,
         CRITERION: point.trial.criterion,
-        HYPERPARAMETER_VALUES: hyperparameters,
-        LABEL: label(point.trial.criterion, hyperparameters),
+        HYPERPARAMETER_VALUES: values_of(spec, point.trial),
+        LABEL: name_of(spec, point.trial),
         **repeats,
     }
 
@@ -179,5 +181,6 @@ def retry_failed(study: optuna.Study) -> list[int]:
         names = (ROLE, CRITERION, HYPERPARAMETER_VALUES, REPEATS)
         kept = {name: trial.user_attrs[name] for name in names if name in trial.user_attrs}
         kept[LABEL] = named(trial)
-        study.enqueue_trial(kept[HYPERPARAMETER_VALUES], user_attrs={**kept, RETRY_OF: number})
+        values = {name: coded(value) for name, value in kept[HYPERPARAMETER_VALUES].items()}
+        study.enqueue_trial(values, user_attrs={**kept, RETRY_OF: number})
     return sorted(failed)

@@ -69,7 +69,9 @@ def trials_of(spec: StudySpec) -> list[Trial]:
     points: dict[str, list[Trial]] = {}
     for point in fixed_points(spec):
         points.setdefault(point.trial.criterion, []).append(point.trial)
-    for criterion, space in (spec.search.criteria if spec.search else {}).items():
-        ends = ({name: getattr(interval, end) for name, interval in space.items()} for end in ("low", "high"))
+    for criterion in spec.search.criteria if spec.search else ():
+        assert spec.search is not None
+        space = spec.search.space(criterion)
+        ends = [{name: interval.ends[end] for name, interval in space.items()} for end in (0, 1)]
         points.setdefault(criterion, []).extend(trial_for(spec, criterion, values) for values in ends)
     return [trial for each in points.values() for trial in (each if len(each) == 1 else (each[0], each[-1]))]

@@ -12,9 +12,11 @@ from rich.text import Text
 
 from analysis.addresses import without_password
 from analysis.numbers import short_labels
-from study.file.plan import fixed_points, label, planned, recipe, seeds_of
+from study.file.plan import fixed_points, most_epochs, name_of, planned, seeds_of
+from study.file.settings import text
 
 if TYPE_CHECKING:
+    from study.file.search import Range
     from study.file.spec import StudySpec
     from study.home import Home
     from study.record.listing import Summary
@@ -23,15 +25,12 @@ if TYPE_CHECKING:
 
 def print_plan(spec: StudySpec, home: Home) -> None:
     """The trials, replicas and resources of ``spec``."""
-    fixed = [(point.role, label(point.trial.criterion, point.trial.hyperparameters)) for point in fixed_points(spec)]
+    fixed = [(point.role, name_of(spec, point.trial)) for point in fixed_points(spec)]
     short = short_labels(what for _, what in fixed)
     rows: list[tuple[str, str, int]] = [(role, short[what], 1) for role, what in fixed]
     if spec.search is not None:
-        for criterion, space in spec.search.criteria.items():
-            ranges = ", ".join(
-                f"{name} {interval.low:g}..{interval.high:g}{' (log)' if interval.log else ''}"
-                for name, interval in space.items()
-            )
+        for criterion in spec.search.criteria:
+            ranges = ", ".join(_range(name, interval) for name, interval in spec.search.space(criterion).items())
             rows.append(("search", f"{criterion}: {ranges}, by {spec.search.sampler}", spec.search.trials))
         if spec.search.confirm is not None:
             fresh = seeds_of(spec, "confirm")
@@ -48,7 +47,7 @@ def print_plan(spec: StudySpec, home: Home) -> None:
         for (role, what, trials), trained in zip(rows, replicas, strict=True):
             typer.echo(f"{role}\t{what}\t{_count(trials, 'trial')}\t{_count(trained, 'replica')}")
     trials = planned(spec)
-    typer.echo(f"benchmark {spec.benchmark.name}, protocol {spec.protocol}, {recipe(spec).epochs} epochs")
+    typer.echo(f"benchmark {spec.benchmark.name}, protocol {spec.protocol}, {most_epochs(spec)} epochs")
     counted = f"{_count(trials, 'trial')}, {_count(sum(replicas), 'replica')}"
     typer.echo(f"{counted} (seeds {', '.join(map(str, spec.seeds))})")
     gpus = spec.resources.gpus if spec.resources.gpus == "auto" else f"{spec.resources.gpus:g}"
@@ -59,6 +58,12 @@ def print_plan(spec: StudySpec, home: Home) -> None:
     typer.echo(
         f"tracked at {without_password(home.tracking_uri(spec))}, searched in {without_password(home.optuna_uri(spec))}"
     )
+
+
+def _range(name: str, interval: Range) -> str:
+    if interval.choices is not None:
+        return f"{name} one of {', '.join(map(text, interval.choices))}"
+    return f"{name} {interval.low:g}..{interval.high:g}{' (log)' if interval.log else ''}"
 
 
 def _count(number: int, what: str) -> str:
@@ -75,7 +80,7 @@ def print_status(state: StudyStatus) -> None:
             short[trial.label],
             trial.role,
             trial.state,
-            f"{trial.epoch}/{state.epochs}",
+            f"{trial.epoch}/{trial.epochs}",
             _seeds(trial.seeds),
             trial.reason or "",
         )
