@@ -22,6 +22,7 @@ from analysis import dialect
 from study.file.document import Keys
 from study.file.parts import number
 from study.file.sentences import problem
+from study.file.training import setting
 from trainables.trial import Recipe
 
 if TYPE_CHECKING:
@@ -84,6 +85,10 @@ def grid_axes(grid: Any) -> Any:
         return grid
     found = {key: value if key in BLOCKS else dotted(value) for key, value in in_blocks(grid).items()}
     for criterion, axes in found.items():
+        if isinstance(axes, list | tuple) and criterion not in BLOCKS:
+            own = setting(criterion)
+            below = f"training: {{{own}: …}}" if own else f"benchmark: {{{criterion}: …}}"
+            raise problem((criterion,), f"is no mapping of a criterion; a setting stands below its block, as {below}")
         if criterion in BLOCKS or not isinstance(axes, dict):
             continue
         for name, values in axes.items():
