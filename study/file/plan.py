@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cache, lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import TypeAdapter
@@ -226,9 +227,35 @@ def declared_settings(spec: StudySpec) -> list[dict[str, Any]]:
     ]
 
 
-def recipe(spec: StudySpec) -> Recipe:
-    """How the study's trials train where no setting varies: the benchmark's recipe with the study's overrides."""
-    return _recipe_with(spec, spec.benchmark.options, spec.training)
+def recipe(spec: StudySpec, values: Mapping[str, Any] = MappingProxyType({})) -> Recipe:
+    """How trials train: the benchmark's recipe with the study's overrides, and the settings among ``values``."""
+    training = {**spec.training, **settings.overrides(values, "training")}
+    return _recipe_with(spec, {**spec.benchmark.options, **settings.overrides(values, "benchmark")}, training)
+
+
+def lopsided(spec: StudySpec) -> str:
+    """Which settings have more values for some criteria than for others, in a sentence; else empty."""
+    spaces: dict[str, dict[str, Any]] = {}
+    grid = spec.grid or {}
+    shared = settings.shared(grid)
+    for entry in spec.criteria:
+        spaces.setdefault(entry.name, {}).update(shared)
+    for criterion in grid.keys() - settings.BLOCKS:
+        spaces.setdefault(criterion, {}).update({**shared, **grid[criterion]})
+    for criterion in spec.search.criteria if spec.search else ():
+        assert spec.search is not None
+        spaces.setdefault(criterion, {}).update(spec.search.space(criterion))
+    for name in varied(spec):
+        having = [criterion for criterion, space in spaces.items() if name in space]
+        lacking = [criterion for criterion in spaces if criterion not in having]
+        if lacking:
+            block = "search" if spec.search else "grid"
+            named = f", and name {', '.join(lacking)} below search.criteria" if spec.search else ""
+            return (
+                f"{name} varies for {', '.join(having)} and not for {', '.join(lacking)}, which favours the former: "
+                f"put it below {block}.{name.partition('.')[0]}{named}"
+            )
+    return ""
 
 
 def most_epochs(spec: StudySpec) -> int:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from study.file.parts import BenchmarkSpec, CriterionSpec
-from study.file.search import SAMPLERS, Constraint, Objective, Pruner, Range, SearchSpec
+from study.file.search import PRUNERS, SAMPLERS, Constraint, Objective, Pruner, Range, SearchSpec
 from study.file.spec import Evaluation, Resources, StudySpec
 from trainables.trial import PROTOCOLS, Recipe
 
@@ -53,6 +53,7 @@ def schema() -> dict[str, Any]:
     parts["SearchSpec"]["properties"] |= _blocks(interval)
     parts["SearchSpec"]["patternProperties"] = {_DOTTED: interval}
     parts["SearchSpec"]["properties"]["sampler"]["enum"] = list(SAMPLERS)
+    parts["Pruner"]["properties"]["name"]["enum"] = list(PRUNERS)
     pruners = [{"enum": ["none"]}, {"$ref": "#/$defs/Pruner"}, {"type": "null"}]
     parts["SearchSpec"]["properties"]["pruner"] = {"anyOf": pruners}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}

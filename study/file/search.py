@@ -25,6 +25,16 @@ SAMPLERS: Mapping[str, str] = MappingProxyType(
         "nsga-ii": "NSGAIISampler",
     }
 )
+#: pruners by their name in a study file -> what they have where it is not given
+PRUNERS: Mapping[str, Mapping[str, int]] = MappingProxyType(
+    {"median": {}, "asha": {"reduction_factor": 3, "brackets": 1}, "hyperband": {"reduction_factor": 3}}
+)
+#: what others call them
+_OTHER_PRUNERS: Mapping[str, str] = MappingProxyType(
+    {"successive-halving": "asha", "successivehalving": "asha", "sha": "asha", "asynchyperband": "hyperband"}
+    | {"medianpruner": "median", "median-stopping": "median", "hyperbandpruner": "hyperband"}
+    | {"successivehalvingpruner": "asha"}
+)
 #: metric of the label-free rule and of the constraint's coarse accuracy on data that no seed trains on
 VALIDATION_METRIC = "accuracy/validation"
 
@@ -152,15 +162,39 @@ class Constraint(Model):
 
 
 class Pruner(Model):
-    """ASHA: stop the worse trials early. Off unless asked for, since the fine-label error falls and then rises.
+    """Stop the worse searched trials early. Off unless asked for, since the fine-label error falls and then rises.
 
-    ``grace_period`` in epochs should lie past that turn.
+    ``median`` stops a trial whose best value is worse than the median of the others' means so far; ``asha`` (successive
+    halving, asynchronous) keeps the best of each ``reduction_factor`` trials at epochs ``grace_period``, that times the
+    factor, and so on; ``hyperband`` is ASHA in several ``brackets``, each with a later first epoch. ``grace_period``,
+    in epochs, should lie past the turn of the error.
     """
 
-    name: Literal["asha"]
+    name: Text
     grace_period: Whole = Field(ge=1)
-    reduction_factor: Whole = Field(default=3, ge=2)
-    brackets: Whole = Field(default=1, ge=1)
+    #: of ``asha`` and ``hyperband``, 3 where it is not given
+    reduction_factor: Whole | None = Field(default=None, ge=2)
+    #: of ``asha``, where it is 1, and ``hyperband``, as many as begin before the last epoch
+    brackets: Whole | None = Field(default=None, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return {**PRUNERS.get(str(values.get("name")), {}), **values}
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.name not in PRUNERS:
+            meant = _OTHER_PRUNERS.get(self.name.lower().replace("_", "-"))
+            hint = f"; did you mean {meant!r}?" if meant else nearest(self.name, PRUNERS)
+            raise problem(("name",), f"unknown pruner {self.name!r}{hint}")
+        if self.name == "median":
+            for name in ("reduction_factor", "brackets"):
+                if getattr(self, name) is not None:
+                    raise problem((name,), "is for asha and hyperband; leave it out, or choose one of these")
+        return self
 
 
 class SearchSpec(Model):

@@ -60,8 +60,8 @@ def _reasons(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _check_study(spec: StudySpec) -> str:
-    warning = check_data(spec)
-    return f"metrics and evaluators that the study names are there{f'; warning: {warning}' if warning else ''}"
+    warnings = [f"; warning: {warning}" for warning in check_data(spec).splitlines()]
+    return f"metrics and evaluators that the study names are there{''.join(warnings)}"
 
 
 def trials_of(spec: StudySpec) -> list[Trial]:

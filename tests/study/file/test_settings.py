@@ -10,13 +10,24 @@ import pytest
 import yaml
 
 from study.errors import UserError
-from study.file.plan import declared_settings, fixed_points, name_of, settings_of, trial_for, values_of, varied
+from study.file.plan import (
+    declared_settings,
+    fixed_points,
+    lopsided,
+    name_of,
+    settings_of,
+    trial_for,
+    values_of,
+    varied,
+)
 from study.file.search import Range
 from study.file.spec import StudySpec
+from study.launch.preflight import check_data
 from trainables.training import Training
 
 TINY = "tests.tiny:Tiny"
 OBJECTIVE = {"metric": "accuracy/validation", "direction": "maximize"}
+RATE = {"learning_rate": {"low": 0.01, "high": 0.1}}
 
 
 def load(folder: Path, values: dict[str, Any] | str, *overrides: str) -> StudySpec:
@@ -204,3 +215,80 @@ def test_the_line_of_a_mistake_is_named(tmp_path: Path, dotted: bool) -> None:
     assert refusal(tmp_path, text) == (
         f"{tmp_path}/mine.yaml line {line}, grid.fierce.training.epochs.1: must be at least 1, not 0"
     )
+
+
+def test_a_setting_that_one_criterion_alone_has_choices_of_is_warned_of(tmp_path: Path) -> None:
+    grid = {"fierce": {"training.learning_rate": [0.01, 0.1]}}
+    warning = check_data(load(tmp_path, {"criteria": ["ce"], "grid": grid}))
+    assert warning == (
+        "training.learning_rate varies for fierce and not for ce, which favours the former: put it below grid.training"
+    )
+    fair = {"training": {"learning_rate": [0.01, 0.1]}, "fierce": {"lambda": [1]}}
+    assert check_data(load(tmp_path, {"criteria": ["ce"], "grid": fair})) == ""
+    ranges = {"learning_rate": {"low": 0.01, "high": 0.1}}
+    searched = load(tmp_path, {"criteria": ["ls"], "search": search(training=ranges)})
+    assert "not for ls" in lopsided(searched) and "name ls below search.criteria" in lopsided(searched)
+
+
+def test_an_option_that_changes_the_data_is_refused(tmp_path: Path) -> None:
+    spec = load(tmp_path, {"grid": {"ce": {"benchmark.samples": [200, 300]}}})
+    with pytest.raises(UserError, match=r"^benchmark.samples: 300 changes the data or its split, .* its own$"):
+        check_data(spec)
+    # the network may differ
+    check_data(load(tmp_path, {"grid": {"ce": {"training.batch_size": [20, 40], "benchmark.pause": [0.0, 0.1]}}}))
+
+
+def test_what_is_never_measured_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    """Evaluators of one's own may declare nothing: they are tried on a few batches."""
+    wrong = search(
+        objective={"metric": "mse/odds", "direction": "minimize"}, training={"epochs": {"low": 2, "high": 3}}
+    )
+    with pytest.raises(UserError, match=r"^search.objective.metric: .*'mse/odds'; did you mean 'mse/odd'\?$"):
+        check_data(load(tmp_path, {"search": wrong}))
+    right = {**wrong, "objective": {"metric": "mse/odd", "direction": "minimize"}}
+    assert check_data(load(tmp_path, {"search": right})) == ""
+
+
+@pytest.mark.parametrize(
+    ("pruner", "words"),
+    [
+        ({"name": "successive_halving", "grace_period": 2}, ("pruner.name", "did you mean 'asha'?")),
+        ({"name": "MedianPruner", "grace_period": 2}, ("pruner.name", "did you mean 'median'?")),
+        ({"name": "hyperbnd", "grace_period": 2}, ("pruner.name", "did you mean 'hyperband'?")),
+        ({"name": "median", "grace_period": 2, "reduction_factor": 2}, ("pruner.reduction_factor", "is for asha")),
+        ("median", ("pruner.grace_period", "is required")),
+    ],
+)
+def test_a_pruner_s_mistake_is_one_sentence(tmp_path: Path, pruner: Any, words: tuple[str, ...]) -> None:
+    message = refusal(tmp_path, {"search": search(training={"epochs": {"low": 4, "high": 6}}, pruner=pruner)})
+    for word in words:
+        assert word in message
+
+
+def test_a_pruner_that_could_see_nothing_is_refused_and_one_by_fine_labels_warned_of(tmp_path: Path) -> None:
+    pruner = {"name": "median", "grace_period": 2}
+    objective = {"metric": "mse/raw-validation", "direction": "minimize"}
+    values = {
+        "benchmark": {"name": "hyperspectral", "validation": 0.2},
+        "search": {
+            "criteria": {"fierce": {"lambda": {"low": 0.1, "high": 1}}},
+            "trials": 2,
+            "objective": objective,
+            "pruner": pruner,
+        },
+        "seeds": 1,
+    }
+    warning = check_data(load(tmp_path, values))
+    assert "search.pruner: mse/raw-validation reads fine labels" in warning and "grace_period, now 2" in warning
+    values["search"]["objective"] = {"metric": "mse/transfer-validation", "direction": "minimize"}  # type: ignore[index]
+    spec = load(tmp_path, values)
+    with pytest.raises(UserError, match=r"^search.pruner: mse/transfer-validation is measured at the last epoch alone"):
+        check_data(spec)
+
+
+def test_pruners_round_trip_with_what_stands_for_them(tmp_path: Path) -> None:
+    for name, factor, count in (("asha", 3, 1), ("hyperband", 3, None), ("median", None, None)):
+        spec = load(tmp_path, {"search": search(pruner={"name": name, "grace_period": 2}, training=RATE)})
+        assert spec.search is not None and spec.search.pruner is not None
+        assert (spec.search.pruner.reduction_factor, spec.search.pruner.brackets) == (factor, count)
+        assert StudySpec.from_yaml(spec.to_yaml()) == spec
