@@ -38,9 +38,9 @@ def schema() -> dict[str, Any]:
     for model in _MODELS:
         _describe(parts[model.__name__], model)
     below["training"] = _training()
-    below["benchmark"] = {"anyOf": [_benchmark_names(), {"$ref": "#/$defs/BenchmarkSpec"}]}
+    below["benchmark"] = {**_said(below["benchmark"]), "anyOf": [_benchmark_names(), {"$ref": "#/$defs/BenchmarkSpec"}]}
     entry = {"anyOf": [_criterion_names(), {"$ref": "#/$defs/CriterionSpec"}]}
-    below["criteria"] = {"anyOf": [entry, {"type": "array", "items": entry}]}
+    below["criteria"] = {**_said(below["criteria"]), "anyOf": [entry, {"type": "array", "items": entry}]}
     below["grid"]["anyOf"][0] |= _varied(_NUMBERS, _ANY, deeper=True)
     below["protocol"]["enum"] = list(PROTOCOLS)
     below["seeds"] |= {"anyOf": [_COUNT, {"type": "array", "items": {"type": "integer", "minimum": 0}}]}
@@ -55,8 +55,14 @@ def schema() -> dict[str, Any]:
     parts["SearchSpec"]["properties"]["sampler"]["enum"] = list(SAMPLERS)
     parts["Pruner"]["properties"]["name"]["enum"] = list(PRUNERS)
     pruners = [{"enum": ["none"]}, {"$ref": "#/$defs/Pruner"}, {"type": "null"}]
-    parts["SearchSpec"]["properties"]["pruner"] = {"anyOf": pruners}
+    own = parts["SearchSpec"]["properties"]["pruner"]
+    parts["SearchSpec"]["properties"]["pruner"] = {**_said(own), "anyOf": pruners}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}
+
+
+def _said(key: dict[str, Any]) -> dict[str, Any]:
+    """What stays of a key that is described by hand."""
+    return {"description": key["description"]}
 
 
 def _varied(hyperparameter: dict[str, Any], setting: dict[str, Any], deeper: bool = False) -> dict[str, Any]:
@@ -109,12 +115,12 @@ def _training() -> dict[str, Any]:
 
 def _describe(part: dict[str, Any], kind: type) -> None:
     """Add what the source's ``#:`` comments say of the keys, and take what a docstring says of the code alone."""
-    for name, text in _comments(kind).items():
+    for name, text in comments(kind).items():
         if name in part["properties"]:
             part["properties"][name].setdefault("description", text)
 
 
-def _comments(kind: type) -> dict[str, str]:
+def comments(kind: type) -> dict[str, str]:
     """Attribute -> the ``#:`` comment above it."""
     found: dict[str, str] = {}
     above: list[str] = []

@@ -45,10 +45,13 @@ class Range(Model):
     ``step`` and ``log`` exclude each other, as in Optuna.
     """
 
+    #: the lower end
     low: Number | None = None
+    #: the upper end
     high: Number | None = None
     #: for the learning rate and weight decay true unless it is given
     log: Switch = False
+    #: distance of the values that are tried, from low on
     step: Number | None = None
     #: in place of an interval, the values of a setting: numbers, words or lists
     choices: tuple[Any, ...] | None = None
@@ -98,9 +101,13 @@ class Objective(Model):
     or whose ``metric`` is largest.
     """
 
+    #: its name, as in metrics.md: one of the validation part, best of all
     metric: Text = ""
+    #: which values of the metric are better
     direction: Literal["minimize", "maximize"] | None = None
+    #: whether the choice is made without fine labels
     label_free: Switch = False
+    #: which rule chooses then; see measures.md
     rule: Text = ""
 
     @model_validator(mode="before")
@@ -148,8 +155,11 @@ class Constraint(Model):
     The bound is ``at_least``, or cross-entropy's own value less ``within_of_ce``.
     """
 
+    #: the metric that is bounded
     metric: Text = "accuracy/coarse"
+    #: its least value
     at_least: Number | None = None
+    #: how much below cross-entropy's own it may lie
     within_of_ce: Number | None = None
 
     @model_validator(mode="after")
@@ -170,7 +180,9 @@ class Pruner(Model):
     in epochs, should lie past the turn of the error.
     """
 
+    #: which rule
     name: Text
+    #: epochs that every trial is trained
     grace_period: Whole = Field(ge=1)
     #: of ``asha`` and ``hyperband``, 3 where it is not given
     reduction_factor: Whole | None = Field(default=None, ge=2)
@@ -207,15 +219,23 @@ class SearchSpec(Model):
     seeds that are none of the study's.
     """
 
+    #: criterion -> hyperparameter or setting -> range; ``{}`` where the settings below are all
     criteria: dict[str, dict[str, Range]]
     training: dict[str, Range] = Field(default_factory=dict)
     benchmark: dict[str, Range] = Field(default_factory=dict)
+    #: points of each criterion
     trials: Whole = Field(ge=1)
+    #: what is optimised
     objective: Objective
+    #: which of Optuna's samplers proposes
     sampler: Text = "tpe"
+    #: the same seed proposes the same points
     sampler_seed: Whole = Field(default=0, ge=0, le=2**32 - 1)
+    #: what a point must keep
     constraint: Constraint | None = None
+    #: on how many fresh seeds the choice is confirmed
     confirm: Whole | None = Field(default=None, ge=2, le=MOST_SEEDS)
+    #: what stops trials early, none by default
     pruner: Annotated[Pruner | None, BeforeValidator(lambda value: None if value == "none" else named(value))] = None
 
     def space(self, criterion: str) -> dict[str, Range]:

@@ -60,6 +60,7 @@ MOST_POINTS = 100_000
 class Evaluation(Model):
     """Overrides of the evaluators' cadence: every so many epochs, 0 for the last epoch alone."""
 
+    #: evaluator -> every so many epochs
     cadence: dict[str, Annotated[Whole, Field(ge=0)]] = Field(default_factory=dict)
 
 
@@ -69,7 +70,9 @@ class Resources(Model):
     With ``gpus: auto`` the first trials take whole GPUs, and the later ones the share whose memory those used.
     """
 
+    #: cores of each trial
     cpus: Annotated[float, PlainValidator(number), Field(gt=0)] = 1.0
+    #: a share of one GPU, 0 for none
     gpus: Annotated[float | Literal["auto"], PlainValidator(gpu_share)] = 0.0
 
     @property
@@ -80,10 +83,15 @@ class Resources(Model):
 class StudySpec(Model):
     """A study, checked. `load` reads a study file; `to_yaml` and `from_yaml` are each other's inverse."""
 
+    #: what the study is called in MLflow, Optuna and every command; the file's name by default
     name: Text = Field(min_length=1, max_length=100)
+    #: a line for MLflow and the report
     description: Text = ""
+    #: what is trained, with its options beside the name; see benchmarks.md
     benchmark: Annotated[BenchmarkSpec, BeforeValidator(named)]
+    #: which statement of the method is followed: the paper's, or its released code's
     protocol: Text = "released"
+    #: baselines: each a name, or a name with hyperparameters beside it; see criteria.md
     criteria: Annotated[tuple[Annotated[CriterionSpec, BeforeValidator(by_name)], ...], BeforeValidator(as_list)] = ()
     #: criterion -> hyperparameter or setting -> values; a trial for each element of the product. Settings below
     #: ``training`` and ``benchmark`` are varied for every criterion, those of ``criteria`` among them
@@ -91,11 +99,15 @@ class StudySpec(Model):
         dict[str, dict[str, Annotated[tuple[Any, ...], BeforeValidator(as_list)]]] | None,
         BeforeValidator(settings.grid_axes),
     ] = None
+    #: what Optuna proposes, in place of a grid
     search: SearchSpec | None = None
+    #: how many, numbered from 0, or which; all seeds of a trial are trained at once
     seeds: Annotated[tuple[Annotated[Whole, Field(ge=0, lt=2**31)], ...], BeforeValidator(seed_list)] = tuple(range(10))
     #: overrides of the benchmark's `trainables.trial.Recipe`, epochs among them
     training: dict[str, Any] = Field(default_factory=dict)
+    #: how often evaluators measure
     evaluation: Evaluation = Evaluation()
+    #: what each trial gets
     resources: Resources = Resources()
     #: trials at the same time; "auto" is as many as the resources allow
     concurrency: Annotated[int | Literal["auto"], PlainValidator(whole_or_auto)] = "auto"
