@@ -65,12 +65,12 @@ def masked(text: str, *known: str) -> str:
         text = text.replace(address, without_password(address))
         for secret in _secrets(address):
             text = text.replace(secret, "…")
-    return _IN_TEXT.sub(lambda found: without_password(found[0]), text)
+    return _IN_TEXT.sub(lambda match: without_password(match[0]), text)
 
 
 def without_logins(text: str) -> str:
     """``text`` with user and password of every address in it left out."""
-    return _IN_TEXT.sub(lambda found: without_login(found[0]), text)
+    return _IN_TEXT.sub(lambda match: without_login(match[0]), text)
 
 
 def absolute(address: str, folder: Path | None = None) -> str:
@@ -116,13 +116,13 @@ def _parts(address: str) -> _Parts:
         return _Parts("", None, None, address)
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     is_web = scheme.lower() in _WEB
-    found = (_UNQUOTED_LOGIN if is_web else _DATABASE_LOGIN).match(rest)
+    login = (_UNQUOTED_LOGIN if is_web else _DATABASE_LOGIN).match(rest)
     if is_web and "@" in authority:
         end = authority.rindex("@")
-    elif found:
+    elif login:
         # an @ in the password that was not quoted either
-        end = found.end() - 1
-        end += max(0, re.split(r"[/?#]", rest[found.end() :], maxsplit=1)[0].rfind("@") + 1)
+        end = login.end() - 1
+        end += max(0, re.split(r"[/?#]", rest[login.end() :], maxsplit=1)[0].rfind("@") + 1)
     else:
         return _Parts(scheme, None, None, rest)
     user, colon, password = rest[:end].partition(":")

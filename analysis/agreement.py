@@ -19,7 +19,7 @@ def of_trial(study: Study, trial: int) -> float:
     """
     seeds = study.final.loc[study.final["trial"] == trial, "seed"].unique()
     kept = [study.arrays(trial, int(seed)) for seed in seeds]
-    return agreement([(each[INDICES], each[PREDICTED]) for each in kept if PREDICTED in each])
+    return agreement([(arrays[INDICES], arrays[PREDICTED]) for arrays in kept if PREDICTED in arrays])
 
 
 def agreement(said: list[tuple[np.ndarray, np.ndarray]]) -> float:

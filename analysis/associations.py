@@ -30,10 +30,10 @@ def increments(first: pd.DataFrame, second: pd.DataFrame) -> np.ndarray:
     with a value that is not finite are left out; NaN where the changes of one do not vary.
     """
     epochs, seeds = first.index.intersection(second.index), first.columns.intersection(second.columns)
-    tables = [each.loc[epochs, seeds].to_numpy(float) for each in (first, second)]
+    tables = [curves.loc[epochs, seeds].to_numpy(float) for curves in (first, second)]
     whole = np.isfinite(tables).all(axis=(0, 1))
     scores = []
-    for values in (each[:, whole] for each in tables):
+    for values in (table[:, whole] for table in tables):
         changes = np.diff(values, axis=0)
         span = np.ptp(values, axis=0).max(initial=0) or 1.0
         # in units of their range rounding is far below the twelfth digit
@@ -108,8 +108,10 @@ def over_settings(study: Study, first: str, second: str) -> Verdict:
     x, y = ([table[trial].mean for trial in trials] for table in tables)
     if len(trials) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return Verdict(measure, UNTESTED, "needs three settings of which both were measured")
-    found = f"{stats.spearmanr(x, y).statistic:.3f} over {len(trials)} settings".replace("-", "−")
-    return Verdict(measure, NO_VERDICT, f"{found}; metrics that follow a hyperparameter each for itself correlate too")
+    correlation = f"{stats.spearmanr(x, y).statistic:.3f} over {len(trials)} settings".replace("-", "−")
+    return Verdict(
+        measure, NO_VERDICT, f"{correlation}; metrics that follow a hyperparameter each for itself correlate too"
+    )
 
 
 def along_training(study: Study, first: str, second: str, criterion: str, method: str = "spearman") -> Verdict:
@@ -120,9 +122,9 @@ def along_training(study: Study, first: str, second: str, criterion: str, method
     if curves[0] is None or curves[1] is None:
         return Verdict(measure, UNTESTED, "not measured along training")
     first_curves, second_curves = curves[0].align(curves[1], join="inner")
-    scores = [_standard(each.to_numpy(float), method == "spearman") for each in (first_curves, second_curves)]
-    found = statistics.estimate((scores[0] * scores[1]).sum(axis=0), wanted(study, criterion))
-    return Verdict(measure, NO_VERDICT, f"{found}; independent series that drift correlate too")
+    scores = [_standard(curves.to_numpy(float), method == "spearman") for curves in (first_curves, second_curves)]
+    correlation = statistics.estimate((scores[0] * scores[1]).sum(axis=0), wanted(study, criterion))
+    return Verdict(measure, NO_VERDICT, f"{correlation}; independent series that drift correlate too")
 
 
 def wanted(study: Study, criterion: str) -> int:

@@ -105,8 +105,8 @@ def judge(study: Study, claims: Sequence[Claim]) -> pd.DataFrame:
 
     The verdict is by Holm's adjusted p over all rows that have a p.
     """
-    found = [(claim, _tested(study, test)) for claim in claims for test in claim.tests]
-    adjusted = statistics.holm([verdict.p for _, verdict in found])
+    verdicts = [(claim, _tested(study, test)) for claim in claims for test in claim.tests]
+    adjusted = statistics.holm([verdict.p for _, verdict in verdicts])
     rows = [
         (
             claim.sentence,
@@ -118,7 +118,7 @@ def judge(study: Study, claims: Sequence[Claim]) -> pd.DataFrame:
             p,
             verdict.numbers,
         )
-        for (claim, verdict), p in zip(found, adjusted, strict=True)
+        for (claim, verdict), p in zip(verdicts, adjusted, strict=True)
     ]
     columns = ["claim", "where", "measured by", "verdict", "p", "exact p", "adjusted p", "numbers"]
     return pd.DataFrame(rows, columns=columns)
@@ -126,12 +126,12 @@ def judge(study: Study, claims: Sequence[Claim]) -> pd.DataFrame:
 
 def _tested(study: Study, test: Test) -> Verdict:
     """The verdict on ``study``, or on the fresh seeds that confirm a search's choice where that is tested."""
-    found = test(study)
-    if not found.searched or study.confirmation.trials.empty:
-        return found
+    verdict = test(study)
+    if not verdict.searched or study.confirmation.trials.empty:
+        return verdict
     confirmed = test(study.confirmation)
     if confirmed.outcome == UNTESTED:
-        return found
+        return verdict
     return replace(confirmed, numbers=f"on fresh seeds: {confirmed.numbers}")
 
 
@@ -215,9 +215,9 @@ def decide_within_share(first: pd.Series, second: pd.Series, share: float, plann
     """
     above = statistics.paired(first, (1 + share) * second, planned)
     under = statistics.paired((1 - share) * second, first, planned)
-    found = [decide_at_most(bound, 0) for bound in (above, under)]
+    bounds = [decide_at_most(bound, 0) for bound in (above, under)]
     # no mean lies beyond both
-    return next((each for each in found if each.side == FAILS), combine(found))
+    return next((evidence for evidence in bounds if evidence.side == FAILS), combine(bounds))
 
 
 def decide_at_most(value: Difference, bound: float) -> Evidence:
@@ -229,32 +229,34 @@ def decide_at_most(value: Difference, bound: float) -> Evidence:
     return _beyond(value, bound)
 
 
-def combine(found: Sequence[Evidence]) -> Evidence:
+def combine(parts: Sequence[Evidence]) -> Evidence:
     """Holds where all do: the largest p counts. Does not where one does not: the smallest, times how many there are."""
-    against = [each for each in found if each.side == FAILS]
+    against = [part for part in parts if part.side == FAILS]
     if not against:
-        if not found or any(np.isnan(each.p) for each in found):
+        if not parts or any(np.isnan(part.p) for part in parts):
             return Evidence(UNDECIDED)
-        worst = max(found, key=lambda each: each.p)
-        return Evidence(HOLDS, worst.p, max(each.exact for each in found), worst.note)
-    best = min(against, key=lambda each: each.p)
-    return Evidence(FAILS, min(1.0, best.p * len(found)), best.exact, best.note)
+        worst = max(parts, key=lambda part: part.p)
+        return Evidence(HOLDS, worst.p, max(part.exact for part in parts), worst.note)
+    best = min(against, key=lambda part: part.p)
+    return Evidence(FAILS, min(1.0, best.p * len(parts)), best.exact, best.note)
 
 
-def given(condition: Evidence, found: Evidence, note: str) -> Evidence:
-    """``found``, where ``condition`` holds as well (the larger p counts); else undecided, as ``note`` says."""
-    worse = max(condition, found, key=lambda each: each.p)
+def given(condition: Evidence, evidence: Evidence, note: str) -> Evidence:
+    """``evidence``, where ``condition`` holds as well (the larger p counts); else undecided, as ``note`` says."""
+    worse = max(condition, evidence, key=lambda part: part.p)
     if condition.outcome != HOLDS:
         return Evidence(UNDECIDED, worse.p, worse.exact, note)
-    return Evidence(found.side, worse.p, worse.exact, found.note)
+    return Evidence(evidence.side, worse.p, worse.exact, evidence.note)
 
 
 def surely_lowest(study: Study, metric: str, trials: Sequence[int], best: int) -> Evidence:
     """Whether ``best`` has a lower ``metric`` than every other of ``trials``, out of which its mean singled it."""
     others = [selection.difference(study, metric, best, trial) for trial in trials if trial != best]
-    found = combine([decide(each, -1) if each is not None else Evidence(UNDECIDED) for each in others])
+    evidence = combine(
+        [decide(difference, -1) if difference is not None else Evidence(UNDECIDED) for difference in others]
+    )
     # any of them could have been the lowest
-    return Evidence(found.side, min(1.0, found.p * len(trials)), found.exact, found.note)
+    return Evidence(evidence.side, min(1.0, evidence.p * len(trials)), evidence.exact, evidence.note)
 
 
 def absent(study: Study, criteria: Sequence[str]) -> str:
@@ -291,7 +293,9 @@ def _sided(
 
 def _beyond(value: Difference, bound: float) -> Evidence:
     """Evidence that the mean lies farther from 0 than ``bound`` does, on its side; above it where it is 0."""
-    turned = value if bound < 0 else statistics.one_sample([-each for each in value.values], value.planned, value.level)
+    turned = (
+        value if bound < 0 else statistics.one_sample([-number for number in value.values], value.planned, value.level)
+    )
     return _evidence(FAILS, *statistics.below(turned, -abs(bound)), value.n, one_sided=True)
 
 

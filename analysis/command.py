@@ -56,7 +56,11 @@ def _as_on_page(study: Study, section: Callable[..., Section | None]) -> Callabl
         # run as a script, a module is there twice
         if (function.co_filename, function.co_name) == (code.co_filename, code.co_name):
             return made
-    needed = [each.name for each in inspect.signature(section).parameters.values() if each.default is each.empty][2:]
+    needed = [
+        parameter.name
+        for parameter in inspect.signature(section).parameters.values()
+        if parameter.default is parameter.empty
+    ][2:]
     if needed:
         raise StoreError(f"the page of {study.benchmark} has no such section, and it needs {' and '.join(needed)}")
     return section

@@ -34,17 +34,13 @@ def items(study: Study, out: Path) -> list[str | Figure | Table]:
         f"{output.seeds_note(fresh, shown, statistics.LEVEL)}"
     )
     table, data = tables.beside(fresh, shown, columns), tables.numbers(fresh, shown, columns)
-    found: list[str | Figure | Table] = [text, output.save_table(fresh, table, out, "confirmation", caption, data)]
+    content: list[str | Figure | Table] = [text, output.save_table(fresh, table, out, "confirmation", caption, data)]
     differences = tables.against_reference(fresh, shown, columns)
     if len(differences):
-        caption = (
-            f"Paired differences to {study.criterion(study.reference).label} on the fresh seeds: mean, "
-            f"{statistics.LEVEL:.0%} interval and p of the paired t-test, each comparison for itself (no correction "
-            "for their number)."
-        )
+        caption = tables.differences_caption(fresh, "the fresh seeds")
         data = tables.difference_numbers(fresh, shown, columns)
-        found.append(output.save_table(fresh, differences, out, "confirmation-differences", caption, data))
-    return found
+        content.append(output.save_table(fresh, differences, out, "confirmation-differences", caption, data))
+    return content
 
 
 def _columns(study: Study) -> Mapping[str, str]:

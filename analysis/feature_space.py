@@ -80,7 +80,9 @@ def section(study: Study, out: Path, distances: Sequence[str] = ()) -> Section:
             "number to what the paper reads off the figure."
         )
         if geometry:
-            caption += f" Beside it: {'; '.join(f'{each.label}: {each.note}' for each in map(study.metric, geometry))}."
+            caption += (
+                f" Beside it: {'; '.join(f'{metric.label}: {metric.note}' for metric in map(study.metric, geometry))}."
+            )
         items.append(output.save_table(study, pd.DataFrame(rows), out, "separation", caption))
     return Section(title, tuple(items))
 
@@ -96,7 +98,7 @@ def embed(features: np.ndarray) -> np.ndarray:
 @lru_cache(maxsize=1)
 def separation(study: Study) -> dict[str, pd.Series]:
     """criterion -> silhouette score of the coarse classes in the feature space, by seed."""
-    found = {}
+    separations = {}
     for criterion, kept in kept_arrays(study, _finite).items():
         scores = {}
         for seed, arrays in kept.items():
@@ -104,8 +106,8 @@ def separation(study: Study) -> dict[str, pd.Series]:
             if 1 < len(np.unique(coarse)) < len(coarse):
                 scores[seed] = float(silhouette_score(arrays["features"][:POINTS].astype(np.float32), coarse))
         if scores:
-            found[criterion] = pd.Series(scores)
-    return found
+            separations[criterion] = pd.Series(scores)
+    return separations
 
 
 def kept_arrays(study: Study, usable: Callable[[Arrays], bool]) -> dict[str, dict[int, Arrays]]:
@@ -113,12 +115,12 @@ def kept_arrays(study: Study, usable: Callable[[Arrays], bool]) -> dict[str, dic
 
     A criterion without any is left out.
     """
-    found: dict[str, dict[int, Arrays]] = {}
+    kept_by_criterion: dict[str, dict[int, Arrays]] = {}
     for criterion, choice in selection.headline(study).items():
         seeds = study.final.loc[study.final["trial"] == choice.trial, "seed"].unique()
         arrays = {int(seed): study.arrays(choice.trial, int(seed)) for seed in seeds}
-        found[criterion] = {seed: kept for seed, kept in arrays.items() if usable(kept)}
-    return {criterion: arrays for criterion, arrays in found.items() if arrays}
+        kept_by_criterion[criterion] = {seed: kept for seed, kept in arrays.items() if usable(kept)}
+    return {criterion: arrays for criterion, arrays in kept_by_criterion.items() if arrays}
 
 
 def one_seed(kept: Mapping[str, Mapping[int, Arrays]]) -> dict[str, int]:

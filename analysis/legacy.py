@@ -100,8 +100,8 @@ _TEXTS |= {
 METRICS: Mapping[str, Metric] = {name: Metric(name, label, note) for name, (label, note) in _TEXTS.items()}
 #: every criterion of such stores, in the order of figures and tables
 CRITERIA: Mapping[str, Criterion] = {
-    each.name: each
-    for each in (
+    criterion.name: criterion
+    for criterion in (
         Criterion("ce", "CE", reference=True),
         Criterion("ls", "LS", (Hyperparameter("sigma", "σ"),)),
         Criterion(

@@ -60,11 +60,7 @@ def _tables(
     ]
     differences = tables.against_reference(study, shown, columns)
     if len(differences):
-        caption = (
-            f"The same, paired differences to {study.criterion(study.reference).label} on the same seeds: mean, "
-            f"{statistics.LEVEL:.0%} interval and p of the paired t-test, each comparison for itself. "
-            f"{selection.compared(study)}"
-        )
+        caption = f"The same metrics. {tables.differences_caption(study)}"
         numbers = tables.difference_numbers(study, shown, metrics)
         made.append(output.save_table(study, differences, out, f"{stem}-differences", caption, numbers))
     return made

@@ -26,7 +26,7 @@ def shortened(label: str) -> Iterator[str]:
     ['fierce λ=0.1235 e=10000', 'fierce λ=0.12346 e=10000', 'fierce λ=0.123456 e=10000']
     """
     for digits in DIGITS:
-        yield _VALUE.sub(lambda found, digits=digits: number(float(found[0]), digits), label)  # type: ignore[misc]
+        yield _VALUE.sub(lambda match, digits=digits: number(float(match[0]), digits), label)  # type: ignore[misc]
     yield label
 
 

@@ -134,8 +134,8 @@ def save_table(
 def provenance(study: Study) -> str:
     """``real``, ``semi-synthetic`` or ``simulated``: the furthest from real of the study's data sets."""
     order = ("simulated", "semi-synthetic", "real")
-    found = set(study.trials["provenance"])
-    return next((kind for kind in order if kind in found), "unstated")
+    kinds = set(study.trials["provenance"])
+    return next((kind for kind in order if kind in kinds), "unstated")
 
 
 def printed(study: Study, rows: Sequence[Row]) -> Sequence[Row]:

@@ -39,9 +39,9 @@ def stable_anchors(study: Study, metric: str, start: int = 100) -> Verdict:
     measure = f"{study.metric(metric).label}, within ±{MSE_MARGIN:.0%} of e = {start}"
     axis = sensitivity.along(study, "fierce", "e")
     trials = axis.trials.set_index("e")["trial"] if axis and axis.is_line else pd.Series(dtype=int)
-    found = selection.summary(study, metric)
-    beyond = [e for e in trials.index if e > start and trials[e] in found]
-    if start not in trials.index or trials[start] not in found or not beyond:
+    estimates = selection.summary(study, metric)
+    beyond = [e for e in trials.index if e > start and trials[e] in estimates]
+    if start not in trials.index or trials[start] not in estimates or not beyond:
         return Verdict(measure, UNTESTED, f"needs e = {start} and a larger e at one λ")
     differences = {e: selection.difference(study, metric, int(trials[e]), int(trials[start])) for e in beyond}
     rows = selection.values(study, metric).T
@@ -51,19 +51,19 @@ def stable_anchors(study: Study, metric: str, start: int = 100) -> Verdict:
         if difference is not None
     ]
     numbers = "; ".join(f"e = {e:g} less that: {difference}" for e, difference in differences.items())
-    numbers = f"e = {start}: {found[int(trials[start])]}; {numbers}"
+    numbers = f"e = {start}: {estimates[int(trials[start])]}; {numbers}"
     return claims.conclude(study, measure, claims.combine(outcomes), numbers)
 
 
 def optimal_weight(study: Study, metric: str) -> Verdict:
     """The best λ inside the range, chosen on other seeds, has a lower ``metric`` than both ends; CE is λ = 0."""
     measure = study.metric(metric).label
-    found, trials = weights(study, metric)
+    estimates, trials = weights(study, metric)
     if len(trials) < 3:
         return Verdict(measure, UNTESTED, "needs three values of λ at one e")
-    best = min(trials, key=lambda value: found[trials[value]].mean)
+    best = min(trials, key=lambda value: estimates[trials[value]].mean)
     ends = (min(trials), max(trials))
-    text = f"lowest at λ = {best:g} ({found[trials[best]]}), of λ = {ends[0]:g} to {ends[1]:g}"
+    text = f"lowest at λ = {best:g} ({estimates[trials[best]]}), of λ = {ends[0]:g} to {ends[1]:g}"
     if best in ends:
         sure = claims.surely_lowest(study, metric, list(trials.values()), trials[best])
         evidence = Evidence(FAILS if sure.side == HOLDS else UNDECIDED, sure.p, sure.exact, sure.note)
@@ -72,8 +72,8 @@ def optimal_weight(study: Study, metric: str) -> Verdict:
     inside = statistics.at(table, statistics.chosen_apart(table.drop(index=list(ends))))
     wanted = statistics.left_to_test(max(selection.planned(study, trial) for trial in trials.values()))
     differences = [statistics.paired(inside, table.T[end], wanted) for end in ends]
-    numbers = "; ".join(f"less λ = {end:g}: {each}" for end, each in zip(ends, differences, strict=True))
-    evidence = claims.combine([claims.decide(each, -1) for each in differences])
+    numbers = "; ".join(f"less λ = {end:g}: {difference}" for end, difference in zip(ends, differences, strict=True))
+    evidence = claims.combine([claims.decide(difference, -1) for difference in differences])
     return claims.conclude(study, measure, evidence, f"{text}; chosen on other seeds, {numbers}")
 
 
@@ -85,16 +85,16 @@ def by_weight(study: Study, metric: str, trials: Mapping[float, int]) -> pd.Data
 
 def weights(study: Study, metric: str) -> tuple[Mapping[int, Estimate], dict[float, int]]:
     """``metric`` by trial, and the trial of each λ at one e, with CE as λ = 0 where that was not run."""
-    found = selection.summary(study, metric)
+    estimates = selection.summary(study, metric)
     axis = sensitivity.along(study, "fierce", "lambda")
     if axis is None or not axis.is_line:
-        return found, {}
+        return estimates, {}
     pairs = zip(axis.trials["lambda"], axis.trials["trial"], strict=True)
-    trials = {float(value): int(trial) for value, trial in pairs if trial in found}
+    trials = {float(value): int(trial) for value, trial in pairs if trial in estimates}
     ce = selection.headline(study).get("ce")
-    if ce is not None and ce.trial in found:
+    if ce is not None and ce.trial in estimates:
         trials.setdefault(0.0, ce.trial)
-    return found, trials
+    return estimates, trials
 
 
 def continuous(study: Study) -> Verdict:

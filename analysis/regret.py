@@ -65,12 +65,12 @@ def section(study: Study, out: Path) -> Section | None:
         return None
     rows, numbers = [], []
     for metric in metrics:
-        found = costs(study, metric)
-        tested = [cost for cost in found if cost.against is not None and cost.name in RULES]
+        all_costs = costs(study, metric)
+        tested = [cost for cost in all_costs if cost.against is not None and cost.name in RULES]
         adjusted = statistics.holm([cost.against.exact for cost in tested if cost.against is not None])
         holm = {cost.name: p for cost, p in zip(tested, adjusted, strict=True)}
-        best = next((cost.chosen for cost in found if cost.name == HINDSIGHT), ())
-        for cost in found:
+        best = next((cost.chosen for cost in all_costs if cost.name == HINDSIGHT), ())
+        for cost in all_costs:
             rows.append(_row(study, metric, cost, holm, best))
             numbers.append(_numbers(study, metric, cost, holm))
     reference = study.criterion(study.reference).label
@@ -123,11 +123,11 @@ def costs(study: Study, metric: str) -> tuple[Cost, ...]:
         return {int(seed): trial for seed in table.columns}
 
     label = study.criterion(study.reference).label
-    found = [cost("reference", f"always {label}", always(reference))]
-    found += [cost(name, f"{name}: {RULES[name].words}", always(trial)) for name, trial in chosen.items()]
+    rows = [cost("reference", f"always {label}", always(reference))]
+    rows += [cost(name, f"{name}: {RULES[name].words}", always(trial)) for name, trial in chosen.items()]
     if hindsight:
-        found.append(cost(HINDSIGHT, "best in hindsight, by the other half of the seeds", hindsight))
-    return tuple(found)
+        rows.append(cost(HINDSIGHT, "best in hindsight, by the other half of the seeds", hindsight))
+    return tuple(rows)
 
 
 def points(study: Study) -> list[int]:
@@ -137,7 +137,7 @@ def points(study: Study) -> list[int]:
     if study.varied and reference is not None:
         own = selection.settings(study)
         table = table[table["trial"].map(own) == own[reference.trial]]
-    whole = [set(found) == set(planned) for found, planned in zip(table["found"], table["planned"], strict=True)]
+    whole = [set(done) == set(planned) for done, planned in zip(table["found"], table["planned"], strict=True)]
     return [int(trial) for trial in table.loc[whole, "trial"]]
 
 
@@ -150,14 +150,14 @@ def reference_trial(study: Study) -> int | None:
 def feasible(study: Study) -> list[int]:
     """Those of `points` that a label-free search would accept: `LIMIT` within one standard error of the reference's."""
     reference = reference_trial(study)
-    found = selection.values(study, LIMIT).mean(axis=1, skipna=False)
-    if reference not in found.index:
+    accuracy = selection.values(study, LIMIT).mean(axis=1, skipna=False)
+    if reference not in accuracy.index:
         return []
     ce = selection.values(study, LIMIT).loc[reference].to_numpy(float)
     if len(ce) < 2 or not np.isfinite(ce).all():
         return []
     bound = float(ce.mean() - stats.sem(ce))
-    return [trial for trial in points(study) if found.get(trial, -np.inf) >= bound]
+    return [trial for trial in points(study) if accuracy.get(trial, -np.inf) >= bound]
 
 
 def choices(study: Study) -> dict[str, int]:
@@ -217,14 +217,14 @@ def _row(study: Study, metric: str, cost: Cost, holm: Mapping[str, float], best:
 
 
 def _numbers(study: Study, metric: str, cost: Cost, holm: Mapping[str, float]) -> dict[str, object]:
-    found: dict[str, object] = {"metric": metric, "rule": cost.name, "choice": _named(study, cost.chosen)}
+    numbers: dict[str, object] = {"metric": metric, "rule": cost.name, "choice": _named(study, cost.chosen)}
     for name, value in (("error", cost.error), ("against", cost.against), ("regret", cost.regret)):
-        found |= {
+        numbers |= {
             name: None if value is None else value.mean,
             f"{name}_low": None if value is None else value.low,
             f"{name}_high": None if value is None else value.high,
         }
-    return found | {"exact_p_holm": holm.get(cost.name), "n": cost.error.n, "planned": cost.error.planned}
+    return numbers | {"exact_p_holm": holm.get(cost.name), "n": cost.error.n, "planned": cost.error.planned}
 
 
 def _named(study: Study, trials: Sequence[int]) -> str:

@@ -32,9 +32,9 @@ def section(
 ) -> Section:
     """Figure ``reliability`` and table ``output-metrics``: ``columns`` (metric -> heading), beside ``printed`` rows."""
     items: list[str | Figure | Table] = []
-    found = curves(study)
-    if found:
-        items.append(_figure(study, found, out))
+    stacks = curves(study)
+    if stacks:
+        items.append(_figure(study, stacks, out))
     else:
         items.append(output.lost_note(study) or "No reliability curve was kept with the replicas.")
     shown = tables.rows(study)
@@ -56,20 +56,20 @@ def section(
 
 def curves(study: Study) -> dict[str, np.ndarray]:
     """criterion -> reliability curves (seeds, bins, 3) of confidence, frequency and count; those that were kept."""
-    found = {}
+    stacks = {}
     for criterion, choice in selection.headline(study).items():
         seeds = study.final.loc[study.final["trial"] == choice.trial, "seed"].unique()
         kept = [study.arrays(choice.trial, int(seed)).get("reliability") for seed in seeds]
         there = [curve for curve in kept if curve is not None]
         if there:
-            found[criterion] = np.stack(there)
-    return found
+            stacks[criterion] = np.stack(there)
+    return stacks
 
 
-def _figure(study: Study, found: Mapping[str, np.ndarray], out: Path) -> Figure:
+def _figure(study: Study, stacks: Mapping[str, np.ndarray], out: Path) -> Figure:
     chosen = selection.headline(study)
-    canvas, grid = output.row_of_panels(len(found), 2.9, [2.9, 1.0], sharex=True, sharey="row")
-    for (diagram, shares), (criterion, stack) in zip(grid.T, found.items(), strict=True):
+    canvas, grid = output.row_of_panels(len(stacks), 2.9, [2.9, 1.0], sharex=True, sharey="row")
+    for (diagram, shares), (criterion, stack) in zip(grid.T, stacks.items(), strict=True):
         colour = output.colour(study, criterion)
         count = stack[..., 2]
         # a bin that is empty under some seeds is drawn from the others, without an interval
@@ -90,7 +90,7 @@ def _figure(study: Study, found: Mapping[str, np.ndarray], out: Path) -> Figure:
     for diagram, shares in grid.T[:: output.PANELS]:
         diagram.set_ylabel("observed frequency")
         shares.set_ylabel("share")
-    labels = {choice.label: choice.trial for criterion, choice in chosen.items() if criterion in found}
+    labels = {choice.label: choice.trial for criterion, choice in chosen.items() if criterion in stacks}
     caption = (
         "Reliability diagrams, after figure A3: above, how often the class is right against the probability given to "
         "it, over all class probabilities; below, the share of the probabilities in each bin (logarithmic). "

@@ -53,29 +53,29 @@ def write(tracking_uri: str, study: str, out: Path, page_module: str = "") -> Pa
     where ``page_module`` is no page or a section of anyone's fails, or `StoreError` where the store or the study's file
     in it cannot be read.
     """
-    found = Study.open(tracking_uri, study, page_module)
+    opened = Study.open(tracking_uri, study, page_module)
     # a page that is none is said before anything is written
-    made = found.page.sections
-    sections = [overview(found, out)]
-    if len(found.final):
-        if search := search_result(found, out):
+    made = opened.page.sections
+    sections = [overview(opened, out)]
+    if len(opened.final):
+        if search := search_result(opened, out):
             sections.append(search)
-        if costs := regret.section(found, out):
+        if costs := regret.section(opened, out):
             sections.append(costs)
-        sections += [section for make in made if (section := _of_page(make, found, out))]
-        sections += [section for make in EVERYWHERE if (section := make(found, out))]
+        sections += [section for make in made if (section := _of_page(make, opened, out))]
+        sections += [section for make in EVERYWHERE if (section := make(opened, out))]
     # known once all that is drawn was read
-    if lost := output.lost_note(found):
+    if lost := output.lost_note(opened):
         sections[0] = Section(sections[0].title, (lost, *sections[0].items))
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     environment.filters |= {"data_uri": _data_uri, "kind": _kind, "cell": _cell}
-    origin = output.provenance(found)
+    origin = output.provenance(opened)
     page = environment.get_template("report.html.j2").render(
-        study=found,
-        benchmark=found.benchmark,
+        study=opened,
+        benchmark=opened.benchmark,
         warning=WARNINGS.get(origin, ""),
         provenance=origin,
-        data=output.data_note(found),
+        data=output.data_note(opened),
         sections=sections,
         verdicts=claims.OUTCOMES,
         command=f"fierce run {study}.yaml && fierce report {study}",
@@ -111,7 +111,7 @@ def overview(study: Study, out: Path) -> Section:
     """What was run: trials, seeds, what failed and what is missing, the data, and what sees no more than chance."""
     # each part names its trials by itself: a setting that is confirmed is there twice
     table = pd.concat([study.trials, study.confirmation.trials]).sort_values("trial", ignore_index=True)
-    done = table[[state == "done" and found == planned for state, found, planned in _progress(table)]]
+    done = table[[state == "done" and done == planned for state, done, planned in _progress(table)]]
     sentences = [f"{len(done)} of {study.planned_trials} planned trials are done with all their seeds."]
     for state in ("failed", "running", "stopped"):
         rows = table[table["state"] == state]
@@ -119,9 +119,9 @@ def overview(study: Study, out: Path) -> Section:
             named = "; ".join(f"trial {row.trial}, {row.label}{_because(str(row.reason))}" for row in rows.itertuples())
             sentences.append(f"{state.capitalize()}: {named}.")
     short = [
-        f"trial {number} lacks {', '.join(str(seed) for seed in planned if seed not in found)}"
-        for number, (_, found, planned) in zip(table["trial"], _progress(table), strict=True)
-        if found != planned
+        f"trial {number} lacks {', '.join(str(seed) for seed in planned if seed not in done)}"
+        for number, (_, done, planned) in zip(table["trial"], _progress(table), strict=True)
+        if done != planned
     ]
     if short:
         sentences.append(f"Seeds that are not done: {'; '.join(short)}.")
@@ -138,7 +138,7 @@ def overview(study: Study, out: Path) -> Section:
             "criterion and setting": table["label"],
             "role": table["role"],
             "state": table["state"],
-            "seeds done": [f"{len(found)} of {len(planned)}" for _, found, planned in _progress(table)],
+            "seeds done": [f"{len(done)} of {len(planned)}" for _, done, planned in _progress(table)],
         }
     )
     fingerprints = ", ".join(sorted({digest[:12] for digest in table["fingerprint"]} - {""})) or "not stated"
@@ -149,14 +149,14 @@ def overview(study: Study, out: Path) -> Section:
 
 def search_result(study: Study, out: Path) -> Section | None:
     """The best point of a search and all its points; None for a study without one."""
-    found = selection.search(study)
-    if not found:
+    searched = selection.search(study)
+    if not searched:
         return None
     items: list[str | Figure | Table] = [f"Searched for: {selection.rule(study)}."]
     items += [warning for warning in (selection.few_seeds(study), selection.chosen_where_scored(study)) if warning]
     scored_by = selection.scored_by(study)
     scores = selection.summary(study, scored_by) if scored_by else {}
-    for criterion, (best, points) in found.items():
+    for criterion, (best, points) in searched.items():
         items.append(_found(study, criterion, best, points))
         shown = pd.DataFrame(
             {

@@ -112,7 +112,9 @@ class Study:
     @cached_property
     def hyperparameters(self) -> tuple[str, ...]:
         """Names of the criteria's hyperparameters, in the order of columns."""
-        declared = [each.name for criterion in self.criteria.values() for each in criterion.hyperparameters]
+        declared = [
+            hyperparameter.name for criterion in self.criteria.values() for hyperparameter in criterion.hyperparameters
+        ]
         first = [name for name in legacy.HYPERPARAMETERS if name in declared]
         return tuple(dict.fromkeys([*first, *declared]))
 
@@ -133,12 +135,12 @@ class Study:
     def reference(self) -> str:
         """Name of the criterion that the others are compared with; the study need not have a trial of it."""
         criteria = [*self.criteria.values(), *legacy.CRITERIA.values()]
-        return next(each.name for each in criteria if each.reference)
+        return next(criterion.name for criterion in criteria if criterion.reference)
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns of `frame`, in order."""
-        # whoever reads exported frames finds the columns that all of them had
+        # those who read exported frames expect the columns that these always had, so they come first
         read = tuple(dict.fromkeys([*legacy.HYPERPARAMETERS, *self.axes]))
         return ("study", "trial", "criterion", "protocol", *read, "seed", "metric", "epoch", "value")
 
@@ -210,11 +212,11 @@ class Study:
         (names), epochs (planned; NaN where unknown), reason.
         """
         rows: list[dict[str, Any]] = []
-        found = {number: self.replicas[self.replicas["trial"] == number] for number in set(self.replicas["trial"])}
+        by_trial = {number: self.replicas[self.replicas["trial"] == number] for number in set(self.replicas["trial"])}
         for run in self._level("trial"):
             tags = run.data.tags
             number = int(tags[schema.TRIAL])
-            replicas = found.get(number, self.replicas.iloc[:0])
+            replicas = by_trial.get(number, self.replicas.iloc[:0])
             hyperparameters = self._settings(run)
             reasons = [tags.get(schema.REASON, ""), *replicas["reason"]]
             rows.append(
@@ -347,9 +349,9 @@ class Study:
         for run in own:
             text = artifacts.read(self.tracking_uri, run, schema.STUDY_FILE)
             if text is not None:
-                # one kept in another encoding still has its numbers
+                # the numbers are readable in any encoding, so only the letters that are not are replaced
                 return without_logins(text.decode("utf-8", errors="replace"))
-        # whatever gives a study its identity keeps its file
+        # stores of before studies had an identity never held the file, so it is not missing there
         if own and not any(run.data.tags.get(schema.IDENTITY) for run in own):
             return ""
         where = "is no longer among the artifacts of" if own else "was deleted with"
@@ -405,7 +407,7 @@ class Study:
             try:
                 with np.load(io.BytesIO(content), allow_pickle=False) as file:
                     return dict(file)
-            # a file that was cut off raises whatever its first missing byte leads to
+            # a file that was cut off may raise any error
             except Exception:
                 self._unreadable.add(replica)
         elif schema.ARRAYS in artifacts.kept(run):
@@ -454,11 +456,11 @@ class Study:
 
     def _level(self, level: str) -> list[Run]:
         """The runs of a level, of those trials that are seen."""
-        found = [run for run in self.runs if run.data.tags.get(schema.LEVEL) == level]
+        at_level = [run for run in self.runs if run.data.tags.get(schema.LEVEL) == level]
         if self.part == "all" or level == "study":
-            return found
+            return at_level
         wanted = self.part == "confirm"
-        return [run for run in found if (run.data.tags[schema.TRIAL] in self._confirming) == wanted]
+        return [run for run in at_level if (run.data.tags[schema.TRIAL] in self._confirming) == wanted]
 
     @cached_property
     def _confirming(self) -> frozenset[str]:

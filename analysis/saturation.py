@@ -21,14 +21,18 @@ def sentences(study: Study) -> list[str]:
     That is where the interval of their difference over the seeds lies within ± `MARGIN` of what chance gives; of a
     single seed the difference itself. A setting that lacks a planned seed has no interval and is not named.
     """
-    return [_sentence(metric.label, found) for metric in study.metrics.values() if (found := _saturated(study, metric))]
+    return [
+        _sentence(metric.label, saturated)
+        for metric in study.metrics.values()
+        if (saturated := _saturated(study, metric))
+    ]
 
 
 def _saturated(study: Study, metric: Metric) -> list[tuple[str, str, str]]:
     """Of each setting that cannot be told from chance: label, its value with its interval, and chance's."""
-    found: list[tuple[str, str, str]] = []
+    saturated: list[tuple[str, str, str]] = []
     if not metric.chance:
-        return found
+        return saturated
     own, chance = (selection.values(study, name).T for name in (metric.name, metric.chance))
     for trial, label in zip(study.trials["trial"], study.trials["label"], strict=True):
         if trial not in own or trial not in chance:
@@ -39,19 +43,19 @@ def _saturated(study: Study, metric: Metric) -> list[tuple[str, str, str]]:
         width = MARGIN * float(chance[trial].mean())
         if difference.n == planned and abs(difference.mean) + half <= width:
             estimate = str(statistics.estimate(own[trial], planned))
-            found.append((label, estimate, f"{chance[trial].mean():.4g}"))
-    return found
+            saturated.append((label, estimate, f"{chance[trial].mean():.4g}"))
+    return saturated
 
 
-def _sentence(metric: str, found: Sequence[tuple[str, str, str]]) -> str:
-    if len(found) == 1:
-        ((label, estimate, chance),) = found
+def _sentence(metric: str, saturated: Sequence[tuple[str, str, str]]) -> str:
+    if len(saturated) == 1:
+        ((label, estimate, chance),) = saturated
         return (
             f"{label} is saturated by sampling: its {metric} is {estimate}, and {chance} by chance alone, the same to "
             f"within ±{MARGIN:.0%}: what it sees of the features cannot be told from chance."
         )
-    listed = "; ".join(f"{label} has {estimate}, and {chance} by chance" for label, estimate, chance in found)
+    listed = "; ".join(f"{label} has {estimate}, and {chance} by chance" for label, estimate, chance in saturated)
     return (
-        f"{len(found)} settings are saturated by sampling: their {metric} is what chance alone gives, to within "
+        f"{len(saturated)} settings are saturated by sampling: their {metric} is what chance alone gives, to within "
         f"±{MARGIN:.0%}, so that what they see of the features cannot be told from chance ({listed})."
     )

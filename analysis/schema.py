@@ -23,6 +23,10 @@ BENCHMARK = "fierce.benchmark"
 SEED = "fierce.seed"
 #: tag on study and trial runs: the planned seeds, "0,1,2"
 SEEDS = "fierce.seeds"
+#: param on trial and seed runs: the criterion, for the columns of MLflow's list of runs
+CRITERION_PARAM = "criterion"
+#: metrics of trial runs: the standard error over the seeds, two or more, of the metric whose name follows
+STANDARD_ERROR = "standard-error/"
 #: tags on trial and seed runs, known once the data is loaded
 DATA_NAME = "fierce.data.name"
 DATA_PROVENANCE = "fierce.data.provenance"  # real, semi-synthetic or simulated

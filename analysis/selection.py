@@ -184,7 +184,7 @@ def search(study: Study) -> dict[str, tuple[Choice | None, pd.DataFrame]]:
     limited, bound = _bound(study, settings, label_free)
     objectives, limits = summary(study, metric), summary(study, limited) if limited else {}
     confirmed = set(study.confirmation.trials["repeats"])
-    found: dict[str, tuple[Choice | None, pd.DataFrame]] = {}
+    searched: dict[str, tuple[Choice | None, pd.DataFrame]] = {}
     for criterion in settings.get("criteria", {}):
         points = study.trials[(study.trials["criterion"] == criterion) & (study.trials["role"] == "search")].copy()
         points["objective"] = pd.Series([objectives.get(trial) for trial in points["trial"]], points.index, object)
@@ -197,8 +197,8 @@ def search(study: Study) -> dict[str, tuple[Choice | None, pd.DataFrame]]:
         ]
         best = min(ranked, default=None)
         why = f"the best of {len(points)} searched points by {metric}"
-        found[criterion] = (Choice(int(best[-2]), best[-1], why, searched=True) if best else None, points)
-    return found
+        searched[criterion] = (Choice(int(best[-2]), best[-1], why, searched=True) if best else None, points)
+    return searched
 
 
 def _confirmed(study: Study, table: pd.DataFrame) -> dict[str, Choice]:
@@ -229,7 +229,7 @@ def scored_by(study: Study) -> str:
 def chosen_where_scored(study: Study) -> str:
     """What is wrong with a choice by fine labels of the samples that it is scored on, in a sentence; else empty."""
     metric = objective_metric(study)
-    twin = next((each.name for each in study.metrics.values() if metric and each.twin_of == metric), "")
+    twin = next((other.name for other in study.metrics.values() if metric and other.twin_of == metric), "")
     if not study.metric(metric).fine or scored_by(study):
         return ""
     by = f", by {twin}" if twin else ""
@@ -243,7 +243,7 @@ def few_seeds(study: Study) -> str:
     """What a label-free search of few seeds cannot tell, in a sentence; empty where it has `ENOUGH_SEEDS` or more."""
     objective = (study.settings.get("search") or {}).get("objective") or {}
     rows = study.trials[study.trials["criterion"] == study.reference]
-    seeds = max((len(each) for each in rows["planned"]), default=0)
+    seeds = max((len(seeds) for seeds in rows["planned"]), default=0)
     if not objective.get("label_free") or seeds >= ENOUGH_SEEDS:
         return ""
     if seeds < 2:

@@ -109,15 +109,15 @@ def points(study: Study, criterion: str, metrics: Sequence[str]) -> pd.DataFrame
     """A row per trial of ``criterion`` in order of its hyperparameters, a column per metric: mean and interval."""
     hyperparameters = (*study.criterion(criterion).hyperparameters, *study.varied)
     rows = study.trials[study.trials["criterion"] == criterion]
-    read = [each for each in hyperparameters if each.name in rows]
-    rows = rows.sort_values([each.name for each in read]) if read else rows
+    read = [hyperparameter for hyperparameter in hyperparameters if hyperparameter.name in rows]
+    rows = rows.sort_values([hyperparameter.name for hyperparameter in read]) if read else rows
     table = pd.DataFrame({"trial": rows["trial"]})
-    for each in read:
-        table[each.symbol] = _distinct(rows[each.name])
+    for hyperparameter in read:
+        table[hyperparameter.symbol] = _distinct(rows[hyperparameter.name])
     for metric in metrics:
-        found = selection.summary(study, metric)
-        if found:
-            table[study.metric(metric).label] = [str(found.get(trial, "–")) for trial in rows["trial"]]
+        estimates = selection.summary(study, metric)
+        if estimates:
+            table[study.metric(metric).label] = [str(estimates.get(trial, "–")) for trial in rows["trial"]]
     return table
 
 
@@ -149,12 +149,12 @@ def _figure(
     name, colour = study.criterion(study.reference).label, output.colour(study, study.reference)
     for axes, (title, group) in zip(grid.flat, measured, strict=True):
         for metric, (shade, marker, line) in zip(group, LOOKS, strict=False):
-            found = selection.summary(study, metric)
+            estimates = selection.summary(study, metric)
             label = names.get(metric, study.metric(metric).label) if len(group) > 1 else None
             style = line if axis.is_line else "none"
-            _errorbars(axes, axis, found, color=shade, marker=marker, linestyle=style, label=label)
-            if reference and reference.trial in found:
-                mean = found[reference.trial].mean
+            _errorbars(axes, axis, estimates, color=shade, marker=marker, linestyle=style, label=label)
+            if reference and reference.trial in estimates:
+                mean = estimates[reference.trial].mean
                 axes.axhline(mean, color=colour, linestyle=line, linewidth=1)
                 axes.annotate(name, (1, mean), xycoords=("axes fraction", "data"), fontsize=8, color=colour)
         _scale(axes, axis)
@@ -177,8 +177,8 @@ def _figure(
     return output.save_figure(study, canvas, out, sweep.stem, caption)
 
 
-def _errorbars(axes: Axes, axis: Axis, found: Mapping[int, Estimate], **style: Any) -> None:
-    rows = [(row[axis.name], found[row["trial"]]) for _, row in axis.trials.iterrows() if row["trial"] in found]
+def _errorbars(axes: Axes, axis: Axis, estimates: Mapping[int, Estimate], **style: Any) -> None:
+    rows = [(row[axis.name], estimates[row["trial"]]) for _, row in axis.trials.iterrows() if row["trial"] in estimates]
     halves = [estimate.half if estimate.complete else 0 for _, estimate in rows]
     axes.errorbar(
         [value for value, _ in rows], [estimate.mean for _, estimate in rows], halves, capsize=3, markersize=5, **style

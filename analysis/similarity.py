@@ -38,7 +38,7 @@ def section(study: Study, out: Path) -> Section | None:
 
 def of_trials(study: Study, first: int, second: int) -> pd.Series:
     """Linear CKA by seed, of the seeds whose replicas of both trials kept features of as many samples, all finite."""
-    found = {}
+    by_seed = {}
     seeds = [set(study.final.loc[study.final["trial"] == trial, "seed"]) for trial in (first, second)]
     for seed in sorted(seeds[0] & seeds[1]):
         kept = [study.arrays(trial, int(seed)).get("features") for trial in (first, second)]
@@ -46,8 +46,8 @@ def of_trials(study: Study, first: int, second: int) -> pd.Series:
         if one is None or other is None or one.shape[:1] != other.shape[:1] or one.ndim != 2 or other.ndim != 2:
             continue
         if np.isfinite(one).all() and np.isfinite(other).all():
-            found[int(seed)] = linear_cka(one.astype(float), other.astype(float))
-    return pd.Series(found, dtype=float)
+            by_seed[int(seed)] = linear_cka(one.astype(float), other.astype(float))
+    return pd.Series(by_seed, dtype=float)
 
 
 def linear_cka(first: np.ndarray, second: np.ndarray) -> float:

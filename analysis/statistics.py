@@ -150,7 +150,7 @@ def sign_flip(values: ArrayLike, larger: bool = False) -> float:
     """
     values = np.asarray(values, dtype=float)
     if len(values) > EXACT_SEEDS:
-        found = stats.permutation_test(
+        test = stats.permutation_test(
             (values,),
             lambda sample, axis: sample.mean(axis=axis),
             permutation_type="samples",
@@ -160,7 +160,7 @@ def sign_flip(values: ArrayLike, larger: bool = False) -> float:
             alternative="greater" if larger else "two-sided",
             rng=np.random.default_rng(0),
         )
-        return float(found.pvalue)
+        return float(test.pvalue)
     sums = np.zeros(1)
     for value in values:
         sums = np.concatenate([sums + value, sums - value])
@@ -173,7 +173,7 @@ def below(value: Difference, bound: float) -> tuple[float, float]:
     """One-sided p that the mean is at or above ``bound``: of the t-test (NaN without variance), and the exact one."""
     less = value.less(bound)
     p = np.nan if np.isnan(less.p) else float(special.stdtr(less.n - 1, less.mean / _error(np.array(less.values))))
-    return p, sign_flip([-each for each in less.values], larger=True)
+    return p, sign_flip([-value for value in less.values], larger=True)
 
 
 def within(value: Difference, width: float) -> tuple[float, float]:
@@ -181,7 +181,7 @@ def within(value: Difference, width: float) -> tuple[float, float]:
 
     Two one-sided tests (TOST), of which the larger p counts. After Schuirmann (1987), J. Pharmacokinetics Biopharm. 15.
     """
-    opposite = one_sample([-each for each in value.values], value.planned, value.level)
+    opposite = one_sample([-number for number in value.values], value.planned, value.level)
     (high, high_exact), (low, low_exact) = below(value, width), below(opposite, width)
     return float(np.maximum(high, low)), max(high_exact, low_exact)
 
@@ -211,12 +211,12 @@ def chosen_on_others(values: pd.DataFrame, largest: bool = False) -> pd.Series:
     measured there has no bias; but the choices share seeds, so that an interval over it is too narrow, and a test finds
     two to five times as much as it should: a verdict needs `chosen_apart`.
     """
-    found: dict[object, object] = {}
+    chosen: dict[object, object] = {}
     for seed in values:
         means = values.drop(columns=[seed]).mean(axis=1)
         known = means.notna().any()
-        found[seed] = (means.idxmax() if largest else means.idxmin()) if known else None
-    return pd.Series(found, dtype=object)
+        chosen[seed] = (means.idxmax() if largest else means.idxmin()) if known else None
+    return pd.Series(chosen, dtype=object)
 
 
 def chosen_apart(values: pd.DataFrame, largest: bool = False) -> pd.Series:
@@ -263,9 +263,9 @@ def decimals(mean: float, half: float) -> int:
     0 to `MOST_DECIMALS`, at which ``half`` keeps one digit at least where they show one.
     """
     places = [digits - 1 - np.floor(np.log10(abs(value))) for value, digits in ((half, 2), (mean, 4)) if value]
-    found = min(places, default=4)
+    needed = min(places, default=4)
     first = -np.floor(np.log10(abs(half))) if half else 0
-    return int(np.clip(max(found, first) if first <= MOST_DECIMALS else found, 0, MOST_DECIMALS))
+    return int(np.clip(max(needed, first) if first <= MOST_DECIMALS else needed, 0, MOST_DECIMALS))
 
 
 def _fixed(value: float, digits: int, significant: int = 3, sign: str = "-") -> str:

@@ -65,7 +65,7 @@ def find(tracking_uri: str, study: str) -> tuple[Experiment, list[Run]]:
         )
     if experiment is None:
         with readable(tracking_uri):
-            others = [found.name for found in client.search_experiments(max_results=50)]
+            others = [experiment.name for experiment in client.search_experiments(max_results=50)]
         there = ", ".join(sorted(set(others) - {"Default"})) or "none"
         raise StudyNotFound(f"there is no study {study!r} in {without_login(tracking_uri)}; studies there: {there}")
     with readable(tracking_uri):
@@ -86,8 +86,8 @@ def history(tracking_uri: str, experiment_id: str, runs: Sequence[Run]) -> pd.Da
     names: dict[str, int] = {}
     for part in parts:
         position = index.get_indexer(pd.Index(part["run_id"], dtype=object))
-        codes, found = pd.factorize(part["key"])
-        metric = np.array([names.setdefault(str(name), len(names)) for name in found], np.int64)[codes]
+        codes, distinct = pd.factorize(part["key"])
+        metric = np.array([names.setdefault(str(name), len(names)) for name in distinct], np.int64)[codes]
         value = part["value"].to_numpy(np.float64)
         value = np.where(np.abs(value) >= LARGEST, np.copysign(np.inf, value), value)
         value = np.where(part["is_nan"].to_numpy(bool), np.nan, value)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from analysis import selection
+from analysis import selection, statistics
 from analysis.runs import Study
 from analysis.statistics import Difference, Estimate
 
@@ -71,10 +71,28 @@ def against_reference(study: Study, shown: Mapping[str, int], columns: Mapping[s
     """
     reference = study.criterion(study.reference).label
     table = [
-        {"": f"{label} − {reference}"} | {columns[metric]: str(value) for metric, value in found.items()}
-        for label, found in _differences(study, shown, columns).items()
+        {"": f"{label} − {reference}"} | {columns[metric]: str(value) for metric, value in differences.items()}
+        for label, differences in _differences(study, shown, columns).items()
     ]
     return pd.DataFrame(table).fillna("–")
+
+
+def differences_caption(study: Study, seeds: str = "the same seeds") -> str:
+    """What stands below a table of `against_reference`."""
+    sentences = (
+        f"Paired differences to {study.criterion(study.reference).label} {paired_tests(seeds)}",
+        selection.compared(study),
+    )
+    return " ".join(filter(None, sentences))
+
+
+def paired_tests(seeds: str = "the same seeds", over: str = "") -> str:
+    """The end of a sentence on paired differences: which numbers a cell holds; ``over`` says what varies in them."""
+    interval = f"{statistics.LEVEL:.0%} interval" + (f" over {over}" if over else "")
+    return (
+        f"on {seeds}: mean, {interval} and p of the paired t-test, each comparison for itself (no correction for their "
+        "number)."
+    )
 
 
 def difference_numbers(study: Study, shown: Mapping[str, int], metrics: Iterable[str]) -> pd.DataFrame:
@@ -84,8 +102,8 @@ def difference_numbers(study: Study, shown: Mapping[str, int], metrics: Iterable
             *(shown[label], label, metric, value.mean, *_limits(value), value.p, value.n, value.planned, value.level),
             *_corrected(value),
         )
-        for label, found in _differences(study, shown, metrics).items()
-        for metric, value in found.items()
+        for label, differences in _differences(study, shown, metrics).items()
+        for metric, value in differences.items()
     ]
     difference = f"difference to {study.criterion(study.reference).label}"
     columns = ["trial", "label", "metric", difference, "low", "high", "p", "n", "planned", "level"]

@@ -18,7 +18,7 @@ def plain() -> None:
     """Let stdout and stderr write in words, else as ``?``, what their encoding has no letter for."""
     codecs.register_error(_HANDLER, _replaced)
     for stream in (sys.stdout, sys.stderr):
-        # None where the process has none, and a test's own is no text over bytes
+        # a stream may be None, where the process has none, or a test's own, which cannot be set
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=_HANDLER)
 

@@ -69,13 +69,13 @@ def section(study: Study, out: Path, panels: Sequence[str] = (), errors: Sequenc
 def by_criterion(study: Study, metric: str) -> dict[str, pd.DataFrame]:
     """``metric`` of the trial that speaks for each criterion, epochs × seeds; with values at two epochs or more."""
     frame = study.frame[study.frame["metric"] == metric]
-    found = {}
+    spreads = {}
     for criterion, choice in selection.headline(study).items():
         done = np.isin(frame["seed"].to_numpy(), _done(study).get(choice.trial, ()))
         rows = frame[(frame["trial"].to_numpy() == choice.trial) & done]
         if len(np.unique(rows["epoch"].to_numpy())) > 1 and rows["value"].notna().any():
-            found[criterion] = spread(rows, "epoch", "seed")
-    return found
+            spreads[criterion] = spread(rows, "epoch", "seed")
+    return spreads
 
 
 @lru_cache(maxsize=4)

@@ -134,9 +134,9 @@ def main() -> None:
             show(mode, criterion, median, ratio)
         del trainings, first, training
     if given.processes:
-        each = max(1, threads // given.seeds)
+        threads_of_one = max(1, threads // given.seeds)
         for criterion in given.criteria:
-            taken = separate_seconds(trial(criterion, "looped"), given.device, each, given.epochs)
+            taken = separate_seconds(trial(criterion, "looped"), given.device, threads_of_one, given.epochs)
             show("separate", criterion, taken, None)
     hours = sum(fastest.values()) * epochs / 3600
     print(

@@ -29,9 +29,9 @@ def main() -> None:
             costs = {cost.name: cost for cost in regret.costs(study, metric)}
             scale = costs["reference"].error.mean / 100
             column = f"{name} {metric}"
-            regrets[column] = {rule: each.regret.mean / scale for rule, each in costs.items() if each.regret}
-            gains[column] = {rule: each.against.mean / scale for rule, each in costs.items() if each.against}
-            gains[column] |= {rule: 0.0 for rule, each in costs.items() if each.against is None}
+            regrets[column] = {rule: cost.regret.mean / scale for rule, cost in costs.items() if cost.regret}
+            gains[column] = {rule: cost.against.mean / scale for rule, cost in costs.items() if cost.against}
+            gains[column] |= {rule: 0.0 for rule, cost in costs.items() if cost.against is None}
     for title, table in (("regret", pd.DataFrame(regrets)), ("less always CE", pd.DataFrame(gains))):
         print(f"{title}, % of always CE's error")
         print(table.assign(mean=table.mean(axis=1, skipna=False)).round(2).to_string())

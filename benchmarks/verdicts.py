@@ -116,7 +116,7 @@ def made(
     for number, (criterion, hyperparameters, role) in enumerate(trials):
         settings_of = {name: hyperparameters.get(name, np.nan) for name in study.axes}
         rows.append({"trial": number, "criterion": criterion, **settings_of, "role": role})
-    labels = study.labels([(number, each[0], each[1]) for number, each in enumerate(trials)])
+    labels = study.labels([(number, trial[0], trial[1]) for number, trial in enumerate(trials)])
     table = pd.DataFrame(rows).assign(label=labels, benchmark=benchmark, protocol="released", state="done", reason="")
     seeds = tuple(range(shape[1]))
     table["planned"] = table["found"] = pd.Series([seeds] * len(table))
@@ -124,8 +124,8 @@ def made(
     table = table.assign(data_name="made", provenance="simulated", fingerprint="", description="", epochs=shape[2])
     trial, seed, epoch = (axis.ravel() for axis in np.indices(shape))
     frames = [
-        pd.DataFrame({"trial": trial, "seed": seed, "epoch": epoch + 1, "value": each.ravel()})
-        for each in values.values()
+        pd.DataFrame({"trial": trial, "seed": seed, "epoch": epoch + 1, "value": array.ravel()})
+        for array in values.values()
     ]
     frame = pd.concat(frames, ignore_index=True)
     frame["metric"] = pd.Categorical.from_codes(np.repeat(np.arange(len(values)), trial.size), list(values))
@@ -162,7 +162,7 @@ def drawn(
             values[metric] = np.where(fierce, values[metric] + 0.02, values[metric])
         if metric.startswith("mse/"):
             # at the margins of "behaves as label smoothing" and of "stable from 75 or 100 anchors on"
-            far = [name == "confidence-penalty" or each.get("e", 0) in (150, 200) for name, each, _ in trials]
+            far = [name == "confidence-penalty" or settings.get("e", 0) in (150, 200) for name, settings, _ in trials]
             values[metric] = np.where(np.array(far)[:, None, None], values[metric] + 0.1, values[metric])
     settings = {}
     if any(role == "search" for *_, role in trials):
@@ -183,7 +183,7 @@ def turned(random: np.random.Generator, seeds: int, noise: str) -> Study:
     back = np.clip((np.arange(EPOCHS) - turn) / (EPOCHS - 1 - turn), 0, 1)
     course = 1 + 0.5 * np.clip(1 - np.arange(EPOCHS) / turn, 0, 1) + 0.1 * back
     values = {metric: 1 + spread * _noise(random, noise, shape) for metric in METRICS["age"]}
-    far = np.array([name == "confidence-penalty" or each.get("e", 0) in (150, 200) for name, each, _ in GRID])
+    far = np.array([name == "confidence-penalty" or settings.get("e", 0) in (150, 200) for name, settings, _ in GRID])
     for metric in ("mse/transport", "mse/transport-heldout"):
         values[metric] = course * (1 + 0.1 * far[:, None, None]) * (1 + spread * _noise(random, noise, shape))
     for metric in ("mse/class-mean", "mse/class-mean-heldout"):
@@ -224,8 +224,8 @@ def power(draws: int, seeds: int, effect: float, noise: str) -> list[float]:
     """
     random = np.random.default_rng([seeds, int(10 * effect)])
     values = effect + _noise(random, noise, (draws, seeds))
-    found = [claims.decide(statistics.one_sample(each, seeds), 1) for each in values]
-    return [float(np.mean([each.side == HOLDS and each.p * tests <= ALPHA for each in found])) for tests in FAMILIES]
+    evidence = [claims.decide(statistics.one_sample(sample, seeds), 1) for sample in values]
+    return [float(np.mean([part.side == HOLDS and part.p * tests <= ALPHA for part in evidence])) for tests in FAMILIES]
 
 
 def _noise(random: np.random.Generator, kind: str, shape: tuple[int, ...]) -> np.ndarray:

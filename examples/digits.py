@@ -27,7 +27,7 @@ class Digits:
         return trial.Recipe(epochs=60, batch_size=64, learning_rate=1e-3, assignment=assignment)
 
     def load(self, options):
-        inputs, fine = (torch.tensor(each) for each in load_digits(return_X_y=True))
+        inputs, fine = (torch.tensor(array) for array in load_digits(return_X_y=True))
         x = (inputs.float() / 16, fine % 2, fine)
         return Data("digits", "real", few_shot.fingerprint(*x), *x, ("even", "odd"), "8 × 8 pixels, ten digits")
 

@@ -39,7 +39,7 @@ class _Commands(TyperGroup):
             typer.echo("interrupted", err=True)
             raise typer.Exit(INTERRUPTED) from None
         except Exception as error:
-            # such an error can only have been raised where its module is loaded
+            # an error's module is loaded before it is raised, so modules that are not loaded need not be asked
             known = [getattr(sys.modules[name], kind) for name, kind in _SENTENCES.items() if name in sys.modules]
             if not isinstance(error, (UserError, *known)):
                 raise
@@ -141,7 +141,7 @@ def run(
             )
         loaded = into_storage(loaded, at)
         check_data(loaded)
-    # elsewhere the data, which shapes the network, may not be at hand
+    # the network's size follows from the data, which only a local study is sure to have here
     size = str(footprint.estimate(loaded)) if import_data or is_local(address) else None
     running.execute(loaded, at, address, retry_failed, events=events, size=size)
 
@@ -179,7 +179,7 @@ def submit(
     from study.service import jobs, running
 
     submission = jobs.prepare(spec, overrides or (), name, working_dir)
-    cluster = jobs.connect(address)
+    cluster = jobs.open_cluster(address)
     job = cluster.submit(submission)
     typer.echo(f"submitted: {job}")
     if detach:
@@ -193,7 +193,7 @@ def attach(name: NameArgument, address: ClusterOption = None) -> None:
     """Follow a submitted study, from its start; Ctrl-C leaves it running."""
     from study.service import jobs, running
 
-    cluster = jobs.connect(address)
+    cluster = jobs.open_cluster(address)
     running.follow(cluster, name, cluster.newest(name).submission_id, address)
 
 
@@ -202,7 +202,7 @@ def stop(name: NameArgument, address: ClusterOption = None) -> None:
     """Let a submitted study's trials save themselves and end it; submitted again, it goes on."""
     from study.service import jobs
 
-    job = jobs.connect(address).stop(name)
+    job = jobs.open_cluster(address).stop(name)
     typer.echo(f"stopped: {job}; the same fierce submit goes on with it")
 
 

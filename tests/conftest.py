@@ -70,23 +70,28 @@ def bucket(_bucket: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture(scope="module")
-def ray_here(_bucket: dict[str, str]) -> Iterator[None]:
-    """One Ray for the studies of a module, as it takes seconds to start; its workers know the object store."""
+def ray_token() -> Iterator[None]:
+    """A token for the Ray that a module starts: Ray keeps the one it read first, perhaps that of a module before."""
     from ray._private.authentication_test_utils import reset_auth_token_state
 
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        patch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
+        reset_auth_token_state()
+        yield
+    reset_auth_token_state()
+
+
+@pytest.fixture(scope="module")
+def ray_here(ray_token: None, _bucket: dict[str, str]) -> Iterator[None]:
+    """One Ray for the studies of a module, as it takes seconds to start; its workers know the object store."""
     from study.file.spec import Resources
     from study.launch.cluster import connect
 
-    with pytest.MonkeyPatch.context() as ours:
-        ours.setenv("RAY_AUTH_MODE", "token")
-        ours.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        ours.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
-        # Ray keeps the mode and token that it read first, which may have been those of a test before
-        reset_auth_token_state()
-        with ExitStack() as stack:
-            with pytest.MonkeyPatch.context() as patch:
-                for name, value in _bucket.items():
-                    patch.setenv(name, value)
-                stack.enter_context(connect(Resources(cpus=1)))
-            yield
-    reset_auth_token_state()
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in _bucket.items():
+                patch.setenv(name, value)
+            stack.enter_context(connect(Resources(cpus=1)))
+        yield

@@ -108,7 +108,7 @@ def declared(home: Home, spec: StudySpec, name: str) -> dict[str, Any]:
     """What the study's run declares in its artifact ``name``, by the names of what is declared."""
     content = artifacts.read(home.tracking_uri(), runs_of(home, spec)[None, None], name)
     assert content is not None
-    return {each["name"]: each for each in json.loads(content)}
+    return {metric["name"]: metric for metric in json.loads(content)}
 
 
 def require_all_undisturbed(home: Home, spec: StudySpec, searched: Sequence[str] = ()) -> None:

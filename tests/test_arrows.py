@@ -20,12 +20,12 @@ SERVICES = {"ray", "optuna", "mlflow"}
 @cache
 def modules() -> dict[str, Path]:
     """Every module of the three packages, by its dotted name."""
-    found = {}
+    paths = {}
     for package in PACKAGES:
         for path in (ROOT / package).rglob("*.py"):
             parts = path.relative_to(ROOT).with_suffix("").parts
-            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
+            paths[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return paths
 
 
 def imported(path: Path, *, for_types: bool = True) -> Iterator[str]:
@@ -33,8 +33,8 @@ def imported(path: Path, *, for_types: bool = True) -> Iterator[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     skipped = set()
     if not for_types:
-        guarded = [each for each in tree.body if isinstance(each, ast.If) and "TYPE_CHECKING" in ast.unparse(each.test)]
-        skipped = {node for each in guarded for node in ast.walk(each)}
+        guarded = [node for node in tree.body if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)]
+        skipped = {node for block in guarded for node in ast.walk(block)}
     for node in ast.walk(tree):
         if node in skipped:
             continue
@@ -72,12 +72,12 @@ def circle(graph: dict[str, set[str]]) -> list[str]:
             return [*path[path.index(module) :], module]
         if module not in done:
             for target in sorted(graph[module]):
-                if found := visit(target, [*path, module]):
-                    return found
+                if circle := visit(target, [*path, module]):
+                    return circle
             done.add(module)
         return []
 
-    return next((found for module in sorted(graph) if (found := visit(module, []))), [])
+    return next((circle for module in sorted(graph) if (circle := visit(module, []))), [])
 
 
 def test_the_reading_sees_an_import_within_a_function_and_for_types(tmp_path: Path) -> None:

@@ -59,13 +59,13 @@ def open_encodings(source: str) -> list[int]:
 
 
 def test_no_text_is_read_or_written_in_the_locale_s_encoding() -> None:
-    found = [
+    faults = [
         f"{path.relative_to(ROOT)}:{line}"
         for folder in FOLDERS
         for path in sorted((ROOT / folder).rglob("*.py"))
         for line in open_encodings(path.read_text(encoding="utf-8"))
     ]
-    assert not found, "\n".join(found)
+    assert not faults, "\n".join(faults)
 
 
 @pytest.mark.parametrize(

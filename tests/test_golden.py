@@ -29,8 +29,8 @@ KEYS = ["trial", "seed", "metric", "epoch"]
 
 @pytest.fixture(params=VERSIONS)
 def version(request: pytest.FixtureRequest) -> str:
-    found: str = request.param
-    return found
+    released: str = request.param
+    return released
 
 
 @pytest.fixture

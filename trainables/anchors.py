@@ -83,7 +83,7 @@ def nearest_anchor_entropy(similarities: Tensor) -> Tensor:
     """
     e = similarities.shape[-1]
     largest, nearest = similarities.max(-1)
-    # of several that overflow, or of NaN, the first would be taken as the nearest
+    # where values overflow or are NaN, max() names the first of them, which need not be nearest: the entropy is NaN
     return entropy(_counts(nearest, e, similarities.dtype)).masked_fill(~largest.isfinite().all(-1), math.nan)
 
 
@@ -158,7 +158,7 @@ class _AssignmentEntropy(torch.autograd.Function):
         mean_slope = (soft * slope).sum(-1, keepdim=True)
         ctx.save_for_backward(soft.mul_(slope - mean_slope))
         ctx.scale = 1 / (batch * temperature)
-        # NaN where a row of soft is: its argmax is counted as any other
+        # an argmax hides that a row of soft is NaN, so this term of 0 makes the entropy NaN with it
         return -(p * log2_p).sum(-1) + 0 * mean_slope.sum((1, 2))
 
     @staticmethod

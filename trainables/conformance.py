@@ -61,18 +61,18 @@ def examine(trials: Sequence[Trial], device: str = "cpu", required: Sequence[str
             return
     tried: dict[str, Examination | None] = {}
     for trial in trials:
-        each, name = Examination(trial, device, first.data), _label(trial)
-        finding = attempt(f"{name}: one batch", each.one_batch)
+        examination, name = Examination(trial, device, first.data), _label(trial)
+        finding = attempt(f"{name}: one batch", examination.one_batch)
         yield finding
         if trial.criterion not in tried:
-            tried[trial.criterion] = each if finding.ok else None
+            tried[trial.criterion] = examination if finding.ok else None
             if finding.ok:
-                yield attempt(f"{name}: seeds apart", each.seeds_apart)
-                yield attempt(f"{name}: goes on from a state", each.goes_on)
-    able = [each for each in tried.values() if each is not None]
+                yield attempt(f"{name}: seeds apart", examination.seeds_apart)
+                yield attempt(f"{name}: goes on from a state", examination.goes_on)
+    able = [examination for examination in tried.values() if examination is not None]
     if able:
-        # a criterion's own metrics are those of its own trials
-        own = {metric.name for each in able for metric in criteria.find(each.trial.criterion).metrics}
+        # only a criterion's own trials measure its metrics, so other trials need not
+        own = {metric.name for examination in able for metric in criteria.find(examination.trial.criterion).metrics}
         needed = [name for name in required if name not in own]
         yield attempt("evaluators", lambda: able[0].evaluators(needed))
 
@@ -131,7 +131,7 @@ class Examination:
         try:
             contract.examine(self.benchmark, self.data, self.options, self.recipe, self.seeds)
         except network_contract.NetworkError:
-            # one for a GPU need not run on the CPU; here it is tried on its device, below
+            # a network written for a GPU may fail on the CPU, so it is tried on its own device below
             if self.device == "cpu":
                 raise
             contract.examine(self.benchmark, self.data, self.options, self.recipe, self.seeds, network=False)
@@ -179,11 +179,11 @@ class Examination:
         file.seek(0)
         restored = self._training(BATCHES, evaluate=False, epochs=2, batch_size=self._samples)
         restored.load(torch.load(file, map_location=self.device, weights_only=True))
-        expected, found = next(run), next(restored.run())
+        expected, restored_record = next(run), next(restored.run())
         # a GPU need not repeat itself to the bit
         exact = self.device == "cpu"
         for name, values in expected.metrics.items():
-            for seed, one, other in zip(self.seeds, values, found.metrics[name], strict=True):
+            for seed, one, other in zip(self.seeds, values, restored_record.metrics[name], strict=True):
                 if not _close(one, other, (0.0, 0.0) if exact else TOLERANCES["float32"]):
                     raise ConformanceError(
                         f"{name} of seed {seed} is {other:.9g} in the epoch after a state was saved and restored, and "
@@ -286,14 +286,14 @@ def own_traceback(error: BaseException) -> str:
     while step is not None and step not in chain:
         chain.append(step)
         step = step.__cause__ or step.__context__
-    for each in reversed(chain):
+    for link in reversed(chain):
         # a file that cannot be parsed has no frames
-        if isinstance(each, SyntaxError) and _is_own(each.filename or ""):
-            return "".join(traceback.format_exception_only(each))
-        frames = traceback.extract_tb(each.__traceback__)
+        if isinstance(link, SyntaxError) and _is_own(link.filename or ""):
+            return "".join(traceback.format_exception_only(link))
+        frames = traceback.extract_tb(link.__traceback__)
         begin = next((position for position, frame in enumerate(frames) if _is_own(frame.filename)), None)
         if begin is not None:
-            return "".join([*traceback.format_list(frames[begin:]), *traceback.format_exception_only(each)])
+            return "".join([*traceback.format_list(frames[begin:]), *traceback.format_exception_only(link)])
     return ""
 
 
@@ -304,7 +304,9 @@ def _is_own(filename: str) -> bool:
     path = Path(filename).resolve()
     packages = [_PROJECT / name for name in ("trainables", "study", "analysis")]
     foreign = [*packages, Path(sysconfig.get_path("stdlib")).resolve()]
-    return not any(path.is_relative_to(each) for each in foreign) and not any(part in _INSTALLED for part in path.parts)
+    return not any(path.is_relative_to(folder) for folder in foreign) and not any(
+        part in _INSTALLED for part in path.parts
+    )
 
 
 def _close(one: float, other: float, tolerance: tuple[float, float]) -> bool:
@@ -320,5 +322,12 @@ def _label(trial: Trial) -> str:
         known = ()
     values = trial.hyperparameters
     return " ".join(
-        [trial.criterion, *(f"{each.symbol}={values[each.name]:g}" for each in known if each.name in values)]
+        [
+            trial.criterion,
+            *(
+                f"{hyperparameter.symbol}={values[hyperparameter.name]:g}"
+                for hyperparameter in known
+                if hyperparameter.name in values
+            ),
+        ]
     )

@@ -112,7 +112,7 @@ def check_splits(splits: Sequence[Any], seeds: Sequence[int], data: Data, where:
 
 def check_evaluators(evaluators: Any, where: str) -> tuple[Evaluator, ...]:
     """A sequence of `Evaluator`, each with a name and a cadence of its own."""
-    if not isinstance(evaluators, Sequence) or not all(isinstance(each, Evaluator) for each in evaluators):
+    if not isinstance(evaluators, Sequence) or not all(isinstance(evaluator, Evaluator) for evaluator in evaluators):
         raise DataError(f"{where} must return a sequence of trainables.evaluators.Evaluator, not {kind_of(evaluators)}")
     names = [evaluator.name for evaluator in evaluators]
     for evaluator in evaluators:

@@ -132,7 +132,7 @@ class Batch:
                 "the network's logits are not computed from its features, so that a classifier cannot be trained "
                 "without them: return as features the very tensor that the classifier takes"
             )
-        # what the loss would pass to the features, taken away again
+        # subtracting this term takes the loss's gradient away from the features and leaves its value
         passed = (pull * features).flatten(1).sum(1)
         return loss - passed + passed.detach()
 
@@ -176,10 +176,15 @@ class Criterion(nn.Module):
     @classmethod
     def settle(cls, given: Mapping[str, float], recipe: Recipe) -> dict[str, float]:
         """All hyperparameters: those ``given``, the others as the recipe has them, else at their own defaults."""
-        return {each.name: each.cast(given.get(each.name, each.default_under(recipe))) for each in cls.hyperparameters}
+        return {
+            hyperparameter.name: hyperparameter.cast(
+                given.get(hyperparameter.name, hyperparameter.default_under(recipe))
+            )
+            for hyperparameter in cls.hyperparameters
+        }
 
     @classmethod
     def anchor_count(cls, values: Mapping[str, float], recipe: Recipe) -> int:
         """How many anchors are drawn: what the hyperparameter that counts them says, else the recipe's e."""
-        own = [values[each.name] for each in cls.hyperparameters if each.counts_anchors]
+        own = [values[hyperparameter.name] for hyperparameter in cls.hyperparameters if hyperparameter.counts_anchors]
         return int(own[0] if own else recipe.hyperparameters.get(ANCHORS, DEFAULT_ANCHORS))

@@ -59,7 +59,7 @@ def check_batch(batch: Any, shape: Sequence[int], where: str) -> None:
 def check_outputs(outputs: Any, shape: Sequence[int], classes: int, network: nn.Module) -> tuple[Tensor, Tensor]:
     """The ``network``'s outputs for (S, B) = ``shape``: features (S, B, d) and logits (S, B, C) of C ``classes``."""
     wanted = f"features (S, B, d) and logits (S, B, C), with S = {shape[0]}, B = {shape[1]} and C = {classes} classes"
-    if not (isinstance(outputs, tuple) and len(outputs) == 2 and all(isinstance(each, Tensor) for each in outputs)):
+    if not (isinstance(outputs, tuple) and len(outputs) == 2 and all(isinstance(output, Tensor) for output in outputs)):
         raise DataError(f"{_class(network)}.forward must return two tensors, {wanted}, not {kind_of(outputs)}")
     features, logits = outputs
     lead = tuple(shape)
@@ -96,7 +96,7 @@ def examine(
     if sum(tensor.numel() for tensor in _tensors(alone).values()) * len(seeds) > _MANY_VALUES:
         seeds = seeds[:_FEW_SEEDS]
     network = made(seeds)
-    # a network kept from one call for the next would go on from another trial's weights
+    # a network that one call shares with the next would start from another trial's weights, so they must be apart
     calls = [(replica, "one call") for replica in _replicas(alone)]
     _check_apart([*calls, *((replica, "the next") for replica in _replicas(network))], f"{where}: {_class(network)}")
     samples = samples[: len(seeds)]
@@ -121,13 +121,13 @@ def examine(
 def check_independent(network: nn.Module, inputs: Tensor, classes: int) -> None:
     """No parameter and no sample of one replica acts on another's outputs, told by their gradients for ``inputs``."""
     leaf = inputs.detach().clone().requires_grad_()
-    # a network may change its inputs in place, a leaf not
+    # torch forbids changing a leaf in place, which the network may do to its inputs, so it gets a copy
     features, logits = _run(network, leaf.clone(), classes)
     _check_order(network, inputs, classes)
     if len(inputs) < 2:
         return
     names, parameters = zip(*((n, p) for n, p in network.named_parameters() if p.requires_grad), strict=True)
-    # a plain sum would be blind to what a normalisation adds up to
+    # a normalised output has a constant sum, so that sum has no gradient: random weights have one
     scores = sum(
         (output * torch.randn_like(output)).flatten(1).sum(1) for output in (features, logits) if output.requires_grad
     )
@@ -158,7 +158,7 @@ def _check_apart(modules: Sequence[tuple[nn.Module, str]], where: str) -> None:
     spans: list[tuple[int, int, str, str]] = []
     for module, whose in modules:
         for inner in module.modules():
-            # an activation given as a default, say, keeps nothing
+            # networks may share a module that keeps nothing, such as an activation given as a default
             stateless = type(inner).__module__.startswith("torch.nn.") or vars(inner).keys() <= plain
             if stateless or seen.setdefault(id(inner), whose) == whose:
                 continue
@@ -186,7 +186,7 @@ def _check_same(alone: nn.Module, network: nn.Module, inputs: Tensor, classes: i
     """The first seed's network is the same, made alone or among others."""
     once, twice = (_run(network, inputs, classes) for _ in range(2))
     if not all(torch.equal(a, b) for a, b in zip(once, twice, strict=True)):
-        # it draws random numbers, and nothing can be told from its outputs
+        # a network that draws random numbers differs from run to run, so its outputs cannot be compared
         return
     for mine, among in zip(_run(alone, inputs[:1], classes), once, strict=True):
         if mine[0].shape != among[0].shape or not torch.allclose(mine[0], among[0], rtol=1e-3, atol=1e-4):
@@ -231,7 +231,7 @@ def _check_last_batch(network: nn.Module, inputs: Tensor, classes: int, last: in
     _run(network.train(), inputs, classes)
     try:
         check_outputs(network(inputs[:, :1]), (len(inputs), 1), classes, network)
-    # what two samples pass
+    # two samples have passed, so it is the single one that fails here
     except Exception as error:
         raise DataError(
             f"training.batch_size: batches of {recipe.batch_size} leave one sample for the last, and "
@@ -253,7 +253,7 @@ def _check_nothing_kept(network: nn.Module, inputs: Mapping[bool, Tensor], class
 
     before, again = seen(), seen()
     _run(second.train(), inputs[True][1:2], classes)
-    # one that draws random numbers tells nothing
+    # a network that draws random numbers differs from run to run, so only others are judged
     if all(map(torch.equal, before, again)) and not all(map(torch.equal, before, seen())):
         raise DataError(
             f"{_class(network)}: training one seed changes another's outputs: keep what it remembers in buffers of its "

@@ -22,7 +22,7 @@ def fetched(kind: type, options: Mapping[str, Any]) -> dict[str, Any]:
     local = dict(options)
     for name in path_options(kind) & set(options):
         value = options[name]
-        local[name] = [_local(each) for each in value] if isinstance(value, list | tuple) else _local(value)
+        local[name] = [_local(address) for address in value] if isinstance(value, list | tuple) else _local(value)
     return local
 
 

@@ -130,19 +130,19 @@ class Folder:
                     file.flush()
                     os.fsync(file.fileno())
                 aside.replace(path)
-            # a full disk must not stay full of a file that is of no use
+            # an unfinished file is of no use and may be what fills the disk, so it is removed
             except BaseException:
                 with contextlib.suppress(OSError):
                     aside.unlink(missing_ok=True)
                 raise
             return
         filesystem, prefix = self._store
-        # an object is there once its upload ends, so it must not begin before the content is complete
+        # an object exists once its upload ends, even one cut short, so it only begins with the whole content at hand
         with tempfile.TemporaryFile() as scratch:
             try:
                 yield cast(IO[bytes], scratch)
             except OSError as error:
-                # it is not the store that is full
+                # the scratch file is on this machine's disk, so the message names that folder and not the store
                 if error.errno == errno.ENOSPC:
                     raise OSError(error.errno, f"{error.strerror} in {tempfile.gettempdir()}") from error
                 raise
@@ -156,7 +156,7 @@ class Folder:
             (self.path / name).unlink(missing_ok=True)
             return
         filesystem, prefix = self._store
-        # a store forgives the deletion of what is not there; pyarrow asks it first
+        # pyarrow looks for the object before it deletes it, and raises where there is none
         with contextlib.suppress(FileNotFoundError):
             filesystem.delete_file(f"{prefix}/{name}")
 
@@ -211,7 +211,7 @@ class Folder:
     def is_locked(self, name: str) -> bool:
         """Whether a process holds the lock; in an object store that takes up to 10 s to see."""
         if self.on_disk:
-            # to ask must not make the folder
+            # taking a lock makes the folder, which asking must not do
             if not self.path.is_dir():
                 return False
             try:
@@ -229,8 +229,8 @@ class Folder:
     def stamp(self, name: str) -> str:
         """What tells one content of the file from another: its size and the time it was written."""
         if self.on_disk:
-            found = (self.path / name).stat()
-            return f"{found.st_size}-{found.st_mtime_ns}"
+            status = (self.path / name).stat()
+            return f"{status.st_size}-{status.st_mtime_ns}"
         filesystem, prefix = self._store
         info = filesystem.get_file_info(f"{prefix}/{name}")
         return f"{info.size}-{info.mtime_ns}"
@@ -254,7 +254,7 @@ class _Lease:
             # clocks of two machines differ, so a holder's life is judged by change, not by a time it wrote
             if seen is None or time.monotonic() - since > LEASE_SECONDS:
                 self._write()
-                # of two that write at once the store keeps the last
+                # where two write at once the store keeps the last, so this looks again who it was
                 time.sleep(0.5)
                 if self._is_ours():
                     self._thread.start()
@@ -276,7 +276,7 @@ class _Lease:
 
     def _renew(self) -> None:
         while not self._ended.wait(RENEW_SECONDS):
-            # a store that is away is tried again; who takes over waits for six renewals
+            # a renewal that fails does no harm: others take the lock only after six that are missing
             with contextlib.suppress(OSError):
                 if not self._is_ours():
                     return

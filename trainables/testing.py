@@ -98,10 +98,10 @@ class CriterionTests(_Conformance):
     def test_declaration(self) -> None:
         """It has a label, and hyperparameters of different names with defaults in their ranges."""
         kind: type[Criterion] = criteria.find(self.criterion)
-        names = [each.name for each in kind.hyperparameters]
+        names = [hyperparameter.name for hyperparameter in kind.hyperparameters]
         assert isinstance(kind.label, str) and kind.label
         assert len(set(names)) == len(names), f"two hyperparameters have one name: {', '.join(names)}"
-        problems = [each.problem(each.default) for each in kind.hyperparameters]
+        problems = [hyperparameter.problem(hyperparameter.default) for hyperparameter in kind.hyperparameters]
         assert not any(problems), "; ".join(filter(None, problems))
         unknown = set(self.hyperparameters) - set(names)
         assert not unknown, f"no hyperparameter {min(unknown)!r}; it reads {', '.join(names)}"

@@ -160,7 +160,7 @@ def train_trial(
                     try:
                         first = declared if reported == -math.inf else ()
                         report(replace(_summary(record, training.recipe.epochs), declared=first))
-                    # a scheduler that stops the trial ends this thread here, and nobody goes on with the trial
+                    # a scheduler stops a trial by ending this thread here, for good, so all records are sent first
                     except SystemExit:
                         tracker.flush(now=True)
                         raise
@@ -174,7 +174,7 @@ def train_trial(
             report(Result(out_of_memory=True))
             return
         finally:
-            # the next trial may be another process's
+            # torch keeps freed GPU memory for this process, and the next trial may run in another one
             if device == "cuda":
                 torch.cuda.empty_cache()
 
@@ -301,7 +301,7 @@ def read_checkpoint(here: Folder, trial: Trial) -> Checkpoint | None:
             values: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         return None
-    # a damaged file raises whatever its first bad byte leads to; everything in it is computed again alike
+    # a damaged file may raise any error; what it held is computed again with the same numbers
     except Exception as error:
         log.warning("%s cannot be read (%s); the trial starts over", here / CHECKPOINT, error)
         return None
@@ -349,7 +349,7 @@ def _take_device() -> str:
         raise TrialError(
             "the trial was given a GPU that torch cannot use; install a CUDA build or set resources.gpus=0"
         )
-    # a trial that outgrows its share must not take its neighbours' memory
+    # trials share the GPU, so one that outgrows its share must fail before it takes its neighbours' memory
     torch.cuda.set_per_process_memory_fraction(min(1.0, share))
     torch.cuda.reset_peak_memory_stats()
     return "cuda"

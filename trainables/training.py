@@ -18,16 +18,12 @@ from trainables.backbones import Looped
 from trainables.benchmarks import Data, DataError, Split, make_options
 from trainables.contract_words import owner_of
 from trainables.criterion import Batch, Criterion, Setup, View
-from trainables.evaluators import Evaluator, Outputs, shared
-from trainables.evaluators import Snapshot as EvaluatorSnapshot
+from trainables.evaluation import EpochSnapshot, Evaluation, pass_samples, predict
+from trainables.evaluators import shared
 from trainables.metrics import Metric
 from trainables.projector import projected
 from trainables.replicas import learning_rates, make_optimizer, stream, streams
 from trainables.trial import Trial
-
-#: how many input values one evaluation pass holds at most, over all replicas: on a CPU what its cache holds
-EVALUATION_VALUES = {"cpu": 2**20}
-EVALUATION_VALUES_ELSEWHERE = 2**25
 
 #: measured of every trial while it trains
 METRICS = (
@@ -89,18 +85,11 @@ class Training:
         splits = [self.benchmark.split(data, self.options, stream(seed, "split")) for seed in trial.seeds]
         contract.check_splits(splits, trial.seeds, data, f"{self.owner}.split")
         self.parts = _stack(splits, self.device)
-        made = self.benchmark.evaluators(data, self.options)
-        self.evaluators = contract.all_evaluators(made, data, self.parts, f"{self.owner}.evaluators")
-        #: the evaluators of every benchmark, which stand behind its own
-        self._shared = {evaluator.name for evaluator in self.evaluators[len(made) :]}
+        self.evaluation = Evaluation(self.benchmark, self.options, data, self.parts, trial.cadence)
         sample = shared.training_sample(self.parts["train"])
         if sample is not None:
             self.parts.setdefault(shared.SAMPLE, sample)
         self.redraws = self._redraws(splits, data)
-        self._twins = self._make_twins(data)
-        #: metrics that were seen to be of held-out samples, and twins that were measured
-        self._heldout: set[str] = set()
-        self._validated: set[str] = set()
         self.data = data.to(self.device)
         if self.data.inputs.is_floating_point():
             self.data.inputs = self.data.inputs.to(self.dtype)
@@ -141,7 +130,7 @@ class Training:
         yield from teacher.prepare()
         for _ in teacher._epochs():
             if teacher.epoch == teacher.recipe.epochs:
-                # it is not trained further, and its own teacher is not asked again
+                # a trained teacher needs neither optimizer state nor its own teacher, so their memory is freed
                 teacher.optimizer.state.clear()
                 teacher.teacher = None
             yield
@@ -160,11 +149,11 @@ class Training:
         """Continue from a `state` of the same trial."""
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
-        # states of before 0.2 have none, since no criterion had any
+        # before 0.2 no criterion had a state, so checkpoints lack it
         self.criterion.load_state_dict(state.get("criterion", {}))
         self.epoch = state["epoch"]
         if self.teacher is not None and "teacher" not in state and self.epoch == self.recipe.epochs:
-            # what is trained itself has done with its teacher
+            # a finished training is not taught any more, so its state holds no teacher
             self.teacher = None
         elif self.teacher is not None:
             self.teacher.load(state["teacher"])
@@ -176,13 +165,7 @@ class Training:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What the evaluators keep after the last epoch, by name, (S, …) each."""
-        snapshot = _Snapshot(self)
-        kept: dict[str, Any] = {}
-        for evaluator in self.evaluators:
-            if evaluator.arrays is not None:
-                where = f"{self.owner}.evaluators: {evaluator.name!r}"
-                kept |= contract.check_arrays(evaluator.arrays(snapshot), len(self.trial.seeds), kept, where)
-        return {name: torch.as_tensor(value).cpu().numpy() for name, value in kept.items()}
+        return self.evaluation.arrays(self._snapshot())
 
     @property
     def anchors(self) -> Tensor:
@@ -194,15 +177,9 @@ class Training:
     def metrics(self) -> tuple[Metric, ...]:
         """Every metric that is declared: the training's, the criterion's, the evaluators', and those one's twins.
 
-        Which of them are of held-out samples is known once they were measured; those of these that are not declared
-        are there as well then.
+        Which of them are of held-out samples is known once they were measured, see `Evaluation.metrics`.
         """
-        own = (metric for evaluator in self.evaluators for metric in evaluator.metrics)
-        known = (*METRICS, *self.criterion.metrics, *own, *twins.declared(self.evaluators, self.parts))
-        named = {metric.name for metric in known}
-        found = [Metric(name) for name in sorted(self._heldout - named)]
-        found += [twins.twin_of(metric) for metric in found if twins.name_of(metric.name) in self._validated - named]
-        return tuple(replace(metric, heldout=metric.name in self._heldout) for metric in (*known, *found))
+        return self.evaluation.metrics((*METRICS, *self.criterion.metrics))
 
     def _redraws(self, splits: Sequence[Split], data: Data) -> bool:
         """Whether each seed holds out other samples of the data."""
@@ -213,18 +190,6 @@ class Training:
             splits = [*splits, self.benchmark.split(data, self.options, other)]
         first, second = (set(split[twins.HELDOUT].tolist()) for split in splits[:2])
         return first != second
-
-    def _make_twins(self, data: Data) -> Mapping[str, Evaluator]:
-        """By name, evaluators to be measured on the validation part; none where the split lacks one of the parts."""
-        if not set(twins.PARTS) <= self.parts.keys():
-            return {}
-        # made anew: what an evaluator keeps of a part (plans, drawn runs) is not that of another
-        made = self.benchmark.evaluators(data, self.options)
-        return {
-            evaluator.name: evaluator
-            for evaluator in contract.check_evaluators(made, f"{self.owner}.evaluators")
-            if evaluator.measure is not None and evaluator.on_validation
-        }
 
     def _epochs(self) -> Iterator[dict[str, Tensor]]:
         """Train the remaining epochs, each with what was measured while training."""
@@ -269,7 +234,7 @@ class Training:
             return None
         train = self.parts["train"]
         scale = views.deviations(
-            partial(self._prepared, train=False, generators=[]), train, self._chunk(train.shape[0])
+            partial(self._prepared, train=False, generators=[]), train, self._pass_samples(train.shape[0])
         )
         return (self.recipe.view_noise * scale).to(self.dtype)
 
@@ -279,7 +244,7 @@ class Training:
             return None
         criterion, hyperparameters = wanted
         teacher = self._another(replace(self.trial, criterion=criterion, hyperparameters=hyperparameters), data)
-        # one copy on the device is enough
+        # the teacher's data are the same, so it shares this copy on the device
         teacher.data, teacher.parts = self.data, self.parts
         return teacher
 
@@ -298,7 +263,7 @@ class Training:
             if isinstance(module, Looped):
                 module.reseed(own)
         augmentation = streams(seeds, "augmentation", epoch, device=self.device)
-        # a criterion's streams go on from batch to batch
+        # cached, so that a criterion's streams continue from batch to batch
         drawn_from = cache(lambda name: streams(seeds, name, epoch, device=self.device))
 
         indices = self._order(epoch)
@@ -321,7 +286,7 @@ class Training:
                 measured[name] = measured.get(name, 0) + value * targets.shape[1]
             hits += (logits.detach().argmax(-1) == targets).sum(1)
         samples = indices.shape[1]
-        # the largest logit of a diverged network would be any
+        # a diverged network's logits are NaN, whose argmax is some class: its accuracy is NaN instead
         counted = {"accuracy/train": hits, **measured}
         diverged = ~losses.isfinite()
         means = {name: (value / samples).masked_fill(diverged, torch.nan) for name, value in counted.items()}
@@ -390,60 +355,26 @@ class Training:
         permutations = [torch.randperm(train.shape[1], generator=g) for g in streams(self.trial.seeds, "order", epoch)]
         return train.gather(1, torch.stack(permutations).to(self.device))
 
+    def _snapshot(self) -> EpochSnapshot:
+        return EpochSnapshot(
+            epoch=self.epoch,
+            epochs=self.recipe.epochs,
+            seeds=self.trial.seeds,
+            anchors=self.anchors,
+            common_anchors=self.common_anchors,
+            similarity=self.recipe.similarity,
+            data=self.data,
+            parts=self.parts,
+            predict=self._predict,
+            owner=self.owner,
+        )
+
     def _evaluate(self) -> dict[str, Tensor]:
-        snapshot = _Snapshot(self)
-        measured: dict[str, Tensor] = {}
-        heldout: list[str] = []
-        due = [each for each in self.evaluators if each.measure is not None and self._due(each)]
-        for evaluator in due:
-            if evaluator.name not in self._shared:
-                metrics = self._measure(evaluator, snapshot, snapshot, measured)
-                if twins.HELDOUT in snapshot.read and twins.VALIDATION not in snapshot.read:
-                    heldout.append(evaluator.name)
-                if twins.HELDOUT in snapshot.read:
-                    self._heldout |= {name for name in metrics if twins.name_of(name)}
-                measured |= metrics
-        for name in heldout:
-            if name in self._twins:
-                found = self._measure_twins(self._twins[name], snapshot, measured)
-                self._validated |= found.keys()
-                measured |= found
-        for evaluator in due:
-            if evaluator.name in self._shared:
-                metrics = self._measure(evaluator, snapshot, snapshot, {})
-                # a benchmark need not declare what it measures itself
-                added = {name: value for name, value in metrics.items() if name not in measured}
-                self._heldout |= {name for name in added if twins.name_of(name)}
-                measured |= added
-        return measured
-
-    def _measure(
-        self, evaluator: Evaluator, seen: EvaluatorSnapshot, snapshot: _Snapshot, known: Mapping[str, Any]
-    ) -> dict[str, Tensor]:
-        """What ``evaluator`` measures of the ``snapshot`` as it is ``seen``; names not among the ``known`` ones."""
-        assert evaluator.measure is not None
-        snapshot.read.clear()
-        where = f"{self.owner}.evaluators: {evaluator.name!r}"
-        metrics = contract.check_metrics(evaluator.measure(seen), len(self.trial.seeds), known, where)
-        return snapshot.of_finite_outputs(metrics)
-
-    def _measure_twins(
-        self, evaluator: Evaluator, snapshot: _Snapshot, measured: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
-        """The twins of what ``evaluator`` measures, save those that another measures or declares itself."""
-        others = (each for each in self.evaluators if each.name not in {evaluator.name, *self._shared})
-        own = {metric.name for each in others for metric in each.metrics} | measured.keys()
-        found = self._measure(evaluator, twins.OnValidation(snapshot), snapshot, {})
-        named = {twins.name_of(name): value for name, value in found.items()}
-        return {name: value for name, value in named.items() if name and name not in own}
-
-    def _due(self, evaluator: Evaluator) -> bool:
-        every = self.trial.cadence.get(evaluator.name, evaluator.every)
-        return self.epoch == self.recipe.epochs or (every > 0 and self.epoch % every == 0)
+        return self.evaluation.measure(self._snapshot())
 
     def _inputs(self, indices: Tensor) -> Tensor:
         """The stored inputs (S, B, …) at ``indices`` (S, B)."""
-        # copies whole samples, where indexing goes value by value
+        # faster than indexing, which copies value by value and not whole samples
         return torch.unflatten(self.data.inputs.index_select(0, indices.flatten()), 0, indices.shape)
 
     def _prepared(self, indices: Tensor, train: bool, generators: Sequence[torch.Generator]) -> Tensor:
@@ -459,74 +390,21 @@ class Training:
         features, logits = network_contract.check_outputs(outputs, inputs.shape[:2], self.data.classes, self.network)
         return features, features.to(self.dtype), logits.to(self.dtype)
 
-    def _chunk(self, replicas: int) -> int:
-        """How many samples of each of so many replicas are worked on at once outside the training."""
-        values = EVALUATION_VALUES.get(self.device.type, EVALUATION_VALUES_ELSEWHERE)
-        return max(1, values // (self.data.inputs[0].numel() * replicas))
-
-    @torch.no_grad()
     def _predict(self, indices: Tensor, as_trained: bool = False) -> tuple[Tensor, Tensor]:
         """Features (S, n, d) and logits (S, n, C) of the samples at ``indices`` (S, n), in evaluation mode.
 
         ``as_trained`` takes the inputs of a training batch, where no augmentation is drawn.
         """
-        self.network.eval()
         generators = streams(self.trial.seeds, "augmentation", device=self.device) if as_trained else []
-        features, logits = [], []
-        for chunk in torch.split(indices, self._chunk(indices.shape[0]), dim=1):
-            inputs = self._prepared(chunk, as_trained, generators)
-            _, part_features, part_logits = self._answers(inputs)
-            features.append(part_features)
-            logits.append(part_logits)
-        return torch.cat(features, 1), torch.cat(logits, 1)
 
+        def outputs(chunk: Tensor) -> tuple[Tensor, Tensor]:
+            _, features, logits = self._answers(self._prepared(chunk, as_trained, generators))
+            return features, logits
 
-class _Snapshot:
-    """The replicas at the end of an epoch: see `trainables.evaluators.Snapshot`."""
+        return predict(self.network, outputs, indices, self._pass_samples(indices.shape[0]))
 
-    def __init__(self, training: Training) -> None:
-        self._training = training
-        self._outputs: dict[str, Outputs] = {}
-        #: part -> whether all outputs of each replica (S,) on it are finite; and the parts read of late
-        self._finite: dict[str, Tensor] = {}
-        self.read: set[str] = set()
-        self.epoch = training.epoch
-        self.epochs = training.recipe.epochs
-        self.seeds = training.trial.seeds
-        self.anchors, self.common_anchors = training.anchors, training.common_anchors
-        self.similarity: str = training.recipe.similarity
-
-    def has(self, part: str) -> bool:
-        return part in self._training.parts
-
-    def outputs(self, part: str) -> Outputs:
-        self.read.add(part)
-        if part not in self._outputs:
-            data, parts = self._training.data, self._training.parts
-            if part not in parts:
-                raise DataError(
-                    f"{self._training.owner}.evaluators read part {part!r}, which is empty or not in the split; it has "
-                    f"{', '.join(parts)}"
-                )
-            indices = parts[part]
-            features, logits = self._training._predict(indices)
-            self._finite[part] = _finite(features) & _finite(logits)
-            self._outputs[part] = Outputs(features, logits, data.coarse[indices], data.fine[indices], indices)
-        return self._outputs[part]
-
-    def of_finite_outputs(self, metrics: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The metrics, NaN for a replica with an output on a part in `read` that is not finite."""
-        if not self.read:
-            return dict(metrics)
-        finite = torch.stack([self._finite[part] for part in self.read]).all(0)
-        return {name: value.double().where(finite.to(value.device), torch.nan) for name, value in metrics.items()}
-
-
-def _finite(outputs: Tensor) -> Tensor:
-    """Whether all of (S, n, …) are finite, by replica (S,)."""
-    # NaN is both the smallest and the largest
-    low, high = outputs.flatten(1).aminmax(dim=1)
-    return low.isfinite() & high.isfinite()
+    def _pass_samples(self, replicas: int) -> int:
+        return pass_samples(self.device, self.data.inputs[0].numel(), replicas)
 
 
 def _stack(splits: list[Split], device: torch.device) -> dict[str, Tensor]:

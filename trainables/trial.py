@@ -34,7 +34,7 @@ class Projector:
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Projector:
         """The projector of a study file's ``{hidden: …, output: …, norm: …}``."""
-        known = [each.name for each in fields(cls)]
+        known = [field.name for field in fields(cls)]
         unknown = sorted(map(str, set(values) - set(known)))
         if unknown:
             raise ValueError(f"projector has no {unknown[0]!r}; known: {', '.join(known)}")

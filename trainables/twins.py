@@ -46,7 +46,7 @@ def declared(evaluators: Iterable[Evaluator], parts: Collection[str]) -> tuple[M
         return ()
     evaluators = list(evaluators)
     own = {metric.name for evaluator in evaluators for metric in evaluator.metrics}
-    return tuple(_twins([each for each in evaluators if each.on_validation], own))
+    return tuple(_twins([evaluator for evaluator in evaluators if evaluator.on_validation], own))
 
 
 def _twins(evaluators: Iterable[Evaluator], own: Collection[str]) -> Iterator[Metric]:

@@ -15,7 +15,7 @@ import pandas as pd
 from scipy import stats
 
 from analysis import associations, claims, command, paper, selection, statistics, trajectories
-from analysis.age import early_stopping, features
+from analysis.age import early_stopping, feature_against_age
 from analysis.age.early_stopping import ENTROPY, ERRORS
 from analysis.associations import wanted
 from analysis.claims import HOLDS, UNDECIDED, UNTESTED, Claim, Evidence, Verdict
@@ -32,17 +32,17 @@ CLASS_MEANS = {"mse/transport": "mse/class-mean", "mse/transport-heldout": "mse/
 
 def section(study: Study, out: Path) -> Section:
     """Table ``claims``: a row per test, with its verdict."""
-    found = claims.section(study, out, CLAIMS)
-    return Section(found.title, (early_stopping.length(study), *found.items))
+    judged = claims.section(study, out, CLAIMS)
+    return Section(judged.title, (early_stopping.length(study), *judged.items))
 
 
 def rises(study: Study, metric: str, criterion: str) -> Verdict:
     """The error is higher at the last epoch than at its best, which is chosen on other seeds."""
     measure = f"{study.metric(metric).label}, last less best epoch, {study.criterion(criterion).label}"
-    found = _gap(study, metric, criterion)
-    if found is None:
+    rise = _gap(study, metric, criterion)
+    if rise is None:
         return Verdict(measure, UNTESTED, "not measured along training")
-    return claims.conclude(study, measure, claims.decide(found, 1), str(found), (criterion,))
+    return claims.conclude(study, measure, claims.decide(rise, 1), str(rise), (criterion,))
 
 
 def stays_low(study: Study, metric: str) -> Verdict:
@@ -72,8 +72,8 @@ def rises_less(study: Study, metric: str, other: str) -> Verdict:
     if not {"fierce", other} <= curves.keys():
         return Verdict(measure, UNTESTED, "not measured along training")
     gaps = [trajectories.gap_apart(curves[criterion]) for criterion in ("fierce", other)]
-    found = statistics.paired(gaps[0], gaps[1], statistics.left_to_test(wanted(study, "fierce")))
-    return _once_trained(study, measure, metric, claims.decide(found, -1), str(found), ("fierce", other))
+    difference = statistics.paired(gaps[0], gaps[1], statistics.left_to_test(wanted(study, "fierce")))
+    return _once_trained(study, measure, metric, claims.decide(difference, -1), str(difference), ("fierce", other))
 
 
 def keeps_accuracy(study: Study, criterion: str) -> Verdict:
@@ -95,10 +95,10 @@ def keeps_accuracy(study: Study, criterion: str) -> Verdict:
     if presupposed.outcome != HOLDS:
         return Verdict(measure, UNTESTED, f"that the error rises is not decided: {rise}")
     chosen = statistics.chosen_apart(error.loc[common])
-    found = statistics.one_sample(accuracy.iloc[-1] - statistics.at(accuracy, chosen), seeds)
-    evidence = claims.given(presupposed, claims.decide_within(found, ACCURACY_MARGIN), "")
+    difference = statistics.one_sample(accuracy.iloc[-1] - statistics.at(accuracy, chosen), seeds)
+    evidence = claims.given(presupposed, claims.decide_within(difference, ACCURACY_MARGIN), "")
     epochs = " or ".join(str(epoch) for epoch in sorted(set(chosen)))
-    return claims.conclude(study, measure, evidence, f"from epoch {epochs} on: {found}", (criterion,))
+    return claims.conclude(study, measure, evidence, f"from epoch {epochs} on: {difference}", (criterion,))
 
 
 def close_to_early_ce(study: Study, metric: str) -> Verdict:
@@ -112,19 +112,19 @@ def close_to_early_ce(study: Study, metric: str) -> Verdict:
         return Verdict(measure, UNTESTED, "not measured along training")
     fierce, ce = curves["fierce"], curves["ce"]
     best = statistics.at(ce, statistics.chosen_apart(ce))
-    found = statistics.paired(best, fierce.iloc[-1], statistics.left_to_test(wanted(study, "fierce")))
+    difference = statistics.paired(best, fierce.iloc[-1], statistics.left_to_test(wanted(study, "fierce")))
     # seed by seed, as the best is no more certain than what is compared with it
-    evidence = claims.decide_at_most(statistics.paired((1 - MSE_MARGIN) * best, fierce.iloc[-1], found.planned), 0)
-    return _once_trained(study, measure, metric, evidence, str(found), ("fierce", "ce"))
+    evidence = claims.decide_at_most(statistics.paired((1 - MSE_MARGIN) * best, fierce.iloc[-1], difference.planned), 0)
+    return _once_trained(study, measure, metric, evidence, str(difference), ("fierce", "ce"))
 
 
 def entropy_falls(study: Study, criterion: str) -> Verdict:
     """The entropy is lower at the last epoch than at its highest, which is chosen on other seeds."""
     measure = f"{study.metric(ENTROPY).label}, last less highest, {study.criterion(criterion).label}"
-    found = _gap(study, ENTROPY, criterion, largest=True)
-    if found is None:
+    fall = _gap(study, ENTROPY, criterion, largest=True)
+    if fall is None:
         return Verdict(measure, UNTESTED, "not measured along training")
-    return claims.conclude(study, measure, claims.decide(found, -1), str(found), (criterion,))
+    return claims.conclude(study, measure, claims.decide(fall, -1), str(fall), (criterion,))
 
 
 def beats_class_mean(study: Study, criterion: str) -> Verdict:
@@ -135,8 +135,8 @@ def beats_class_mean(study: Study, criterion: str) -> Verdict:
     if choice is None or not all(choice.trial in table.index for table in tables):
         return Verdict(measure, UNTESTED, "not measured")
     first, second = (table.T[choice.trial] for table in tables)
-    found = statistics.paired(first, second, wanted(study, criterion))
-    return claims.conclude(study, measure, claims.decide(found, -1), str(found), (criterion,))
+    difference = statistics.paired(first, second, wanted(study, criterion))
+    return claims.conclude(study, measure, claims.decide(difference, -1), str(difference), (criterion,))
 
 
 def limit_of_accuracy(study: Study, metric: str) -> Verdict:
@@ -145,11 +145,11 @@ def limit_of_accuracy(study: Study, metric: str) -> Verdict:
     Its error must be lower than each other's: noise alone chooses one that hardly differs from the best.
     """
     measure = f"λ of the lowest {study.metric(metric).label}; accuracy margin {ACCURACY_MARGIN:g}"
-    found, trials = paper.weights(study, metric)
+    estimates, trials = paper.weights(study, metric)
     ce = selection.headline(study).get("ce")
     if len(trials) < 3 or ce is None:
         return Verdict(measure, UNTESTED, "needs CE and three values of λ at one e")
-    text = f"lowest at λ = {min(trials, key=lambda value: found[trials[value]].mean):g}"
+    text = f"lowest at λ = {min(trials, key=lambda value: estimates[trials[value]].mean):g}"
     table = selection.values(study, "accuracy/coarse")
     if not {ce.trial, *trials.values()} <= set(table.index):
         return Verdict(measure, UNTESTED, "accuracy/coarse was not measured")
@@ -170,7 +170,7 @@ def limit_of_accuracy(study: Study, metric: str) -> Verdict:
         for weight in order
         if weight != best.iloc[0]
     ]
-    surely = claims.combine([claims.decide(each, -1) for each in others])
+    surely = claims.combine([claims.decide(difference, -1) for difference in others])
     evidence = claims.given(surely, evidence, "no λ is surely the best")
     numbers = f"{text}; chosen on other seeds, CE's accuracy less that there: {kept}; at the next λ less it: {lost}"
     return claims.conclude(study, measure, evidence, numbers)
@@ -187,8 +187,8 @@ def follows_weight(study: Study, metric: str) -> Verdict:
     varying = table.loc[:, table.nunique() > 1]
     values = {seed: stats.spearmanr(sorted(trials), varying[seed]).statistic for seed in varying}
     seeds = max(selection.planned(study, trial) for trial in trials.values())
-    found = statistics.one_sample(pd.Series(values, dtype=float), seeds)
-    return claims.conclude(study, measure, claims.decide(found, 1), str(found))
+    correlation = statistics.one_sample(pd.Series(values, dtype=float), seeds)
+    return claims.conclude(study, measure, claims.decide(correlation, 1), str(correlation))
 
 
 def aligned(study: Study, other: str) -> Verdict:
@@ -196,10 +196,10 @@ def aligned(study: Study, other: str) -> Verdict:
     measure = (
         f"rank correlation of feature and age within the classes (ours), FIERCE against {study.criterion(other).label}"
     )
-    found = features.correlations(study)
-    if not all(len(found.get(criterion, ())) for criterion in ("fierce", other)):
+    correlations = feature_against_age.correlations(study)
+    if not all(len(correlations.get(criterion, ())) for criterion in ("fierce", other)):
         return Verdict(measure, UNTESTED, "features of both are needed")
-    columns = [found[criterion]["within the classes"] for criterion in ("fierce", other)]
+    columns = [correlations[criterion]["within the classes"] for criterion in ("fierce", other)]
     difference = statistics.paired(columns[0], columns[1], wanted(study, "fierce"))
     return claims.conclude(study, measure, claims.decide(difference, 1), str(difference), ("fierce", other))
 
@@ -334,9 +334,11 @@ def _once_trained(
     errors, means = (selection.values(study, name) for name in (metric, CLASS_MEANS[metric]))
     if "ce" not in chosen or chosen["ce"].trial not in means.index or chosen["fierce"].trial not in errors.index:
         return Verdict(measure, UNTESTED, f"{numbers}; whether FIERCE has trained needs CE's class means")
-    found = statistics.paired(errors.T[chosen["fierce"].trial], means.T[chosen["ce"].trial], wanted(study, "fierce"))
-    note = f"FIERCE has not been shown to be better than CE's class means: {found}"
-    evidence = claims.given(claims.decide(found, -1), evidence, note)
+    difference = statistics.paired(
+        errors.T[chosen["fierce"].trial], means.T[chosen["ce"].trial], wanted(study, "fierce")
+    )
+    note = f"FIERCE has not been shown to be better than CE's class means: {difference}"
+    evidence = claims.given(claims.decide(difference, -1), evidence, note)
     return claims.conclude(study, measure, evidence, numbers, criteria)
 
 

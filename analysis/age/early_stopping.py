@@ -36,9 +36,9 @@ def section(study: Study, out: Path) -> Section:
     chosen = selection.headline(study)
     why = "; ".join(f"{choice.label} ({choice.why})" for choice in chosen.values())
     items += [f"Trials shown: {why}.", _figure(study, drawn, out)]
-    found = summary(study)
-    if found:
-        table = pd.DataFrame([{**names, **{key: str(value) for key, value in row.items()}} for names, row in found])
+    rows = summary(study)
+    if rows:
+        table = pd.DataFrame([{**names, **{key: str(value) for key, value in row.items()}} for names, row in rows])
         data = pd.DataFrame(
             [
                 {
@@ -49,7 +49,7 @@ def section(study: Study, out: Path) -> Section:
                     "n": value.n,
                     "planned": value.planned,
                 }
-                for names, row in found
+                for names, row in rows
                 for key, value in row.items()
             ]
         )
@@ -103,7 +103,7 @@ def summary(study: Study) -> list[tuple[dict[str, str], dict[str, Estimate]]]:
                 correlation = trajectories.rank_correlations(entropies[criterion], values)
                 quantities["rank correlation with entropy"] = correlation
             names = {"": chosen[criterion].label, "error": study.metric(metric).label}
-            rows.append((names, {key: statistics.estimate(each, wanted) for key, each in quantities.items()}))
+            rows.append((names, {key: statistics.estimate(values, wanted) for key, values in quantities.items()}))
     return rows
 
 
@@ -147,7 +147,7 @@ def _figure(study: Study, drawn: Mapping[str, Mapping[str, pd.DataFrame]], out: 
 
 def _range(curves: Mapping[str, pd.DataFrame]) -> tuple[float, float]:
     """Lowest and highest finite value of all criteria, seeds and epochs, apart from each other."""
-    values = np.concatenate([each.to_numpy(float).ravel() for each in curves.values()])
+    values = np.concatenate([curve.to_numpy(float).ravel() for curve in curves.values()])
     values = values[np.isfinite(values)]
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
     return low, high if high > low else low + 1
@@ -158,8 +158,8 @@ def _sizes(study: Study) -> tuple[int, int]:
     images = batch = 0
     for run in study.runs:
         batch = batch or int(run.data.params.get("training.batch_size", 0))
-        for found in run.inputs.dataset_inputs if run.inputs else ():
-            images = images or int(json.loads(found.dataset.profile or "{}").get("samples", 0))
+        for dataset_input in run.inputs.dataset_inputs if run.inputs else ():
+            images = images or int(json.loads(dataset_input.dataset.profile or "{}").get("samples", 0))
     return images, batch
 
 

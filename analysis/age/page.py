@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from analysis import paper, reliability
-from analysis.age import claims, early_stopping, features, table
+from analysis.age import claims, early_stopping, feature_against_age, table
 from analysis.pages import Page
 
 PAGES = (
@@ -25,7 +25,7 @@ PAGES = (
                     ("feature entropy (bits)", ("entropy/features",)),
                 ),
             ),
-            features.section,
+            feature_against_age.section,
             partial(reliability.section, columns=table.OUTPUT),
             claims.section,
         ),

@@ -78,10 +78,7 @@ def section(study: Study, out: Path) -> Section:
             items.append(output.save_table(study, table, out, stem, f"{caption} {interval}", data))
     differences = tables.against_reference(study, shown, DIFFERENCES)
     if len(differences):
-        caption = (
-            f"Paired differences to CE on the same seeds: mean, {statistics.LEVEL:.0%} interval and p of the paired "
-            "t-test, each comparison for itself (no correction for their number)."
-        )
+        caption = tables.differences_caption(study)
         items.append(output.save_table(study, differences, out, "age-differences", caption))
     return Section(title, tuple(items))
 

@@ -62,8 +62,8 @@ def misleading(study: Study, probe: str) -> Verdict:
         return claims.conclude(study, measure, evidence, numbers, list(chosen))
     first, second = chosen[raw].trial, chosen[transfer].trial
     pairs = [("mse/raw", second, first), (probe, first, second)]
-    differences = [selection.difference(study, *each) for each in pairs]
-    evidence = claims.combine([claims.decide(each, 1) for each in differences if each is not None])
+    differences = [selection.difference(study, *pair) for pair in pairs]
+    evidence = claims.combine([claims.decide(difference, 1) for difference in differences if difference is not None])
     # the two were singled out by the values that they are tested on
     evidence = replace(evidence, p=min(1.0, evidence.p * (len(chosen) - 1)))
     numbers = (
@@ -83,7 +83,7 @@ def other_weight(study: Study, probe: str) -> Verdict:
     (raw, trials), (transfer, again) = paper.weights(study, "mse/raw"), paper.weights(study, probe)
     if len(trials) < 3 or trials != again:
         return Verdict(measure, UNTESTED, "needs three values of λ at one e")
-    first, second = (min(trials, key=lambda value: found[trials[value]].mean) for found in (raw, transfer))
+    first, second = (min(trials, key=lambda value: estimates[trials[value]].mean) for estimates in (raw, transfer))
     text = f"raw MSE lowest at λ = {first:g}, transfer MSE at λ = {second:g}"
     if first == second:
         lowest = [
@@ -98,7 +98,9 @@ def other_weight(study: Study, probe: str) -> Verdict:
     at_first, at_second = ([statistics.at(table, chosen) for table in errors] for chosen in best)
     differences = [statistics.paired(*pair, wanted) for pair in zip(at_first, at_second, strict=True)]
     numbers = f"{text}; chosen on other seeds, there less here: raw {differences[0]}; transfer {differences[1]}"
-    evidence = claims.combine([claims.decide(each, sign) for each, sign in zip(differences, (-1, 1), strict=True)])
+    evidence = claims.combine(
+        [claims.decide(difference, sign) for difference, sign in zip(differences, (-1, 1), strict=True)]
+    )
     return claims.conclude(study, measure, evidence, numbers)
 
 

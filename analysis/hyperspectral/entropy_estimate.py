@@ -28,10 +28,10 @@ def section(study: Study, out: Path) -> Section:
     """Figure ``entropy-estimate`` for CE, as in the paper, and table ``entropy-correlation`` for every criterion."""
     title = "Approximation of the entropy: figure A6"
     chosen = selection.headline(study)
-    found = correlations(study)
-    if not found:
+    coefficients = correlations(study)
+    if not coefficients:
         return Section(title, ("The two entropies were not measured along training.",))
-    criterion = "ce" if "ce" in found else next(iter(found))
+    criterion = "ce" if "ce" in coefficients else next(iter(coefficients))
     canvas, axes = plt.subplots(figsize=(5.4, 3.2), layout="constrained")
     for metric, (label, colour, style) in CURVES.items():
         values = by_criterion(study, metric)[criterion]
@@ -52,7 +52,7 @@ def section(study: Study, out: Path) -> Section:
             "trial": chosen[name].label,
             "correlation": str(statistics.estimate(values, selection.planned(study, chosen[name].trial))),
         }
-        for name, values in found.items()
+        for name, values in coefficients.items()
     ]
     rows += output.printed(study, [{"trial": "paper: CE", "correlation": f"{PRINTED_CORRELATION} (one run)"}])
     caption = (
@@ -65,12 +65,12 @@ def section(study: Study, out: Path) -> Section:
 def correlations(study: Study) -> dict[str, pd.Series]:
     """criterion -> Pearson correlation of the two entropies over the epochs that have both, by seed."""
     features, anchors = (by_criterion(study, metric) for metric in CURVES)
-    found = {}
+    coefficients = {}
     for criterion in features.keys() & anchors.keys():
         epochs = features[criterion].index.intersection(anchors[criterion].index)
         if len(epochs) >= 3:
-            found[criterion] = features[criterion].loc[epochs].corrwith(anchors[criterion].loc[epochs])
-    return {criterion: found[criterion] for criterion in selection.headline(study) if criterion in found}
+            coefficients[criterion] = features[criterion].loc[epochs].corrwith(anchors[criterion].loc[epochs])
+    return {criterion: coefficients[criterion] for criterion in selection.headline(study) if criterion in coefficients}
 
 
 if __name__ == "__main__":

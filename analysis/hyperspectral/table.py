@@ -53,10 +53,7 @@ def section(study: Study, out: Path, printed: tables.Printed = ()) -> Section:
     items: list[str | Table] = [NOTE, output.save_table(study, table, out, "unmixing", caption, data)]
     differences = tables.against_reference(study, shown, COLUMNS)
     if len(differences):
-        caption = (
-            f"Paired differences to CE on the same seeds: mean, {statistics.LEVEL:.0%} interval and p of the paired "
-            "t-test, each comparison for itself (no correction for their number). Negative is lower than CE."
-        )
+        caption = f"{tables.differences_caption(study)} Negative is lower than CE."
         data = tables.difference_numbers(study, shown, COLUMNS)
         items.append(output.save_table(study, differences, out, "unmixing-differences", caption, data))
     return Section("Unmixing: Table 1", tuple(items))

@@ -57,9 +57,8 @@ def section(study: Study, out: Path, printed: Mapping[str, str] | None = None, s
     differences = _differences(study, shown, start)
     if len(differences):
         caption = (
-            f"Paired differences in percentage points on the same seeds: mean, {statistics.LEVEL:.0%} interval over "
-            "trainings and p of the paired t-test, each comparison for itself (no correction for their number). "
-            "Positive is better than the second."
+            f"Paired differences in percentage points {tables.paired_tests(over='trainings')} Positive is better than "
+            "the second."
         )
         items.append(output.save_table(study, differences, out, "few-shot-differences", caption))
     return Section(title, tuple(items))
@@ -67,8 +66,8 @@ def section(study: Study, out: Path, printed: Mapping[str, str] | None = None, s
 
 def shots(study: Study) -> tuple[int, ...]:
     """The K whose accuracy was measured, ascending."""
-    found = (re.fullmatch(r"accuracy/(\d+)-shot", str(name)) for name in study.frame["metric"].unique())
-    return tuple(sorted(int(match[1]) for match in found if match))
+    matches = (re.fullmatch(r"accuracy/(\d+)-shot", str(name)) for name in study.frame["metric"].unique())
+    return tuple(sorted(int(match[1]) for match in matches if match))
 
 
 @lru_cache(maxsize=64)
@@ -111,9 +110,9 @@ def numbers(study: Study, shown: Mapping[str, int], start: int = 1) -> pd.DataFr
     for label, trial in shown.items():
         for kind, features in FEATURES.items():
             for k, rule, metric in _columns(study, kind):
-                found = scores(study, metric, rule, start)
-                found = found[found["trial"] == trial]
-                value = statistics.estimate(found["value"], selection.planned(study, trial))
+                scored = scores(study, metric, rule, start)
+                scored = scored[scored["trial"] == trial]
+                value = statistics.estimate(scored["value"], selection.planned(study, trial))
                 table.append(
                     {
                         "trial": trial,
@@ -121,11 +120,11 @@ def numbers(study: Study, shown: Mapping[str, int], start: int = 1) -> pd.DataFr
                         "features": features,
                         "shots": k,
                         "epoch": rule,
-                        "mean epoch": found["epoch"].mean(),
+                        "mean epoch": scored["epoch"].mean(),
                         "mean": value.mean,
                         "low over trainings": value.low if value.complete else None,
                         "high over trainings": value.high if value.complete else None,
-                        "half over runs": found["runs"].mean(),
+                        "half over runs": scored["runs"].mean(),
                         "n": value.n,
                         "planned": value.planned,
                         "level": value.level,
@@ -140,10 +139,10 @@ def _beside(study: Study, shown: Mapping[str, int], printed: Sequence[tuple[str,
         for label, trial in shown.items():
             row = {"": label, "features": features}
             for k, rule, metric in _columns(study, kind):
-                found = scores(study, metric, rule, start)
-                found = found[found["trial"] == trial]
-                value = statistics.estimate(found["value"], selection.planned(study, trial))
-                row[f"{k}-shot, {rule}"] = f"{value}; over runs ± {found['runs'].mean():.2f}" if value.n else "–"
+                scored = scores(study, metric, rule, start)
+                scored = scored[scored["trial"] == trial]
+                value = statistics.estimate(scored["value"], selection.planned(study, trial))
+                row[f"{k}-shot, {rule}"] = f"{value}; over runs ± {scored['runs'].mean():.2f}" if value.n else "–"
             table.append(row)
     for label, cell in printed:
         table.append({"": f"paper: {label}", "features": FEATURES[""], f"1-shot, {BEST}": cell})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from analysis import command, output, selection, statistics, tables
+from analysis import command, output, statistics, tables
 from analysis.declarations import Metric
 from analysis.output import Section, Table
 from analysis.runs import Study
@@ -36,11 +36,7 @@ def section(study: Study, out: Path) -> Section:
         items.append(" ".join(declared))
     differences = tables.against_reference(study, shown, columns)
     if len(differences):
-        caption = (
-            f"Paired differences to {study.criterion(study.reference).label} on the same seeds: mean, "
-            f"{statistics.LEVEL:.0%} interval and p of the paired "
-            f"t-test, each comparison for itself (no correction for their number). {selection.compared(study)}"
-        )
+        caption = tables.differences_caption(study)
         items.append(output.save_table(study, differences, out, "metrics-differences", caption))
     return Section(title, tuple(items))
 

@@ -87,7 +87,7 @@ def _declared(criterion: str, at: Keys) -> dict[str, Hyperparameter]:
     from trainables import criteria
 
     try:
-        return {each.name: each for each in criteria.find(criterion).hyperparameters}
+        return {hyperparameter.name: hyperparameter for hyperparameter in criteria.find(criterion).hyperparameters}
     except LookupError as error:
         hint = suggestion(criterion, criteria.names())
         # below criteria there is nothing to vary
@@ -106,7 +106,7 @@ def _check_value(criterion: str, known: Mapping[str, Hyperparameter], name: str,
                 f"{criterion} has no hyperparameter {name!r}; for the training setting write training.{meant}",
             )
         reads = f"it reads {listed(known)}" if known else "it has none"
-        # the place of a slip in a name is the name's, not that of one of its values
+        # the name is wrong and not one of its values, so the message points at the name
         raise problem(
             at[: at.index(name) + 1],
             f"{criterion} has no hyperparameter {name!r}{suggestion(name, known)}; {reads}",
@@ -134,7 +134,7 @@ def against_benchmark(named: BenchmarkSpec) -> BenchmarkSpec:
         options: Any = TypeAdapter(benchmark.Options).validate_python(given)
     except ValidationError as error:
         details = error.errors()[0]
-        # below the option's name the location tells pydantic's branch of a union, which is no key of the file
+        # what follows the option's name in pydantic's location are branches of a union, and no keys of the file
         raise problem(("benchmark", *details["loc"][:1]), sentence(details)) from None
     for name, value in given.items():
         number = getattr(options, name)

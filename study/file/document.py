@@ -58,7 +58,7 @@ class Document:
         kind = "nothing" if value is None else "true or false" if isinstance(value, bool) else "a number"
         shown = f"{written}, which is read as {kind}" if written else "empty"
         text = dialect.inline(written, quoted=True)
-        # a value below the key that was set is quoted where it stands
+        # --set is written out again for the very value that it gave; one below that is quoted where it stands
         is_set = self._places.get(keys) == f"--set {dotted(keys)}"
         return f"must be text, not {shown}; write {_assigned(dotted(keys), text) if is_set else text}"
 
@@ -78,7 +78,7 @@ class Document:
             target = self._step(target, key, keys[: depth + 1], flag)
         last = keys[-1]
         self._check(target, last, keys, flag)
-        # the lines that were noted for what is replaced no longer tell where its values come from
+        # the value is replaced, so lines noted for it and below it are no longer true
         self._places = {known: place for known, place in self._places.items() if known[: len(keys)] != keys}
         self._written = {known: text for known, text in self._written.items() if known[: len(keys)] != keys}
         target[last] = self._set(keys, text, flag)

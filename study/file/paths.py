@@ -33,13 +33,13 @@ def on_disk(options: type, values: Mapping[str, Any]) -> dict[str, list[str]]:
     from trainables.benchmarks import path_options
 
     words = {field.name: field.default for field in fields(options)}
-    found: dict[str, list[str]] = {}
+    written: dict[str, list[str]] = {}
     for name in sorted(path_options(options) & set(values)):
         given = values[name] if isinstance(values[name], list | tuple) else [values[name]]
-        paths = [str(each) for each in given if each not in (None, "", words[name]) and not is_address(each)]
+        paths = [str(path) for path in given if path not in (None, "", words[name]) and not is_address(path)]
         if paths:
-            found[name] = paths
-    return found
+            written[name] = paths
+    return written
 
 
 def resolved(options: type, given: Mapping[str, Any], made: Any) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def resolved(options: type, given: Mapping[str, Any], made: Any) -> dict[str, An
     for name in path_options(options) & set(complete):
         value = complete[name]
         if isinstance(value, list):
-            complete[name] = [_absolute(name, each, words[name]) for each in value]
+            complete[name] = [_absolute(name, path, words[name]) for path in value]
         else:
             complete[name] = _absolute(name, value, words[name])
     return complete
@@ -66,9 +66,9 @@ def resolved(options: type, given: Mapping[str, Any], made: Any) -> dict[str, An
 def plain(value: Any) -> Any:
     """``value`` in what YAML knows."""
     if isinstance(value, Mapping):
-        return {str(key): plain(each) for key, each in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [plain(each) for each in value]
+        return [plain(item) for item in value]
     if isinstance(value, Enum):
         return plain(value.value)
     return value if value is None or isinstance(value, str | int | float) else str(value)

@@ -184,7 +184,10 @@ def label(criterion: str, values: Mapping[str, Any], digits: int = 12) -> str:
     """
     from trainables import criteria
 
-    own = [f"{each.symbol}={values[each.name]:.{digits}g}" for each in criteria.find(criterion).hyperparameters]
+    own = [
+        f"{hyperparameter.symbol}={values[hyperparameter.name]:.{digits}g}"
+        for hyperparameter in criteria.find(criterion).hyperparameters
+    ]
     own += [
         f"{settings.short(name)}={settings.text(value, digits)}"
         for name, value in values.items()
@@ -208,15 +211,15 @@ def declared_criteria(spec: StudySpec) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "label": each.label,
-            "order": each.position,
-            "reference": each.is_reference,
+            "label": criterion.label,
+            "order": criterion.position,
+            "reference": criterion.is_reference,
             "hyperparameters": [
                 {"name": one.name, "symbol": one.symbol, "whole": one.whole, "log": one.log}
-                for one in each.hyperparameters
+                for one in criterion.hyperparameters
             ],
         }
-        for name, each in sorted(criteria_of(spec).items(), key=lambda item: item[1].position)
+        for name, criterion in sorted(criteria_of(spec).items(), key=lambda item: item[1].position)
     ]
 
 
@@ -285,5 +288,5 @@ def _recipe(benchmark: str, protocol: str) -> Recipe:
     from trainables.benchmarks import find
 
     named = BenchmarkSpec.model_validate_json(benchmark)
-    found = find(named.name)
-    return found.recipe(protocol, TypeAdapter(found.Options).validate_python(named.options))
+    definition = find(named.name)
+    return definition.recipe(protocol, TypeAdapter(definition.Options).validate_python(named.options))

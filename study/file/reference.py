@@ -119,7 +119,7 @@ def benchmarks() -> str:
     for name in BENCHMARKS:
         benchmark = find(name)
         lines += ["", f"## `{name}`", "", _first(type(benchmark)), "", "| option | | default | |", "|---|---|---|---|"]
-        said = {}
+        said: dict[str, str] = {}
         for kind in reversed(benchmark.Options.__mro__[:-1]):
             said |= comments(kind)
         hints = get_type_hints(benchmark.Options, include_extras=True)
@@ -137,7 +137,7 @@ def _first(kind: type) -> str:
 def _initial(field: Field[Any]) -> str:
     if field.default is MISSING and field.default_factory is MISSING:
         return "required"
-    value = field.default if field.default is not MISSING else field.default_factory()  # type: ignore[misc]
+    value = field.default_factory() if field.default_factory is not MISSING else field.default
     if value is None or value == "":
         return ""
     if isinstance(value, Mapping):

@@ -28,13 +28,13 @@ _DOTTED = r"^(training|benchmark)\."
 
 def schema() -> dict[str, Any]:
     """The schema (draft 2020-12): keys, types, what the comments in the code say of them, and names that are known."""
-    found = StudySpec.model_json_schema(schema_generator=_Described)
-    below, parts = found["properties"], found["$defs"]
+    document = StudySpec.model_json_schema(schema_generator=_Described)
+    below, parts = document["properties"], document["$defs"]
     # the name is the file's where it is not given
-    found["required"] = ["benchmark"]
-    found["title"] = "Study file of fierce"
-    found["description"] = str(inspect.getdoc(inspect.getmodule(StudySpec)))
-    _describe(found, StudySpec)
+    document["required"] = ["benchmark"]
+    document["title"] = "Study file of fierce"
+    document["description"] = str(inspect.getdoc(inspect.getmodule(StudySpec)))
+    _describe(document, StudySpec)
     for model in _MODELS:
         _describe(parts[model.__name__], model)
     below["training"] = _training()
@@ -57,7 +57,7 @@ def schema() -> dict[str, Any]:
     pruners = [{"enum": ["none"]}, {"$ref": "#/$defs/Pruner"}, {"type": "null"}]
     own = parts["SearchSpec"]["properties"]["pruner"]
     parts["SearchSpec"]["properties"]["pruner"] = {**_said(own), "anyOf": pruners}
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **document}
 
 
 def _said(key: dict[str, Any]) -> dict[str, Any]:
@@ -104,8 +104,8 @@ class _Described(GenerateJsonSchema):
 
 def _training() -> dict[str, Any]:
     """The fields of `Recipe`, none of which is required."""
-    found = TypeAdapter(Recipe).json_schema()
-    properties = {name: each for name, each in found["properties"].items() if name != "hyperparameters"}
+    recipe = TypeAdapter(Recipe).json_schema()
+    properties = {name: setting for name, setting in recipe["properties"].items() if name != "hyperparameters"}
     training: dict[str, Any] = {"type": "object", "properties": properties, "additionalProperties": False}
     _describe(training, Recipe)
     properties["projector"] = {"type": ["object", "null"], "description": "see docs/method.md"}
@@ -122,16 +122,16 @@ def _describe(part: dict[str, Any], kind: type) -> None:
 
 def comments(kind: type) -> dict[str, str]:
     """Attribute -> the ``#:`` comment above it."""
-    found: dict[str, str] = {}
+    noted: dict[str, str] = {}
     above: list[str] = []
     for line in map(str.strip, inspect.getsource(kind).splitlines()):
         if line.startswith("#:"):
             above.append(line.removeprefix("#:").strip())
             continue
         if above:
-            found[line.partition(":")[0]] = " ".join(above)
+            noted[line.partition(":")[0]] = " ".join(above)
         above = []
-    return found
+    return noted
 
 
 def _criterion_names() -> dict[str, Any]:

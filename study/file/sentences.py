@@ -50,8 +50,8 @@ def listed(names: Iterable[str]) -> str:
 def suggestion(name: str, known: Iterable[str]) -> str:
     """The nearest known name, or nothing where none is near."""
     known = list(known)
-    # capitals count as much as other letters to the matching, so that CE would be near nothing
-    close = [each for each in known if each.casefold() == str(name).casefold()]
+    # difflib takes capitals for other letters, so CE would be near nothing: case is compared apart
+    close = [candidate for candidate in known if candidate.casefold() == str(name).casefold()]
     close = close or difflib.get_close_matches(str(name), known, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 

@@ -263,8 +263,8 @@ def _located(document: Document) -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
-        # a slip in a key's name also makes the right name missing: say the slip
-        details = min(error.errors(), key=lambda each: each["type"] == "missing")
+        # a misspelt key is reported twice, as unknown and as missing: the unknown one says more
+        details = min(error.errors(), key=lambda problem: problem["type"] == "missing")
         keys: Keys = (*details["loc"], *details.get("ctx", {}).get("keys", ()))
         if keys == (OPTUNA_URI,) and OLD_OPTUNA_URI in document.values:
             keys = (OLD_OPTUNA_URI,)

@@ -198,15 +198,16 @@ def _start(ray: ModuleType, temporary: Path) -> None:
     # workers import what the driver can import: a benchmark of the user's own, say
     os.environ["PYTHONPATH"] = os.pathsep.join(str(Path(path).absolute()) for path in sys.path if path)
     try:
-        ray.init(
-            # a cluster that runs on this machine is joined by its address alone
-            address="local",
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            object_store_memory=OBJECT_STORE_BYTES,
-            _temp_dir=str(temporary),
-        )
+        with _loopback(ray):
+            ray.init(
+                # a cluster that runs on this machine is joined by its address alone
+                address="local",
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=OBJECT_STORE_BYTES,
+                _temp_dir=str(temporary),
+            )
     # a node that a busy machine keeps waiting is a plain Exception
     except Exception as error:
         why = " ".join(str(error).split())[:300].rstrip(".")
@@ -227,3 +228,23 @@ def _check_fits(resources: Resources, nodes: Sequence[Mapping[str, Any]], addres
             raise UserError(
                 f"resources.{kind.lower()}s: a trial asks for {asked:g} {kind}s, and {where} {most:g}; {hint}"
             )
+
+
+@contextmanager
+def _loopback(ray: ModuleType) -> Iterator[None]:
+    """Let all that Ray starts within listen on 127.0.0.1 alone.
+
+    Ray resolves a 127.0.0.1 that it is given to the machine's own address, and listens on every interface then. Only
+    without clusters, as it runs on systems whose firewall would ask about each port, does it keep to the loopback.
+    """
+    constants, variable = ray._private.ray_constants, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+    before, given = constants.ENABLE_RAY_CLUSTER, os.environ.get(variable)
+    constants.ENABLE_RAY_CLUSTER, os.environ[variable] = False, "0"
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before
+        if given is None:
+            del os.environ[variable]
+        else:
+            os.environ[variable] = given

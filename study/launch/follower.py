@@ -45,7 +45,7 @@ class Follower(Callback):
         self._results: dict[int, dict[int, tuple[Result, int]]] = {}
 
     def __reduce__(self) -> tuple[type[Callback], tuple[()]]:
-        # Tune keeps its callbacks in a file, and ours know the servers' logins; nothing reads them from there
+        # Tune pickles its callbacks to a file that nothing reads: an empty one keeps the servers' logins out of it
         return Callback, ()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -64,7 +64,7 @@ class Follower(Callback):
             given = Assignment.from_config(trial.config)
             shards = self._results.setdefault(given.number, {})
             shards[given.shard.position] = told, len(given.trial.seeds)
-            # a shard may report on after its trial has ended with another one
+            # a trial ends when one of its shards fails, and the others may still report after that
             if len(shards) == given.shard.parts and given.number in self._started:
                 slowest = min(shard.epoch for shard, _ in shards.values())
                 self._observer.epoch(given.number, slowest, told.epochs, self._trial_means(given.number))
@@ -92,7 +92,7 @@ class Follower(Callback):
             return
         piece, share = noted
         if cause == "storage":
-            # the others need not find out at their ends
+            # the other trials would fail in the same way, so they are told to stop
             with suppress(OSError):
                 self._folder.write(STOP, b"")
             self._end(piece.number, "interrupted")
@@ -154,26 +154,26 @@ class Follower(Callback):
 def reason_of(trial: Any) -> tuple[str, Cause]:
     """Why a trial of Tune failed, in one line, and which of the searcher's causes that is."""
     try:
-        # Tune's own reading looks where the file is copied to later
+        # Tune's own function reads the copy of this file, which may not be there yet
         error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
-    # an error of a user's own may not come out of its pickle
+    # a user's own class of error may fail to unpickle, with whatever error
     except Exception as unreadable:
         return f"unknown, since its error cannot be read ({unreadable})", "error"
     if isinstance(error, OutOfMemoryError) or (
         isinstance(error, RayActorError) and "running low on memory" in str(error)
     ):
         return "out of memory on its node", "memory"
-    # the first minute after a node was lost, Ray only knows that it does not answer
+    # for a minute after a node was lost, Ray reports its actors as unavailable
     if isinstance(error, ActorUnavailableError):
         return "its node does not answer", "node"
     if isinstance(error, RayActorError):
-        # Ray tells a lost node in its message alone
+        # Ray has no class of its own for a lost node: only the message tells
         if "its node has died" in str(error):
             return "its node was lost", "node"
         return "the trial's process died: killed, or out of memory", "error"
     cause = error.cause if isinstance(error, RayTaskError) else error
     message = masked((str(cause).strip().splitlines() or [""])[0])
-    # what is trained is kept, and the other trials would fail alike
+    # the server failed and not the trial: what is trained is kept, and the study stops
     if isinstance(cause, StorageError | TrackingError):
         return message, "storage"
     if isinstance(cause, PredecessorError):

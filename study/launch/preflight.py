@@ -13,6 +13,7 @@ from study.file import settings
 from study.file.document import dotted
 from study.file.plan import lopsided, recipe, trial_for
 from study.file.spec import StudySpec
+from study.servers import versions
 from study.servers.logins import require_no_secrets
 from study.servers.reach import is_local, stored_file
 
@@ -27,6 +28,7 @@ def preflight(spec: StudySpec, address: str | None = None) -> str:
     With ``address`` the trials run elsewhere, and neither devices nor data are looked for here. Returns warnings, each
     a line of one sentence, empty where there are none.
     """
+    versions.require()
     require_no_secrets(spec)
     if not is_local(address):
         return lopsided(spec)
@@ -73,7 +75,7 @@ def check_data(spec: StudySpec) -> str:
     try:
         data = contract.load(benchmark, options, getattr(torch, training.dtype))
     except Exception as error:
-        # one of the user's own raises whatever it likes
+        # a user's own benchmark may raise any error
         if spec.benchmark.name in BENCHMARKS or isinstance(error, DataError):
             raise
         raise UserError(
@@ -82,7 +84,7 @@ def check_data(spec: StudySpec) -> str:
     try:
         evaluators = contract.examine(benchmark, data, options, training, spec.seeds, network=own)
     except network_contract.NetworkError:
-        # a network for a GPU need not run on this machine's CPU
+        # a network written for a GPU may fail on this CPU, which then says nothing of it
         if not spec.resources.needs_gpu:
             raise
         evaluators = contract.examine(benchmark, data, options, training, spec.seeds, network=False)
@@ -217,8 +219,8 @@ def _check_search(spec: StudySpec, evaluators: Sequence[Evaluator], parts: Colle
         if spec.search.objective.label_free and metric in declared and declared[metric].reads_fine:
             raise UserError(f"{where}: {metric} reads fine labels, which label_free: true promises to do without")
     chosen_by = spec.search.objective.metric
-    everywhere = {**declared, **{each.name: each for each in twins.declared(evaluators, twins.PARTS)}}
-    twin = next((each.name for each in everywhere.values() if each.twin_of == chosen_by), None)
+    everywhere = {**declared, **{metric.name: metric for metric in twins.declared(evaluators, twins.PARTS)}}
+    twin = next((metric.name for metric in everywhere.values() if metric.twin_of == chosen_by), None)
     if twin is None or not everywhere[chosen_by].reads_fine:
         return ""
     part = "" if twins.VALIDATION in parts or twin in declared else ", with benchmark.validation at 0.2 say"

@@ -34,7 +34,7 @@ class _Searched:
     def get_trials(self, *arguments: Any, **options: Any) -> list[FrozenTrial]:
         return self._kept(self._whole.get_trials(*arguments, **options))
 
-    # the samplers read trials by this name, which keeps a cache within one draw
+    # the samplers call this private method, which caches within one draw
     def _get_trials(self, *arguments: Any, **options: Any) -> list[FrozenTrial]:
         return self._kept(self._whole._get_trials(*arguments, **options))
 
@@ -90,7 +90,7 @@ def sampler_for(
     """The study's sampler as it stands for trial ``number``, whichever launch asks: see `CriterionSampler`."""
     assert spec.search is not None
     kind, seed = spec.search.sampler, spec.search.sampler_seed
-    # the points of a sequence lie well together only if one seed scrambles all of them
+    # a quasi-random sequence is even only where all points are scrambled by one seed
     scattered = [seed] if kind == "qmc" else [seed, number]
     options: dict[str, Any] = {"seed": int(np.random.SeedSequence(scattered).generate_state(1)[0])}
     if kind == "tpe":

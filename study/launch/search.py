@@ -65,8 +65,8 @@ Cause = Literal["error", "refusal", "memory", "node", "storage"]
 #: by metric: the mean over a trial's seeds, and its standard error
 _Moments = tuple[Mapping[str, float], Mapping[str, float]]
 
-#: Optuna asks its sampler at each trial that is opened, even where all values are given; others than this one then take
-#: time, or end the study
+#: Optuna calls the sampler for every trial that is opened, also where all values are given: some are slow then,
+#: or end the study, so this one, which does nothing, stands in for them
 _AT_REST = optuna.samplers.RandomSampler(seed=0)
 
 
@@ -147,7 +147,7 @@ class StudySearcher(Searcher):
             for number, trial in sorted(attempts(study).items())
             if trial.state in unsettled
             and (trial.state == TrialState.RUNNING or number not in settled)
-            # a failed trial is only trained again when asked (`retry_failed`)
+            # a failed trial is trained again only where `retry_failed` has asked for it
             and trial.state != TrialState.FAIL
         )
 
@@ -202,7 +202,7 @@ class StudySearcher(Searcher):
                 "the search compares with cross-entropy, whose trial failed; resume the study to try it again"
             )
             return self.FINISHED
-        # the attributes are in the database before the trial can be RUNNING, so that no kill leaves one without
+        # a kill must leave no RUNNING trial without these attributes, so they are stored before it is asked for
         self.study.enqueue_trial({}, user_attrs={ROLE: "search", CRITERION: criterion})
         self._open(self._waiting()[0], trial_id)
         return self._give(trial_id)
@@ -212,7 +212,7 @@ class StudySearcher(Searcher):
         assert self.spec.search is not None
         if self.spec.search.confirm is None or CHOSEN in self.study.user_attrs or self._live:
             return self._over()
-        # written down before anything is made of it, so that a launch after a kill confirms the same
+        # a launch after a kill must confirm the same choice, so it is stored before it is used
         self.study.set_user_attr(CHOSEN, choose(self.spec, self.study))
         self._absent.extend(absent_points(self.spec, self.study))
         if not self._enqueue():
@@ -228,10 +228,10 @@ class StudySearcher(Searcher):
         attributes = frozen.user_attrs
         values = attributes.get(HYPERPARAMETER_VALUES)
         if not frozen.state.is_finished():
-            # the sampler draws relative parameters when the trial is made
+            # Optuna draws a trial's parameters when the trial is opened, so its sampler is set before that
             self.study.sampler = _AT_REST if values is not None else self._sampler(frozen)
             waiting = frozen.state == TrialState.WAITING
-            # asking takes the first that waits, which is this one
+            # `ask` takes the first waiting trial, which is this one
             trial = self.study.ask() if waiting else optuna.Trial(self.study, frozen._trial_id)
             if values is None:
                 values = self._sample(trial, attributes[CRITERION])
@@ -280,7 +280,9 @@ class StudySearcher(Searcher):
     def _searched(self, criterion: str) -> dict[str, BaseDistribution]:
         """The searched range of each hyperparameter and setting of ``criterion``."""
         assert self.spec.search is not None
-        whole = {each.name for each in criteria.find(criterion).hyperparameters if each.whole}
+        whole = {
+            hyperparameter.name for hyperparameter in criteria.find(criterion).hyperparameters if hyperparameter.whole
+        }
         options = find(self.spec.benchmark.name).Options
         return {
             name: _distribution(interval, name in whole or (is_setting(name) and kind(name, options) is int))
@@ -350,7 +352,7 @@ class StudySearcher(Searcher):
             failures, losses = piece.failures + (cause == "error"), piece.node_losses + (cause == "node")
             self._pending.appendleft(replace(piece, share=share, failures=failures, node_losses=losses))
             return piece, share
-        self._pending = deque(each for each in self._pending if each.number != piece.number)
+        self._pending = deque(waiting for waiting in self._pending if waiting.number != piece.number)
         trial = self._unfinished(piece)
         if trial is not None:
             trial.set_user_attr(REASON, reason)
@@ -369,14 +371,16 @@ class StudySearcher(Searcher):
         if len(done) > 1 and self._end:
             trained = replace(piece.assignment.trial, seeds=seeds_of(self.spec, piece.assignment.role))
             whole = replace(piece.assignment, trial=trained, shard=WHOLE)
-            self._end(whole, [each.assignment for each, _ in done])
+            self._end(whole, [shard.assignment for shard, _ in done])
         trial = self._unfinished(piece)
         if trial is None:
             return
-        values = {name: [value for _, each in done for value in each[name]] for name in done[0][1]}
-        means = {name: sum(each) / len(each) for name, each in values.items()}
+        values = {name: [value for _, measured in done for value in measured[name]] for name in done[0][1]}
+        means = {name: sum(numbers) / len(numbers) for name, numbers in values.items()}
         errors = {
-            name: float(np.std(each, ddof=1) / math.sqrt(len(each))) for name, each in values.items() if len(each) > 1
+            name: float(np.std(numbers, ddof=1) / math.sqrt(len(numbers)))
+            for name, numbers in values.items()
+            if len(numbers) > 1
         }
         trial.set_user_attr(MEANS, _json(means))
         trial.set_user_attr(STANDARD_ERRORS, _json(errors))
@@ -414,7 +418,7 @@ class StudySearcher(Searcher):
             return {}
         if search.needs_ce:
             reference = moments if _is_reference(trial) else self._reference()
-            # another baseline may end before CE; as it is not searched, it needs no verdict
+            # another baseline may end before CE does: it is no searched point, so it needs no constraint
             if reference is None:
                 return {}
             ce_means, ce_errors = reference

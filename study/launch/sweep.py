@@ -106,12 +106,12 @@ def _nothing_left(spec: StudySpec, home: Home, observer: Observer, retry_failed:
     """How the study ended, where all its trials have and MLflow lacks nothing of them; else None: Ray is needed."""
     # optuna takes seconds to import
     from study.record import trials
-    from study.servers.database import answering
+    from study.servers.database import optuna_errors
 
     study = trials.load_study(spec, home)
     if study is None:
         return None
-    with answering(home.optuna_uri(spec)):
+    with optuna_errors(home.optuna_uri(spec)):
         ended, outcome = _ended(study), _outcome(spec, study, False)
         if outcome.missing or (outcome.failed and retry_failed):
             return None
@@ -120,7 +120,7 @@ def _nothing_left(spec: StudySpec, home: Home, observer: Observer, retry_failed:
     study = trials.open_study(spec, home)
     tracked = tracking.open_study(spec, home, trials.study_identity(study))
     if _settled(spec, study, home.files(spec.name, spec), tracked) != ended:
-        # where Ray cannot be started, nothing ends it
+        # the launch that follows may fail before it ends the run that was opened here
         tracking.close_study(tracked, "KILLED")
         return None
     planned = trials.planned_trials(spec, study)
@@ -142,7 +142,7 @@ def _launch(spec: StudySpec, home: Home, observer: Observer, retry_failed: bool,
     from study.launch.follower import Follower
     from study.launch.placement import Capacity
     from study.record import trials
-    from study.servers.database import answering
+    from study.servers.database import optuna_errors
     from trainables.trainable import STOP
 
     folder = home.files(spec.name, spec)
@@ -161,9 +161,9 @@ def _launch(spec: StudySpec, home: Home, observer: Observer, retry_failed: bool,
     tuner = _tuner(spec, folder, tracked, searcher, follower, cadence)
 
     def wind_up() -> Outcome:
-        with answering(home.optuna_uri(spec)):
+        with optuna_errors(home.optuna_uri(spec)):
             ended, outcome = _ended(study), _outcome(spec, study, searcher.stopping)
-        # a full disk stops at what follows, and the runs in MLflow must not stay RUNNING for that
+        # the snapshots' rewriting fails on a full disk, so the runs in MLflow are ended before it
         _close(tracked, follower, outcome, trials.planned_trials(spec, study))
         with storing(folder):
             snapshots.settle(folder / snapshots.TUNE, ended)
@@ -191,7 +191,7 @@ def _settled(spec: StudySpec, study: optuna.Study, folder: Folder, tracked: Trac
     from study.launch import checkpoints
     from study.record import trials
 
-    # a trial of which MLflow lacks anything sends it from its checkpoint
+    # a trial whose runs lack something is opened once more, and sends it from its checkpoint
     there = tracking.holdings(tracked)
     failed = {number: trial for number, trial in trials.attempts(study).items() if trial.state.name in NOT_RUN_AGAIN}
     with storing(folder):
@@ -234,7 +234,7 @@ def _tuner(
     from study.launch.search import required_metrics
     from trainables.trainable import train_trial
 
-    # a failed trial is told by the observer
+    # Tune logs a failed trial with its traceback, which the observer tells in one sentence
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     trainable = tune.with_parameters(
         train_trial,
@@ -250,7 +250,7 @@ def _tuner(
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=pruning.scheduler(spec),
-            # the searcher says when it is over
+            # unlimited: the searcher says when the study is over
             num_samples=-1,
             reuse_actors=True,
             trial_name_creator=_folder_name,
@@ -259,7 +259,7 @@ def _tuner(
         run_config=tune.RunConfig(
             name=snapshots.TUNE,
             **folder.tune(),
-            # the searcher tries again, since it may be with a larger share
+            # Tune would try again with the same share; the searcher may give a larger one
             failure_config=tune.FailureConfig(max_failures=0),
             callbacks=[follower],
             verbose=0,
@@ -269,7 +269,7 @@ def _tuner(
 
 def _abandon(wind_up: Callable[[], object], head: str) -> None:
     """End this process, whose cluster was lost, with the study left so that it can be resumed."""
-    # said first, as Ray may end this process meanwhile
+    # Ray may end this process while it winds up, so the sentence is printed before that
     sentence = f"error: the Ray cluster's head {head} was lost; bring it back and resume the study"
     print(sentence, file=sys.stderr, flush=True)
     try:

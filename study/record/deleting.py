@@ -17,8 +17,8 @@ from study.home import SPEC, Home
 from study.record import runs
 from study.record.files import LOCK, held, load_spec, storing
 from study.servers.checks import check_servers
-from study.servers.database import answering as answering_optuna
-from study.servers.mlflow import answering, connect, writing
+from study.servers.database import optuna_errors
+from study.servers.mlflow import open_client, tracking_errors, writing
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -42,7 +42,7 @@ def delete(home: Home, name: str) -> None:
         study = trials.load_study(spec, home)
         _delete_experiment(uri, name, trials.study_identity(study) if study else "")
         if study is not None:
-            with answering_optuna(optuna_uri):
+            with optuna_errors(optuna_uri):
                 optuna.delete_study(study_name=name, storage=study._storage)
         if home.artifacts(uri) is not None:
             _remove(home.root / "artifacts" / name)
@@ -61,15 +61,15 @@ def delete(home: Home, name: str) -> None:
 
 def _delete_experiment(uri: str, name: str, identity: str) -> None:
     """Delete the study's experiment, under a name that leaves its own to others."""
-    client = connect(uri)
-    with answering(uri), writing(uri):
+    client = open_client(uri)
+    with tracking_errors(uri), writing(uri):
         existing = client.get_experiment_by_name(name)
         if existing is not None:
             _require_own(client, existing, identity, uri)
             if existing.lifecycle_stage != "active":
                 client.restore_experiment(existing.experiment_id)
             client.rename_experiment(existing.experiment_id, _deleted(existing, name))
-        # one that an interrupted deletion had renamed is among them
+        # all such names and not the one above alone: a deletion that was interrupted may have left another
         for experiment in client.search_experiments():
             if experiment.name == _deleted(experiment, name):
                 client.delete_experiment(experiment.experiment_id)

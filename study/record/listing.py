@@ -49,7 +49,7 @@ def summary(home: Home, name: str) -> Summary:
         return Summary(name, "running" if is_running else "not begun", touched)
     attempts = trials.attempts(study).values()
     states = [trial.state.name for trial in attempts]
-    done, failed = sum(states.count(each) for each in ("COMPLETE", "PRUNED")), states.count("FAIL")
+    done, failed = sum(states.count(state) for state in ("COMPLETE", "PRUNED")), states.count("FAIL")
     times = [time for trial in attempts for time in (trial.datetime_start, trial.datetime_complete) if time]
     try:
         planned = trials.planned_trials(spec, study)
@@ -73,7 +73,7 @@ def _best(spec: StudySpec, study: optuna.Study) -> str:
         return ""
     held, sign = trials.attempts(study), -1 if spec.search.objective.direction == "maximize" else 1
     chosen = [held[number] for number in trials.choose(spec, study).values()]
-    found = min(chosen, key=lambda trial: sign * float(trial.value or 0), default=None)
-    if found is None:
+    best = min(chosen, key=lambda trial: sign * float(trial.value or 0), default=None)
+    if best is None:
         return ""
-    return f"{spec.search.objective.metric} {found.value:.4g}: {next(shortened(trials.named(found)))}"
+    return f"{spec.search.objective.metric} {best.value:.4g}: {next(shortened(trials.named(best)))}"

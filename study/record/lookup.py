@@ -43,7 +43,7 @@ def tracked_spec(uri: str, name: str) -> StudySpec | None:
         text = Study.open(uri, name).file
     except StudyNotFound:
         return None
-    # a server has one address for the cluster's nodes and another one for those who look from outside
+    # the file may name the server as the cluster's nodes see it, so the address that was just used replaces it
     return StudySpec.from_yaml(text).model_copy(update={"tracking_uri": uri}) if text else None
 
 

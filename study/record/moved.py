@@ -117,7 +117,7 @@ def settle(
             for experiment, name, location in experiments:
                 if name in names and (place := _new_place(home, path, location)) and not is_running(name):
                     text = _kept(home, name)
-                    # what tells where the home was is about to be overwritten
+                    # the old address, which is overwritten below, is all that tells where the home was
                     if text is not None and not text.startswith(RECORD):
                         keep(text, home, name, _home_of(location))
                     _write(database, experiment, place)
@@ -136,7 +136,7 @@ def _new_place(home: Home, database: Path, location: str) -> str | None:
     if place is None or place == location:
         return None
     if database.resolve() != (home.root / DATABASE).resolve():
-        there, here = (Path(local_file_uri_to_path(each)) for each in (location, place))
+        there, here = (Path(local_file_uri_to_path(uri)) for uri in (location, place))
         if there.is_dir() or not here.is_dir():
             return None
     return place

@@ -12,7 +12,7 @@ import pandas as pd
 from analysis import artifacts, output, schema, selection, statistics
 from analysis.runs import Study
 from study.errors import UserError
-from study.servers.mlflow import answering, connect, writing
+from study.servers.mlflow import open_client, tracking_errors, writing
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -49,7 +49,7 @@ def attach_report(tracking_uri: str, name: str, page: Path) -> None:
     run = _study_run(Study.open(tracking_uri, name))
     # a figure of the report is there in both formats, which tells it from an image of the user's own
     figures = [path for path in sorted(page.parent.glob("*.png")) if path.with_suffix(".svg").is_file()]
-    with answering(tracking_uri):
+    with tracking_errors(tracking_uri):
         for path in (page, *figures):
             artifacts.write(tracking_uri, run, path, REPORT)
 
@@ -60,8 +60,8 @@ def describe(tracking_uri: str, name: str) -> None:
     Raises `UserError` or `analysis.runs.StoreError` where MLflow does not take it.
     """
     study = _Final.open(tracking_uri, name)
-    client = connect(tracking_uri)
-    with answering(tracking_uri), writing(tracking_uri):
+    client = open_client(tracking_uri)
+    with tracking_errors(tracking_uri), writing(tracking_uri):
         experiment = study.experiment.experiment_id
         # the list of experiments shows it
         client.set_experiment_tag(experiment, DESCRIPTION, str(study.settings.get("description") or ""))
@@ -71,8 +71,8 @@ def describe(tracking_uri: str, name: str) -> None:
 
 def view(tracking_uri: str, name: str) -> str:
     """Where MLflow's interface shows the study's trials, behind its address; empty where MLflow has no such study."""
-    client = connect(tracking_uri)
-    with answering(tracking_uri):
+    client = open_client(tracking_uri)
+    with tracking_errors(tracking_uri):
         experiment = client.get_experiment_by_name(name)
     if experiment is None or experiment.lifecycle_stage != "active":
         return ""
@@ -130,10 +130,10 @@ def _state(study: Study) -> str:
 
 def _best(study: Study) -> str:
     """The best point of each searched criterion, with its interval; empty without a search."""
-    found = []
+    sentences = []
     for criterion, (best, points) in selection.search(study).items():
         if best is None:
-            found.append(
+            sentences.append(
                 f"no searched point of {study.criterion(criterion).label} is done with all its seeds and feasible"
             )
         else:
@@ -141,8 +141,8 @@ def _best(study: Study) -> str:
             scored_by = selection.scored_by(study)
             score = selection.summary(study, scored_by).get(best.trial) if scored_by else None
             heldout = f" on validation samples, {score} on held-out ones" if score is not None else ""
-            found.append(f"{best.label} (trial {best.trial}, of {len(points)}) at {objective}{heldout}")
-    return f"**Best point** by {selection.rule(study)}: {'; '.join(found)}." if found else ""
+            sentences.append(f"{best.label} (trial {best.trial}, of {len(points)}) at {objective}{heldout}")
+    return f"**Best point** by {selection.rule(study)}: {'; '.join(sentences)}." if sentences else ""
 
 
 def _table(study: Study) -> str:

@@ -100,7 +100,7 @@ def _delete_again(client: MlflowClient, experiment: str) -> None:
         key = tuple(run.data.tags.get(name) for name in (schema.LEVEL, schema.TRIAL, schema.SEED))
         groups.setdefault(key, []).append(run)
     for runs in groups.values():
-        # the last that holds everything: what was deleted was sent again later
+        # runs that were deleted were sent again later, so the newest finished one is complete
         kept = max(runs, key=lambda run: (run.info.status == "FINISHED", run.info.start_time))
         for run in runs:
             if run is not kept:

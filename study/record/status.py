@@ -78,7 +78,7 @@ def read(home: Home, name: str) -> StudyStatus:
     epochs = _epochs(spec, runs)
     study = optuna_study(spec, home)
     if study is not None and not _same(study, lookup.identity(runs)):
-        # MLflow's was run elsewhere, and only shares its name
+        # the study in MLflow has another identity: it was run elsewhere under the same name
         study = None
         if is_here and (tracked := lookup.tracked_spec(uri, name)):
             spec, is_here = tracked, False
@@ -172,7 +172,7 @@ def optuna_study(spec: StudySpec, home: Home) -> optuna.Study | None:
 
     uri = home.optuna_uri(spec)
     path = sqlite_path(uri)
-    # opening it would make an empty one
+    # SQLite makes an empty database of a path that it opens, so one that is not there is not opened
     if path is not None and not path.is_file():
         return None
     try:

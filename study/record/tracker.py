@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import stdev
 from typing import TYPE_CHECKING, Any
 
 from analysis import schema
 from study.file.plan import label
 from study.record import facts, runs
-from study.servers.mlflow import TrackingError, answering, connect, writing
+from study.servers.mlflow import TrackingError, open_client, tracking_errors, writing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -118,7 +120,7 @@ class TrialTracker:
         self._insist(self._begin)
 
     def _begin(self) -> None:
-        with answering(self.tracking.uri):
+        with tracking_errors(self.tracking.uri):
             self._open()
 
     def add(self, records: Sequence[Record]) -> None:
@@ -170,10 +172,10 @@ class TrialTracker:
     def _send(
         self, arrays: Mapping[str, np.ndarray] | None = None, weights: Mapping[str, Tensor] | None = None
     ) -> None:
-        with answering(self.tracking.uri):
+        with tracking_errors(self.tracking.uri):
             client, lines = self._open()
             for line in lines:
-                # it was only ended once it held everything, though the checkpoint may have been lost since
+                # a run is ended once it holds everything, so it needs nothing, even where the checkpoint was lost
                 if line.status == "FINISHED":
                     continue
                 for records in _requests([] if self._is_partial(line) else self._records[line.sent :]):
@@ -203,23 +205,24 @@ class TrialTracker:
         return self._facts.tags, {name: value for name, value in params.items() if name not in line.params}
 
     def _hyperparameters(self) -> dict[str, str]:
-        return {name: str(value) for name, value in self._values.items()}
+        own = {name: str(value) for name, value in self._values.items()}
+        return {schema.CRITERION_PARAM: self.trial.criterion, **own}
 
     def _metrics(self, line: _Line, records: Sequence[Record]) -> list[Any]:
         from mlflow.entities import Metric
 
         return [
             # the record's own time: a request that is repeated after a lost answer adds no second row
-            Metric(name, _value(values, line.column), record.time, record.epoch)
+            Metric(name, value, record.time, record.epoch)
             for record in records
-            for name, values in record.metrics.items()
+            for name, value in _values(record, line.column).items()
             if (name, record.epoch) not in line.held
         ]
 
     def _open(self) -> tuple[MlflowClient, list[_Line]]:
         """The client and the runs: one for each replica, the trial's own last; found or made on the first call."""
         if self._client is None:
-            self._client = connect(self.tracking.uri)
+            self._client = open_client(self.tracking.uri)
         if self._lines is None:
             with writing(self.tracking.uri):
                 self._lines = self._find_or_make(self._client)
@@ -229,7 +232,7 @@ class TrialTracker:
         existing = runs.found_or_restored(
             client, self.tracking.experiment, {schema.TRIAL: str(self.number)}, parent=self.tracking.run
         )
-        # a name to read: the exact values stand in the params
+        # for people to read, so rounded: the params hold the exact values
         name = label(self.trial.criterion, self._values, digits=4)
         common = {
             schema.STUDY: self.tracking.study,
@@ -264,9 +267,9 @@ class TrialTracker:
         if line.status == "FINISHED":
             return line
         line.held = _held(client, run)
-        # the trial's at once, for the list of runs; a seed's with its first records, to spare a request each
+        # MLflow's list of runs shows a trial's params at once; a seed's go with its first records and cost no request
         own = self._hyperparameters() if column is None else {}
-        # a run that a kill left between its creation and its params has none
+        # a kill between a run's creation and its params leaves a run without them
         if missing := {name: value for name, value in own.items() if name not in line.params}:
             client.log_batch(line.run_id, params=_params(missing))
         if line.status != "RUNNING":
@@ -308,7 +311,7 @@ class TrialTracker:
                         client.set_tag(line.run_id, schema.KEPT, schema.ARRAYS)
 
     def _terminate(self) -> None:
-        with answering(self.tracking.uri):
+        with tracking_errors(self.tracking.uri):
             client, lines = self._open()
             for line in lines:
                 if line.status != "FINISHED" and not self._is_partial(line):
@@ -321,15 +324,24 @@ def _requests(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
     """``records`` in parts of at most 1,000 metrics, whole records each; one empty part where there are none."""
     start = size = 0
     for position, record in enumerate(records):
-        if size + len(record.metrics) > METRICS_PER_REQUEST:
+        # a trial's run holds a standard error beside each mean
+        if size + 2 * len(record.metrics) > METRICS_PER_REQUEST:
             yield records[start:position]
             start, size = position, 0
-        size += len(record.metrics)
+        size += 2 * len(record.metrics)
     yield records[start:]
 
 
-def _value(values: Sequence[float], column: int | None) -> float:
-    return float(sum(values) / len(values)) if column is None else float(values[column])
+def _values(record: Record, column: int | None) -> dict[str, float]:
+    """What a run holds of a record: a replica's values, or the means over all replicas with their standard errors."""
+    if column is not None:
+        return {name: float(values[column]) for name, values in record.metrics.items()}
+    means = {name: float(sum(values) / len(values)) for name, values in record.metrics.items()}
+    return means | {
+        f"{schema.STANDARD_ERROR}{name}": stdev(values) / math.sqrt(len(values))
+        for name, values in record.metrics.items()
+        if len(values) > 1 and all(map(math.isfinite, values))
+    }
 
 
 def _held(client: MlflowClient, run: Run) -> set[tuple[str, int]]:

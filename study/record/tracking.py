@@ -20,7 +20,7 @@ from study.record import facts, moved, runs
 from study.record.facts import TAG_LENGTH
 from study.record.tracker import Tracking, tag_entities
 from study.servers.logins import without_passwords
-from study.servers.mlflow import TrackingError, answering, connect, writing
+from study.servers.mlflow import TrackingError, open_client, tracking_errors, writing
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -43,7 +43,7 @@ def open_study(spec: StudySpec, home: Home, identity: str = "", patience: float 
     was trained by another recipe.
     """
     uri = home.tracking_uri(spec)
-    client = connect(uri)
+    client = open_client(uri)
     moved.settle(home, uri, {spec.name})
     source = facts.source()
     tags = {
@@ -59,7 +59,7 @@ def open_study(spec: StudySpec, home: Home, identity: str = "", patience: float 
         "mlflow.note.content": _description(spec),
         **source,
     }
-    with answering(uri), writing(uri):
+    with tracking_errors(uri), writing(uri):
         experiment = _experiment(client, spec.name, identity, home.artifacts(uri))
         existing = runs.found_or_restored(client, experiment, {schema.LEVEL: "study"}, identity=identity).get(
             ("study", None)
@@ -83,11 +83,11 @@ def open_study(spec: StudySpec, home: Home, identity: str = "", patience: float 
 def _require_same_recipe(spec: StudySpec, run: Run, now: Mapping[str, Any]) -> None:
     """What a release changes in a recipe must not be mixed with what an earlier one trained."""
     kept = run.data.tags.get(schema.RECIPE)
-    # 0.1 kept no recipe; where it followed the paper, it took the released code's assignment
+    # studies of 0.1 hold no recipe, and all of them were trained with the released code's assignment
     before = json.loads(kept) if kept else {"assignment": "sampled"}
     changed = [name for name, value in before.items() if name in now and now[name] != value]
     hyperparameters = [own for criterion in criteria_of(spec).values() for own in criterion.hyperparameters]
-    # without anchors of its own a criterion knows no assignment
+    # the assignment only matters to criteria with anchors of their own
     if not kept and not any(own.counts_anchors for own in hyperparameters):
         changed = []
     if changed:
@@ -102,7 +102,7 @@ def _keep(uri: str, run: Run, name: str, text: str) -> None:
     """Put ``text`` among the artifacts of the study's run."""
     from analysis import artifacts
 
-    with answering(uri), tempfile.TemporaryDirectory() as scratch:
+    with tracking_errors(uri), tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / name
         file.write_text(text, encoding="utf-8")
         artifacts.write(uri, run, file)
@@ -112,14 +112,14 @@ def declare_metrics(tracking: Tracking, declared: Sequence[Mapping[str, str | bo
     """Add to the store's description what the ``declared`` metrics are (see `analysis.schema.METRICS_FILE`)."""
     from analysis import artifacts
 
-    client = connect(tracking.uri)
-    with answering(tracking.uri), writing(tracking.uri):
+    client = open_client(tracking.uri)
+    with tracking_errors(tracking.uri), writing(tracking.uri):
         run = client.get_run(tracking.run)
         held = artifacts.read(tracking.uri, run, schema.METRICS_FILE)
         known = {metric["name"]: metric for metric in (json.loads(held) if held else [])}
         merged = known | {metric["name"]: dict(metric) for metric in declared}
         for name, metric in merged.items():
-            # what one trial found out by measuring, the next does not know before it measures
+            # a trial learns by measuring which metrics are held out, so one that begins must not unset it
             if known.get(name, {}).get("heldout"):
                 metric["heldout"] = True
         if merged != known:
@@ -132,17 +132,17 @@ def _json(value: Any) -> str:
 
 def holdings(tracking: Tracking) -> runs.Holdings:
     """What of the study's trials MLflow has: whoever deletes a run, or its arrays, has it sent again."""
-    client = connect(tracking.uri)
-    with answering(tracking.uri):
+    client = open_client(tracking.uri)
+    with tracking_errors(tracking.uri):
         tracked = runs.search(client, tracking.experiment, {schema.STUDY: tracking.study})
         return runs.holdings(tracked, tracking.uri)
 
 
 def close_study(tracking: Tracking, status: str, trials: int | None = None) -> None:
     """End the study's run as ``FINISHED``, ``FAILED`` or ``KILLED``, with so many planned ``trials`` where given."""
-    client = connect(tracking.uri)
-    with answering(tracking.uri), writing(tracking.uri):
-        # how many confirm a search is known at its end
+    client = open_client(tracking.uri)
+    with tracking_errors(tracking.uri), writing(tracking.uri):
+        # only at the end of a search is it known how many trials confirm it
         if trials is not None:
             client.set_tag(tracking.run, schema.PLANNED_TRIALS, str(trials))
         client.set_terminated(tracking.run, status)
@@ -150,9 +150,9 @@ def close_study(tracking: Tracking, status: str, trials: int | None = None) -> N
 
 def close_trial(tracking: Tracking, number: int, status: str, reason: str) -> None:
     """End the runs of a trial whose worker cannot: it died, or was told to stop."""
-    client = connect(tracking.uri)
-    with answering(tracking.uri):
-        # a replica that has finished holds everything, whatever became of the others
+    client = open_client(tracking.uri)
+    with tracking_errors(tracking.uri):
+        # a finished replica's run is complete, so it stays FINISHED whatever became of the others
         for run in runs.search(
             client, tracking.experiment, {schema.TRIAL: str(number)}, "attributes.status != 'FINISHED'"
         ):
@@ -163,8 +163,8 @@ def close_trial(tracking: Tracking, number: int, status: str, reason: str) -> No
 
 def note_retry(tracking: Tracking, number: int, text: str) -> None:
     """Write on the trial's own run why it was tried again, and with what."""
-    client = connect(tracking.uri)
-    with answering(tracking.uri):
+    client = open_client(tracking.uri)
+    with tracking_errors(tracking.uri):
         for run in runs.search(client, tracking.experiment, {schema.TRIAL: str(number), schema.LEVEL: "trial"}):
             with writing(tracking.uri):
                 client.set_tag(run.info.run_id, RETRIED, text[:TAG_LENGTH])
@@ -172,8 +172,8 @@ def note_retry(tracking: Tracking, number: int, text: str) -> None:
 
 def close_open_trials(tracking: Tracking, reason: str) -> None:
     """End as ``KILLED`` every run of a trial or seed that is still RUNNING though nobody trains it any more."""
-    client = connect(tracking.uri)
-    with answering(tracking.uri):
+    client = open_client(tracking.uri)
+    with tracking_errors(tracking.uri):
         for run in runs.search(client, tracking.experiment, {}, "attributes.status = 'RUNNING'"):
             if run.data.tags.get(schema.LEVEL) in ("trial", "seed"):
                 with writing(tracking.uri):
@@ -186,9 +186,9 @@ def read_runs(uri: str, study: str) -> dict[tuple[int, int], tuple[str, int | No
 
     Empty where the study was never tracked.
     """
-    client = connect(uri)
+    client = open_client(uri)
     states: dict[tuple[int, int], tuple[str, int | None]] = {}
-    with answering(uri):
+    with tracking_errors(uri):
         experiment = client.get_experiment_by_name(study)
         if experiment is None:
             return states

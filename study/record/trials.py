@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from study.file.plan import Point, fixed_points, label, name_of, planned, settings_of, trial_for, values_of
 from study.file.settings import coded
 from study.file.spec import StudySpec
-from study.servers.database import answering, open_storage
+from study.servers.database import open_storage, optuna_errors
 
 if TYPE_CHECKING:
     from study.home import Home
@@ -42,7 +42,7 @@ def open_study(spec: StudySpec, home: Home) -> optuna.Study:
     """The Optuna study of ``spec``, made where it does not exist, with its first fixed points enqueued."""
     direction = spec.search.objective.direction if spec.search else "maximize"
     storage = open_storage(home.optuna_uri(spec))
-    with answering(home.optuna_uri(spec)):
+    with optuna_errors(home.optuna_uri(spec)):
         study = optuna.create_study(storage=storage, study_name=spec.name, direction=direction, load_if_exists=True)
         if spec.search:
             study.set_metric_names([spec.search.objective.metric])
@@ -68,7 +68,7 @@ def study_identity(study: optuna.Study) -> str:
 def load_study(spec: StudySpec, home: Home) -> optuna.Study | None:
     """The Optuna study of ``spec`` as it stands, or None where it was never started."""
     storage = open_storage(home.optuna_uri(spec))
-    with answering(home.optuna_uri(spec)):
+    with optuna_errors(home.optuna_uri(spec)):
         try:
             return optuna.load_study(storage=storage, study_name=spec.name)
         except KeyError:
@@ -96,8 +96,8 @@ def choose(spec: StudySpec, study: optuna.Study) -> dict[str, int]:
             continue
         if trial.value is None or any(violation > 0 for violation in trial.constraints.values()):
             continue
-        criterion, found = attributes[CRITERION], (sign * trial.value, number)
-        best[criterion] = min(best.get(criterion, found), found)
+        criterion, point = attributes[CRITERION], (sign * trial.value, number)
+        best[criterion] = min(best.get(criterion, point), point)
     return {criterion: best[criterion][1] for criterion in spec.search.criteria if criterion in best}
 
 

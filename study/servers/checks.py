@@ -10,8 +10,9 @@ from urllib.parse import unquote, urlsplit
 
 from analysis.addresses import lacks_scheme, masked, sqlite_path, without_login, without_password
 from study.errors import UserError
-from study.servers.mlflow import connect
+from study.servers.mlflow import open_client
 from study.servers.reach import DEADLINE, TIMEOUT, is_local, object_store, ray_cluster, reason, use_token, within
+from study.servers.versions import server_fault
 from trainables.storage import Folder
 
 #: SQLAlchemy's databases that are reached over the network, by driver -> how each names the time it may take
@@ -46,6 +47,7 @@ def check_tracking(uri: str) -> str:
             f"{without_login(uri).rstrip('/')}/health", "MLflow tracking server", "tracking_uri or MLFLOW_TRACKING_URI"
         )
         _check_login(uri)
+        _check_release(uri)
         return f"{shown} answers"
     if scheme in ("", "file"):
         raise UserError(
@@ -87,7 +89,7 @@ def _check_login(uri: str) -> None:
     shown = without_password(uri)
     field = "tracking_uri or MLFLOW_TRACKING_URI"
     try:
-        client = connect(uri)
+        client = open_client(uri)
         within(DEADLINE, lambda: client.search_experiments(max_results=1))
     except TimeoutError as error:
         raise UserError(f"the server at {shown} accepts requests and gives {error}; check {field}") from None
@@ -107,6 +109,23 @@ def _check_login(uri: str) -> None:
         raise UserError(
             f"the MLflow server at {shown} asks for a login; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         ) from None
+
+
+def _check_release(uri: str) -> None:
+    """The MLflow server is not older than this machine's may be: known weaknesses let in whoever reaches such a one."""
+    from mlflow import MlflowClient
+    from mlflow.utils.rest_utils import http_request
+
+    credentials = MlflowClient(uri)._tracking_client.store.get_host_creds()
+    try:
+        answer = within(DEADLINE, lambda: http_request(credentials, "/version", "GET", max_retries=0, timeout=TIMEOUT))
+    except Exception:
+        # a proxy may keep it to itself
+        return
+    if answer.status_code == 200 and (why := server_fault("mlflow", answer.content)):
+        raise UserError(
+            f"the MLflow server at {without_password(uri)} is of an older release than is safe: {why}; upgrade it there"
+        )
 
 
 def check_database(uri: str, field: str) -> str:

@@ -73,13 +73,13 @@ def open_storage(uri: str) -> PatientStorage:
     options: dict[str, Any] = {"pool_pre_ping": True}
     if uri.startswith("sqlite:"):
         options["connect_args"] = {"timeout": 60}
-    with answering(uri):
+    with optuna_errors(uri):
         write_ahead(uri)
         return PatientStorage(uri, engine_kwargs=options)
 
 
 @contextmanager
-def answering(uri: str) -> Iterator[None]:
+def optuna_errors(uri: str) -> Iterator[None]:
     """Turns a failure of Optuna's database at ``uri`` into one sentence."""
     try:
         yield

@@ -76,4 +76,4 @@ def _texts(value: object) -> Iterable[str]:
         return [value]
     if isinstance(value, Mapping):
         value = list(value.values())
-    return [text for each in value for text in _texts(each)] if isinstance(value, list | tuple) else []
+    return [text for item in value for text in _texts(item)] if isinstance(value, list | tuple) else []

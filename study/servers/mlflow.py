@@ -30,7 +30,7 @@ class TrackingError(UserError):
     """The tracking server could not be used."""
 
 
-def connect(uri: str) -> MlflowClient:
+def open_client(uri: str) -> MlflowClient:
     """A client of the server or database at ``uri``; `TrackingError` where it cannot be reached."""
     for name, value in CLIENT_SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -40,14 +40,14 @@ def connect(uri: str) -> MlflowClient:
     # the store announces every step of its schema
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    with answering(uri):
+    with tracking_errors(uri):
         write_ahead(uri)
         with writing(uri):
             return MlflowClient(tracking_uri=uri)
 
 
 @contextmanager
-def answering(uri: str) -> Iterator[None]:
+def tracking_errors(uri: str) -> Iterator[None]:
     """Turns a failed request into one sentence."""
     from sqlite3 import Error as SQLiteError
 

@@ -66,13 +66,13 @@ def is_local(address: str | None) -> bool:
 def ray_cluster(address: str) -> str:
     """The Ray cluster at ``host:port``, ``ray://host:port`` or ``auto`` takes this user, in words; else `UserError`."""
     if address == AUTO:
-        state, found = _probe("ray_auto", AUTO)
+        state, local_address = _probe("ray_auto", AUTO)
         if state != "ok":
             raise UserError(
                 "no Ray cluster runs on this machine (--address auto); start one, or name its host:port, or leave "
                 "--address and RAY_ADDRESS out"
             )
-        return ray_cluster(found)
+        return ray_cluster(local_address)
     host, port, by_client = _host_and_port(address)
     try:
         with socket.create_connection((host, port), timeout=TIMEOUT) as connection:
@@ -166,7 +166,7 @@ def _refused_token(address: str) -> str:
 
 def _probe(kind: str, address: str) -> tuple[str, str]:
     """What `study.servers.probe` says of ``address``: its state, and in few words why."""
-    path = os.pathsep.join(str(Path(each).absolute()) for each in sys.path if each)
+    path = os.pathsep.join(str(Path(folder).absolute()) for folder in sys.path if folder)
     try:
         done = subprocess.run(
             # the folder of a script would come first among those to import from

@@ -55,7 +55,7 @@ def _reasons(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         if isinstance(error, ValidationError):
             met = (details.get("ctx", {}).get("error") for details in error.errors())
-            yield from (each for each in met if isinstance(each, BaseException))
+            yield from (error for error in met if isinstance(error, BaseException))
         error = error.__cause__ or error.__context__
 
 
@@ -74,4 +74,4 @@ def trials_of(spec: StudySpec) -> list[Trial]:
         space = spec.search.space(criterion)
         ends = [{name: interval.ends[end] for name, interval in space.items()} for end in (0, 1)]
         points.setdefault(criterion, []).extend(trial_for(spec, criterion, values) for values in ends)
-    return [trial for each in points.values() for trial in (each if len(each) == 1 else (each[0], each[-1]))]
+    return [trial for series in points.values() for trial in (series if len(series) == 1 else (series[0], series[-1]))]

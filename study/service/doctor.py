@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from study.errors import UserError
 from study.servers.checks import check_answers, check_database, check_ray, check_tracking
 from study.servers.reach import reason
+from study.servers.versions import fault
 from study.service import jobs
 
 #: a study keeps features and weights of every replica: some MB a trial
@@ -55,7 +56,7 @@ def examine_cluster(address: str | None, tracking_uri: str, optuna_uri: str | No
     """
     checks = []
     try:
-        cluster = jobs.connect(address)
+        cluster = jobs.open_cluster(address)
         checks += [
             Check("ray", True, f"{cluster.address} answers; this machine has Ray {metadata.version('ray')}"),
             _try("nodes", cluster.nodes),
@@ -97,7 +98,7 @@ def check_home(home: Path) -> str:
 
 def check_disk(home: Path) -> str:
     """There is room for checkpoints and artifacts."""
-    folder = next(each for each in (home.resolve(), *home.resolve().parents) if each.exists())
+    folder = next(parent for parent in (home.resolve(), *home.resolve().parents) if parent.exists())
     free = shutil.disk_usage(folder).free
     if free < MIN_FREE_BYTES:
         raise UserError(f"only {free / 1e9:.1f} GB are free at {folder}; make room or choose another --home")
@@ -114,7 +115,9 @@ def _versions() -> list[Check]:
     checks = [Check("python", True, f"{platform.python_version()} on {platform.platform()}")]
     for package in PACKAGES:
         try:
-            checks.append(Check(package, True, metadata.version(package)))
+            installed = metadata.version(package)
+            why = fault(package, installed)
+            checks.append(Check(package, not why, f"{why}; pip install --upgrade {package}" if why else installed))
         except metadata.PackageNotFoundError:
             checks.append(Check(package, False, f"not installed; pip install {package}"))
     return checks

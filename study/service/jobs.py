@@ -114,12 +114,12 @@ def prepare(source: str, overrides: Sequence[str], name: str | None, folder: Pat
             if value != resolved and Path(resolved).exists():
                 _require_packed(f"benchmark.{key}: {value}", Path(resolved), folder, packed)
     _require_small(folder, packed)
-    # an absolute path that is not here, and an address, only the cluster may see
-    elsewhere = [each for paths in written.values() for each in map(Path, paths) if each.is_absolute()]
-    if not _addresses(options, spec) and all(each.exists() for each in elsewhere):
+    # addresses, and absolute paths that are not on this machine, can only be checked in the cluster
+    elsewhere = [path for paths in written.values() for path in map(Path, paths) if path.is_absolute()]
+    if not _addresses(options, spec) and all(path.exists() for path in elsewhere):
         check_data(spec)
     settings = [word for assignment in overrides for word in ("--set", assignment)]
-    # as a resume does: nothing else could try a submitted study's failed trials again
+    # submitting again is the only way to resume a job's study, so it tries failed trials again
     fixed = ("--name", spec.name, "--address", "auto", "--events", "--import-data", "--retry-failed")
     return Submission(spec, ("fierce", "run", argument, *settings, *fixed), folder, excludes)
 
@@ -158,13 +158,13 @@ def _addresses(options: type, spec: StudySpec) -> bool:
     from trainables.benchmarks import path_options
 
     given = (spec.benchmark.options.get(name) for name in path_options(options))
-    return any(is_address(each) for value in given for each in (value if isinstance(value, list) else [value]))
+    return any(is_address(item) for value in given for item in (value if isinstance(value, list) else [value]))
 
 
 def _packed(folder: Path, excludes: Sequence[str]) -> Mapping[Path, int]:
     """What Ray packs of ``folder``: path -> bytes, 0 for a folder."""
     use_token()
-    # the very walk by which Ray packs: what it leaves out is said nowhere else
+    # Ray has no public function that tells what it packs, so this is the one that it packs by
     from ray._private.ray_constants import get_runtime_env_default_excludes
     from ray._private.runtime_env.packaging import _dir_travel, _get_excludes
 
@@ -227,7 +227,7 @@ class Cluster:
                     f"fierce attach {spec.name}"
                 )
         shared = without_passwords(spec.model_copy(update={"tracking_uri": None, "optuna_uri": None}))
-        with self._answering():
+        with _cluster_errors(self.address):
             return str(
                 self.client.submit_job(
                     # without a shell in between, the signal to stop reaches the command itself
@@ -254,7 +254,7 @@ class Cluster:
 
     def info(self, job: str) -> Any:
         """Details of ``job`` as it stands."""
-        with self._answering():
+        with _cluster_errors(self.address):
             return self.client.get_job_info(job)
 
     def follow(self, job: str, tell: Callable[[str], None], say: Callable[[str], None]) -> Any:
@@ -294,7 +294,7 @@ class Cluster:
                 f"study {study!r} is not under way at {self.address}: its last job {job.submission_id} has "
                 f"{job.status.lower()}"
             )
-        with self._answering():
+        with _cluster_errors(self.address):
             self.client.stop_job(job.submission_id)
         deadline = time.monotonic() + STOP_SECONDS + TIMEOUT
         while not self.info(job.submission_id).status.is_terminal():
@@ -331,7 +331,7 @@ class Cluster:
 
     def _jobs(self) -> dict[str, list[Any]]:
         """The submitted studies' jobs by study, oldest first."""
-        with self._answering():
+        with _cluster_errors(self.address):
             listed = self.client.list_jobs()
         jobs: dict[str, list[Any]] = {}
         for job in sorted(listed, key=lambda submitted: submitted.start_time or 0):
@@ -346,7 +346,7 @@ class Cluster:
         async def tail() -> bool:
             chunks = aiter(self.client.tail_job_logs(job))
             while True:
-                with self._answering():
+                with _cluster_errors(self.address):
                     try:
                         chunk = await asyncio.wait_for(anext(chunks, None), SILENCE_SECONDS)
                     except TimeoutError:
@@ -357,11 +357,6 @@ class Cluster:
 
         reader.rewind()
         return asyncio.run(tail())
-
-    @contextlib.contextmanager
-    def _answering(self) -> Iterator[None]:
-        with _answering(self.address):
-            yield
 
 
 @dataclass
@@ -398,14 +393,14 @@ def address_of(option: str | None) -> str:
     return address
 
 
-def connect(option: str | None = None) -> Cluster:
+def open_cluster(option: str | None = None) -> Cluster:
     """The cluster at `address_of` ``option``; `UserError` where it does not answer or refuses the token."""
     address = address_of(option)
     # Ray's client reads it in place of what it is given
     os.environ[ADDRESS_VARIABLE] = address
     use_token()
     try:
-        return _connect(address)
+        return _open(address)
     except Unreachable as error:
         if _listens(address):
             raise UserError(
@@ -424,11 +419,11 @@ def _listens(address: str) -> bool:
     return False
 
 
-def _connect(address: str) -> Cluster:
-    with _answering(address):
+def _open(address: str) -> Cluster:
+    with _cluster_errors(address):
         from ray.job_submission import JobSubmissionClient
 
-        # it tells of each step
+        # Ray's client logs each of its steps
         for name in ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
             logging.getLogger(name).setLevel(logging.ERROR)
 
@@ -437,12 +432,12 @@ def _connect(address: str) -> Cluster:
                 # Ray's own waits for ever on a connection that is dead
                 return super()._do_request(*arguments, **{"timeout": TIMEOUT, **options})
 
-        # the first request: what hangs here is no cluster
+        # making the client sends a first request, which hangs on a server that is no cluster
         return Cluster(address, within(DEADLINE, lambda: Client(address)))
 
 
 @contextlib.contextmanager
-def _answering(address: str) -> Iterator[None]:
+def _cluster_errors(address: str) -> Iterator[None]:
     """Turns what Ray's client raises into one sentence."""
     import aiohttp
     import requests

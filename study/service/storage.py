@@ -17,7 +17,7 @@ from trainables.storage import Folder, Held
 if TYPE_CHECKING:
     from study.home import Home
 
-#: the folder of data below the storage; a study may be called so too, as it has no folder named by a hash
+#: the folder of data below the storage; it holds folders named by hashes alone, so a study may have the same name
 DATA = "data"
 #: how long another process may take to copy the same file
 COPY_SECONDS = 600.0
@@ -49,7 +49,7 @@ def import_data(spec: StudySpec, home: Home) -> StudySpec:
                     f"benchmark.{name}: {path} cannot be copied to the storage {storage} ({why})"
                 ) from error
         value = options[name]
-        options[name] = [kept.get(each, each) for each in value] if isinstance(value, list) else kept.get(value, value)
+        options[name] = [kept.get(path, path) for path in value] if isinstance(value, list) else kept.get(value, value)
     return spec.model_copy(update={"benchmark": BenchmarkSpec(name=spec.benchmark.name, **options)})
 
 
@@ -61,7 +61,7 @@ def _keep(path: Path, storage: Folder) -> str:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     folder = storage / DATA / digest
     if not folder.exists(path.name):
-        # of two studies that bring the same file one copies it
+        # two studies may bring the same file at once: the second waits for the first one's copy
         with folder.lock(".lock", COPY_SECONDS):
             if not folder.exists(path.name):
                 with path.open("rb") as source, folder.writing(path.name) as copy:

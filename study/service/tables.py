@@ -93,18 +93,18 @@ def print_status(state: StudyStatus) -> None:
         )
 
 
-def print_studies(found: Sequence[Summary]) -> None:
+def print_studies(summaries: Sequence[Summary]) -> None:
     """A row for each study."""
     columns = ("study", "state", "date", "trials", "best")
     rows = [
         (
-            each.name,
-            each.state,
-            f"{each.date:%Y-%m-%d %H:%M}",
-            f"{each.done}/{'?' if each.planned is None else each.planned}",
-            each.best or "–",
+            summary.name,
+            summary.state,
+            f"{summary.date:%Y-%m-%d %H:%M}",
+            f"{summary.done}/{'?' if summary.planned is None else summary.planned}",
+            summary.best or "–",
         )
-        for each in found
+        for summary in summaries
     ]
     _print_rows(columns, rows)
 

@@ -78,7 +78,7 @@ def write(folder: Path, confirmed: bool = True, metric: str = "mse/raw-validatio
         for seed in seeds:
             run = client.create_run(experiment, tags={**tags, schema.LEVEL: "seed", schema.SEED: str(seed)})
             names = {"mse/raw": 4, "mse/raw-validation": 5}
-            metrics = [Metric(each, value(number, position, seed), 1, 1) for each, position in names.items()]
+            metrics = [Metric(metric, value(number, position, seed), 1, 1) for metric, position in names.items()]
             client.log_batch(run.info.run_id, metrics, params)
             client.set_terminated(run.info.run_id)
         client.set_terminated(trial.info.run_id)
@@ -147,8 +147,8 @@ def test_the_report_says_both(store: Store, tmp_path: Path) -> None:
 def test_intervals_of_held_out_metrics_are_corrected_for_overlapping_splits(study: Study, tmp_path: Path) -> None:
     pairs = [value(1, 4, seed) - value(0, 4, seed) for seed in SEEDS]
     half = stats.t.ppf(0.975, 9) * np.std(pairs, ddof=1) * np.sqrt(1 / 10 + 40 / 60)
-    found = selection.difference(study, "mse/raw", 1, 0)
-    assert found is not None and found.corrected == pytest.approx(half)
+    difference = selection.difference(study, "mse/raw", 1, 0)
+    assert difference is not None and difference.corrected == pytest.approx(half)
     of_validation = selection.difference(study, "mse/raw-validation", 1, 0)
     assert of_validation is not None and np.isnan(of_validation.corrected)
     numbers = tables.difference_numbers(study, {"chosen": 1}, ["mse/raw"]).iloc[0]

@@ -183,8 +183,8 @@ def test_declarations_that_cannot_be_read_are_one_sentence(tmp_path: Path, conte
 
 def test_a_later_release_may_declare_more() -> None:
     content = json.dumps([{**METRICS[0], "group": "errors"}]).encode()
-    found = declarations.read_metrics(content)["error/mine"]
-    assert (found.label, found.unit, found.better, found.fine) == ("my error (m)", "m", "lower", True)
+    metric = declarations.read_metrics(content)["error/mine"]
+    assert (metric.label, metric.unit, metric.better, metric.fine) == ("my error (m)", "m", "lower", True)
 
 
 def test_export_of_the_declared_columns_is_tidy(study: Study, tmp_path: Path) -> None:

@@ -126,8 +126,8 @@ def test_what_merely_drifts_is_not_bound() -> None:
 
 def test_increments_are_scipys() -> None:
     first, second = (pd.DataFrame(noise(seed, 12, 3).cumsum(0)) for seed in (0, 1))
-    changes = [each.diff().iloc[1:] for each in (first, second)]
-    own, others = (each.sub(each.mean(axis=1), axis=0) for each in changes)
+    changes = [curves.diff().iloc[1:] for curves in (first, second)]
+    own, others = (change.sub(change.mean(axis=1), axis=0) for change in changes)
     expected = [[stats.spearmanr(own[one], others[other]).statistic for other in range(3)] for one in range(3)]
     np.testing.assert_allclose(associations.increments(first, second), expected, atol=1e-12)
     # what rises by the same at every epoch does not vary
@@ -137,12 +137,12 @@ def test_increments_are_scipys() -> None:
 
 def test_the_pairing_of_seeds_is_counted() -> None:
     x, y = noise(0, 5), noise(1, 5)
-    found = [stats.spearmanr(x, y[list(order)]).statistic for order in permutations(range(5))]
+    coefficients = [stats.spearmanr(x, y[list(order)]).statistic for order in permutations(range(5))]
     study = made("hyperspectral", GRID[:1], {"mse/raw": x.reshape(1, 5, 1), "entropy/features": y.reshape(1, 5, 1)})
     correlations, settings = associations.across_seeds(study, "mse/raw", "entropy/features")
     same, _, p = associations.same_seed(correlations)
-    assert (settings, same) == (1, pytest.approx(found[0]))
-    assert p == np.mean(np.abs(found) >= abs(found[0]) - 1e-12)
+    assert (settings, same) == (1, pytest.approx(coefficients[0]))
+    assert p == np.mean(np.abs(coefficients) >= abs(coefficients[0]) - 1e-12)
     # three seeds have six pairings
     assert associations.same_seed(np.eye(3))[2] == 1 / 6
     assert associations.same_seed(np.eye(10))[2] == 1 / 10_000
@@ -183,8 +183,8 @@ def test_settings_that_both_follow_bind_nothing() -> None:
     arguments, draws = ("entropy/features", "mse/raw"), 60
     printed = associations.over_settings(following(0, 0, 10), *arguments)
     assert printed.outcome == NO_VERDICT and printed.numbers.startswith("−1.000 over 7 settings")
-    found = [associations.by_seeds(following(seed, 0, 10), *arguments, sign=-1).outcome for seed in range(draws)]
-    assert sum(outcome != UNDECIDED for outcome in found) <= stats.binom.ppf(0.999, draws, 0.05)
+    outcomes = [associations.by_seeds(following(seed, 0, 10), *arguments, sign=-1).outcome for seed in range(draws)]
+    assert sum(outcome != UNDECIDED for outcome in outcomes) <= stats.binom.ppf(0.999, draws, 0.05)
 
 
 @pytest.mark.parametrize(("seeds", "outcome"), [(3, UNDECIDED), (4, HOLDS), (10, HOLDS)])
@@ -297,5 +297,5 @@ def test_the_limit_of_accuracy_needs_a_best_weight_that_is_sure() -> None:
 def test_few_null_studies_have_a_claim_that_holds() -> None:
     studies = 20
     for benchmark, kind in (("cub", "grid"), ("cifar10", "grid"), ("cifar10", "search"), ("age", "turned")):
-        found = false_findings(benchmark, kind, range(studies), seeds=10, noise="normal")
-        assert found.holds <= stats.binom.ppf(0.999, studies, 0.05)
+        findings = false_findings(benchmark, kind, range(studies), seeds=10, noise="normal")
+        assert findings.holds <= stats.binom.ppf(0.999, studies, 0.05)

@@ -35,12 +35,12 @@ def study(higher: bool = False) -> Study:
         "entropy/common-anchors-validation": ENTROPY,
         "likelihood/coarse-validation": LIKELIHOOD,
     }
-    found = made("own", TRIALS, {name: np.array(value, float)[..., None] for name, value in values.items()})
+    made_study = made("own", TRIALS, {name: np.array(value, float)[..., None] for name, value in values.items()})
     better = "higher" if higher else "lower"
-    found.__dict__["metrics"] = {
+    made_study.__dict__["metrics"] = {
         "mse/fine-linear": Metric("mse/fine-linear", "fine labels' MSE", better=better, fine=True)
     }
-    return found
+    return made_study
 
 
 @pytest.mark.parametrize("higher", [False, True])
@@ -68,9 +68,9 @@ def test_regret_is_less_the_best_of_the_other_half() -> None:
         ("reference", [10, 11, 12, 13]),
     ):
         expected = estimate(own - best, 4)
-        found = costs[name].regret
-        assert found is not None
-        assert (found.mean, found.half) == pytest.approx((expected.mean, expected.half))
+        regret_of_rule = costs[name].regret
+        assert regret_of_rule is not None
+        assert (regret_of_rule.mean, regret_of_rule.half) == pytest.approx((expected.mean, expected.half))
     assert costs[HINDSIGHT].error.mean == pytest.approx(best.mean()) and costs[HINDSIGHT].regret is None
 
 
@@ -115,9 +115,9 @@ def test_agreement_is_a_rule_of_the_report() -> None:
         for seed in range(4):
             classes = np.array([0, 1, 0, 1 if trial == 1 else seed % 2])
             arrays[trial, seed] = {agreement.INDICES: np.arange(4), agreement.PREDICTED: classes}
-    found = study()
-    found.__dict__["_arrays"] = arrays
-    assert regret.choices(found)["agreement"] == 1
+    with_arrays = study()
+    with_arrays.__dict__["_arrays"] = arrays
+    assert regret.choices(with_arrays)["agreement"] == 1
 
 
 def test_a_default_is_judged_where_it_was_not_chosen() -> None:
@@ -130,7 +130,7 @@ def test_a_default_is_judged_where_it_was_not_chosen() -> None:
             "c mse": {"reference": 6.0, "one": 2.0, "two": 5.0, HINDSIGHT: -1.0},
         }
     )
-    found = left_out(regrets).set_index("study")
-    assert found["best on the others"].to_dict() == {"a": "one", "b": "two", "c": "reference"}
-    assert found["its regret %"].to_dict() == {"a": 9.0, "b": 8.0, "c": 6.0}
-    assert found["always CE's %"].to_dict() == {"a": 5.0, "b": 1.0, "c": 6.0}
+    table = left_out(regrets).set_index("study")
+    assert table["best on the others"].to_dict() == {"a": "one", "b": "two", "c": "reference"}
+    assert table["its regret %"].to_dict() == {"a": 9.0, "b": 8.0, "c": 6.0}
+    assert table["always CE's %"].to_dict() == {"a": 5.0, "b": 1.0, "c": 6.0}

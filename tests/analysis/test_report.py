@@ -168,14 +168,14 @@ def test_same_values_same_bytes(study: Study, tmp_path: Path) -> None:
 def test_rank_correlation_is_scipys() -> None:
     random = np.random.default_rng(0)
     first, second = (pd.DataFrame(random.normal(size=(12, 3))) for _ in range(2))
-    found = trajectories.rank_correlations(first, second.iloc[::2])
+    coefficients = trajectories.rank_correlations(first, second.iloc[::2])
     expected = [stats.spearmanr(first.iloc[::2, seed], second.iloc[::2, seed]).statistic for seed in range(3)]
-    assert found.tolist() == pytest.approx(expected)
+    assert coefficients.tolist() == pytest.approx(expected)
 
 
 def test_entropies_that_rise_together_correlate_fully(study: Study) -> None:
-    found = entropy_estimate.correlations(study)
-    assert found["ce"].tolist() == pytest.approx([1.0] * 4)
+    coefficients = entropy_estimate.correlations(study)
+    assert coefficients["ce"].tolist() == pytest.approx([1.0] * 4)
 
 
 def test_sensitivity_axes(study: Study) -> None:
@@ -186,9 +186,9 @@ def test_sensitivity_axes(study: Study) -> None:
 
 
 def test_reliability_curves_are_the_replicas(study: Study) -> None:
-    found = reliability.curves(study)
-    assert set(found) == {"ce", "ls", "fierce"}
-    assert found["ce"].shape == (4, 10, 3) and np.isnan(found["ce"][:, 4, 1]).all()
+    curves = reliability.curves(study)
+    assert set(curves) == {"ce", "ls", "fierce"}
+    assert curves["ce"].shape == (4, 10, 3) and np.isnan(curves["ce"][:, 4, 1]).all()
 
 
 def test_embedding_keeps_neighbours_and_repeats(study: Study) -> None:
@@ -200,8 +200,8 @@ def test_embedding_keeps_neighbours_and_repeats(study: Study) -> None:
 
 
 def test_spread_features_are_less_separated(study: Study) -> None:
-    found = feature_space.separation(study)
-    assert (found["fierce"] < found["ce"] - 0.2).all()
+    separations = feature_space.separation(study)
+    assert (separations["fierce"] < separations["ce"] - 0.2).all()
 
 
 def bare_study(uri: str, name: str, benchmark: str, values: dict[str, float]) -> None:

@@ -88,8 +88,8 @@ def test_values_that_are_not_finite_come_back_either_way(known: Store, mlflow_se
         client.log_metric(ids[0], "mse/raw", bad, step=step)
     for uri in (known.uri, mlflow_server):
         frame = runs.load(uri, "not-finite")
-        found = frame[frame["epoch"] > 3].sort_values("epoch")["value"].tolist()
-        np.testing.assert_array_equal(found, [np.nan, np.inf, -np.inf])
+        values = frame[frame["epoch"] > 3].sort_values("epoch")["value"].tolist()
+        np.testing.assert_array_equal(values, [np.nan, np.inf, -np.inf])
 
 
 def test_server_without_the_bulk_endpoint(known: Store, mlflow_server: str, monkeypatch: pytest.MonkeyPatch) -> None:

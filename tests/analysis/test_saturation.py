@@ -54,7 +54,7 @@ def write(folder: Path, trials: Mapping[float, Sequence[float]], planned: int, d
             # far from chance before the last epoch
             measured = [("entropy/batch", 1.0, 1), ("entropy/batch", value, 2), ("entropy/batch-chance", BY_CHANCE, 2)]
             client.log_batch(
-                replica.info.run_id, [Metric(name, each, 1, epoch) for name, each, epoch in measured], params
+                replica.info.run_id, [Metric(name, value, 1, epoch) for name, value, epoch in measured], params
             )
             client.set_terminated(replica.info.run_id)
         client.set_terminated(trial)
@@ -84,11 +84,11 @@ def test_settings_that_are_saturated_share_a_sentence(tmp_path: Path) -> None:
 
 
 def test_a_metric_that_declares_no_chance_is_never_saturated(tmp_path: Path) -> None:
-    declared = [{key: value for key, value in each.items() if key != "chance"} for each in DECLARED]
+    declared = [{key: value for key, value in metric.items() if key != "chance"} for metric in DECLARED]
     assert not saturation.sentences(write(tmp_path, TRIALS, 3, declared))
 
 
 @pytest.mark.parametrize(("share", "count"), [(1.009, 1), (1.011, 0)])
 def test_a_single_seed_has_no_interval(tmp_path: Path, share: float, count: int) -> None:
-    found = saturation.sentences(write(tmp_path, {1: (share * BY_CHANCE,)}, planned=1))
-    assert len(found) == count and all("(n = 1 of 1)" in each for each in found)
+    sentences = saturation.sentences(write(tmp_path, {1: (share * BY_CHANCE,)}, planned=1))
+    assert len(sentences) == count and all("(n = 1 of 1)" in sentence for sentence in sentences)

@@ -38,18 +38,18 @@ def test_the_papers_setting_speaks_for_its_criterion(study: Study) -> None:
 
 
 def test_summary_is_the_mean_over_seeds_at_the_last_epoch(study: Study) -> None:
-    found = selection.summary(study, "mse/raw")
-    assert {trial: found[trial].mean for trial in range(7)} == pytest.approx(dict(enumerate(LEVELS["mse/raw"])))
-    assert found[8].n == len(SEEDS) - 1 and not found[8].complete
-    assert 7 not in found
+    estimates = selection.summary(study, "mse/raw")
+    assert {trial: estimates[trial].mean for trial in range(7)} == pytest.approx(dict(enumerate(LEVELS["mse/raw"])))
+    assert estimates[8].n == len(SEEDS) - 1 and not estimates[8].complete
+    assert 7 not in estimates
 
 
 def test_difference_pairs_seeds(study: Study) -> None:
     by_hand = [value("mse/raw", 1, seed, 6) - value("mse/raw", 0, seed, 6) for seed in SEEDS]
-    found = selection.difference(study, "mse/raw", 1, 0)
-    assert found is not None
+    difference = selection.difference(study, "mse/raw", 1, 0)
+    assert difference is not None
     expected = estimate(by_hand, len(SEEDS))
-    assert (found.mean, found.half) == pytest.approx((expected.mean, expected.half))
+    assert (difference.mean, difference.half) == pytest.approx((expected.mean, expected.half))
 
 
 def test_search_keeps_to_its_constraint(study: Study) -> None:

@@ -41,5 +41,5 @@ def test_trials_are_compared_on_seeds_of_both() -> None:
         (0, 2): {"features": FIRST},
         (1, 2): {"features": FIRST[:5]},
     }
-    found = similarity.of_trials(made("own", trials, values, arrays=arrays), 0, 1)
-    assert found.to_dict() == {0: pytest.approx(similarity.linear_cka(FIRST, SECOND))}
+    similarities = similarity.of_trials(made("own", trials, values, arrays=arrays), 0, 1)
+    assert similarities.to_dict() == {0: pytest.approx(similarity.linear_cka(FIRST, SECOND))}

@@ -35,22 +35,22 @@ def seeds() -> tuple[pd.Series, pd.Series]:
 def test_interval_is_scipys(seeds: tuple[pd.Series, pd.Series], level: float) -> None:
     values = seeds[0]
     low, high = stats.t.interval(level, len(values) - 1, values.mean(), stats.sem(values))
-    found = estimate(values, 10, level)
-    assert (found.low, found.high) == pytest.approx((low, high), rel=1e-12)
-    assert (found.n, found.complete) == (10, True)
+    interval = estimate(values, 10, level)
+    assert (interval.low, interval.high) == pytest.approx((low, high), rel=1e-12)
+    assert (interval.n, interval.complete) == (10, True)
 
 
 def test_interval_of_two_seeds_by_hand() -> None:
     # sd = sqrt(2)/10, sem = 1/10, t(1, 97.5%) = 12.7062047364
-    found = estimate([0.0, 0.2], 2)
-    assert found.mean == pytest.approx(0.1)
-    assert found.half == pytest.approx(1.27062047364)
+    interval = estimate([0.0, 0.2], 2)
+    assert interval.mean == pytest.approx(0.1)
+    assert interval.half == pytest.approx(1.27062047364)
 
 
 def test_no_interval_without_every_planned_seed() -> None:
-    found = estimate([0.1, 0.2, np.nan], 3)
-    assert (found.n, found.complete) == (2, False)
-    assert str(found) == "0.15 (n = 2 of 3)"
+    interval = estimate([0.1, 0.2, np.nan], 3)
+    assert (interval.n, interval.complete) == (2, False)
+    assert str(interval) == "0.15 (n = 2 of 3)"
     assert str(estimate([0.25], 1)) == "0.25 (n = 1 of 1)"
     assert str(estimate([np.nan], 4)) == "n = 0 of 4"
     assert np.isnan(estimate([0.25], 1).half)
@@ -60,34 +60,34 @@ def test_paired_difference_is_scipys(seeds: tuple[pd.Series, pd.Series]) -> None
     first, second = seeds
     expected = stats.ttest_rel(first, second)
     interval = expected.confidence_interval(0.95)
-    found = paired(first, second, 10)
-    assert found.p == pytest.approx(expected.pvalue, rel=1e-9)
-    assert (found.low, found.high) == pytest.approx((interval.low, interval.high), rel=1e-9)
+    difference = paired(first, second, 10)
+    assert difference.p == pytest.approx(expected.pvalue, rel=1e-9)
+    assert (difference.low, difference.high) == pytest.approx((interval.low, interval.high), rel=1e-9)
     # pairing uses what the seeds share: the unpaired interval is wider
-    assert found.half < estimate(first, 10).half
+    assert difference.half < estimate(first, 10).half
 
 
 def test_paired_difference_takes_the_seeds_of_both() -> None:
     first = pd.Series({0: 1.0, 1: 2.0, 2: 4.0, 5: 9.0})
     second = pd.Series({2: 1.0, 1: 1.5, 0: np.inf, 7: 9.0})
-    found = paired(first, second, 4)
-    assert (found.mean, found.n, found.complete) == (1.75, 2, False)
-    assert str(found) == "1.75 (n = 2 of 4)"
+    difference = paired(first, second, 4)
+    assert (difference.mean, difference.n, difference.complete) == (1.75, 2, False)
+    assert str(difference) == "1.75 (n = 2 of 4)"
 
 
 def test_equal_differences_leave_no_variance_to_test_against() -> None:
     values = pd.Series([1.0, 2.0, 4.0])
     assert np.isnan(paired(values, values, 3).p) and paired(values, values, 3).exact == 1
     # 1.1 − 0.1 and 2.1 − 1.1 differ by rounding
-    found = paired(pd.Series([1.1, 2.1]), pd.Series([0.1, 1.1]), 2)
-    assert np.isnan(found.p) and found.exact == 0.5
-    assert "the same for every seed: exact p = 0.5" in str(found)
+    difference = paired(pd.Series([1.1, 2.1]), pd.Series([0.1, 1.1]), 2)
+    assert np.isnan(difference.p) and difference.exact == 0.5
+    assert "the same for every seed: exact p = 0.5" in str(difference)
 
 
 def test_less_shifts_every_seed() -> None:
-    found = one_sample([0.1, 0.2, 0.4, 0.3], 4).less(0.3)
+    difference = one_sample([0.1, 0.2, 0.4, 0.3], 4).less(0.3)
     expected = stats.ttest_1samp([0.1, 0.2, 0.4, 0.3], 0.3)
-    assert (found.mean, found.p) == (pytest.approx(-0.05), pytest.approx(expected.pvalue))
+    assert (difference.mean, difference.p) == (pytest.approx(-0.05), pytest.approx(expected.pvalue))
 
 
 def test_difference_in_words() -> None:
@@ -110,15 +110,15 @@ def test_corrected_interval_by_hand() -> None:
 def test_band_is_the_interval_of_every_epoch() -> None:
     values = pd.DataFrame(np.random.default_rng(2).normal(size=(5, 4)), index=range(1, 6))
     values.iloc[3, 1] = np.nan
-    found = band(values, 4)
+    table = band(values, 4)
     for epoch in (1, 2, 3, 5):
         expected = estimate(values.loc[epoch], 4)
-        row = found.loc[epoch, ["mean", "low", "high"]]
+        row = table.loc[epoch, ["mean", "low", "high"]]
         assert list(row) == pytest.approx([expected.mean, expected.low, expected.high])
     # the epoch that lacks a seed keeps its mean and has no interval
-    assert found.loc[4, "n"] == 3
-    assert found.loc[4, "mean"] == pytest.approx(values.loc[4].mean())
-    assert found.loc[4, ["low", "high"]].isna().all()
+    assert table.loc[4, "n"] == 3
+    assert table.loc[4, "mean"] == pytest.approx(values.loc[4].mean())
+    assert table.loc[4, ["low", "high"]].isna().all()
 
 
 @pytest.mark.parametrize(
@@ -188,8 +188,8 @@ def test_holm_by_hand() -> None:
 
 def test_noise_has_no_best_when_others_choose_it() -> None:
     noise = pd.DataFrame(np.random.default_rng(0).normal(size=(20, 400)))
-    found = at(noise, chosen_on_others(noise))
-    assert abs(found.mean()) < 3 * stats.sem(found) < 0.2
+    gaps = at(noise, chosen_on_others(noise))
+    assert abs(gaps.mean()) < 3 * stats.sem(gaps) < 0.2
     # by hand: without seed 0 the second row is lowest, without seed 1 the first
     table = pd.DataFrame({0: [1.0, 9.0], 1: [5.0, 2.0]}, index=["a", "b"])
     assert chosen_on_others(table).tolist() == ["b", "a"]
@@ -209,10 +209,10 @@ def test_choosing_and_testing_share_no_seed(seeds: int, left: int) -> None:
 
 def test_of_noise_a_choice_apart_finds_as_much_as_it_should() -> None:
     random, studies = np.random.default_rng(0), 400
-    found = 0
+    rejected = 0
     for _ in range(studies):
         noise = pd.DataFrame(random.normal(size=(30, 10)))
         gap = noise.iloc[-1] - at(noise, chosen_apart(noise))
-        found += one_sample(gap.dropna(), 6).p <= 0.05
+        rejected += one_sample(gap.dropna(), 6).p <= 0.05
     # chosen on all other seeds it is 17%
-    assert found <= stats.binom.ppf(0.999, studies, 0.05)
+    assert rejected <= stats.binom.ppf(0.999, studies, 0.05)

@@ -234,8 +234,8 @@ def test_the_description_leads_to_charts_that_compare_criteria(browser: Browser,
 def lines_of_first_chart(browser: Browser) -> list[str]:
     """The paths of the curves in the first chart, some of them drawn twice."""
     chart = "(//*[contains(@class, 'js-plotly-plot')])[1]"
-    found = browser.driver.find_elements("xpath", f"{chart}//*[contains(@class, 'js-line')]")
-    return [path for line in found if (path := line.get_attribute("d"))]
+    lines = browser.driver.find_elements("xpath", f"{chart}//*[contains(@class, 'js-line')]")
+    return [path for line in lines if (path := line.get_attribute("d"))]
 
 
 def test_a_seed_has_its_trajectories(browser: Browser, study_run: str) -> None:
@@ -279,7 +279,7 @@ def test_the_dashboard_shows_importance_and_slices(browser: Browser, service: Se
     browser.shoot("dashboard")
     browser.open(f"{service.dashboard}/dashboard/studies/1")
     browser.read("browsed (id=1)", "entropy/features", "Hyperparameter Importance")
-    bars = browser.wait(lambda: [each.text for each in browser.find(".js-plotly-plot:has(.barlayer path) .ytick")])
+    bars = browser.wait(lambda: [tick.text for tick in browser.find(".js-plotly-plot:has(.barlayer path) .ytick")])
     assert {"lambda", "e"} <= set(bars)
     browser.shoot("importance")
     browser.open(f"{service.dashboard}/dashboard/studies/1/analytics")

@@ -92,13 +92,13 @@ class Service:
             "print(json.dumps(sorted([r.info.run_id, r.info.status, sorted(r.data.metrics.items())] "
             "for r in c.search_runs(e, max_results=1000))))"
         )
-        found: list[Any] = json.loads(self.python("head", program).stdout.splitlines()[-1])
-        return found
+        listed: list[Any] = json.loads(self.python("head", program).stdout.splitlines()[-1])
+        return listed
 
     def containers(self) -> list[dict[str, Any]]:
         ids = self.compose("ps", "--all", "--quiet").stdout.split()
-        found: list[dict[str, Any]] = json.loads(self.run("docker", "inspect", *ids).stdout)
-        return found
+        described: list[dict[str, Any]] = json.loads(self.run("docker", "inspect", *ids).stdout)
+        return described
 
     def address(self, name: str) -> str:
         return f"http://127.0.0.1:{self.environment[f'FIERCE_{name}_PORT']}"
@@ -160,9 +160,9 @@ def request(
 
 def test_everything_is_healthy_with_two_workers(service: Service) -> None:
     containers = service.containers()
-    names = [each["Config"]["Labels"]["com.docker.compose.service"] for each in containers]
+    names = [container["Config"]["Labels"]["com.docker.compose.service"] for container in containers]
     assert sorted(names) == sorted([*SERVICES, "worker"])
-    assert {each["State"]["Health"]["Status"] for each in containers} == {"healthy"}
+    assert {container["State"]["Health"]["Status"] for container in containers} == {"healthy"}
     say(f"{len(names)} containers are healthy: {', '.join(sorted(names))}")
 
 
@@ -184,8 +184,8 @@ def test_a_study_runs_on_two_workers_and_is_reported_here(service: Service) -> N
 def test_published_ports_listen_on_this_machine_alone(service: Service) -> None:
     bound = {
         (binding["HostIp"], binding["HostPort"])
-        for each in service.containers()
-        for bindings in each["NetworkSettings"]["Ports"].values()
+        for container in service.containers()
+        for bindings in container["NetworkSettings"]["Ports"].values()
         for binding in bindings or []
     }
     ports = {service.environment[f"FIERCE_{name}_PORT"] for name in ("MLFLOW", "DASHBOARD", "RAY")}
@@ -249,8 +249,8 @@ def test_inside_too(service: Service) -> None:
         ("optuna", "postgres", "/dev/null"),
         ("mlflow", "optuna", "/tmp/.pgpass"),
     ]
-    for each in refused:
-        assert "OperationalError" in service.python("head", connect.format(*each)).stderr
+    for arguments in refused:
+        assert "OperationalError" in service.python("head", connect.format(*arguments)).stderr
     assert service.python("head", connect.format("optuna", "optuna", "/tmp/.pgpass")).returncode == 0
     say("PostgreSQL refuses clients without a password, and Optuna's in MLflow's database")
     join = "import ray; ray.init('head:6379', log_to_driver=False)"
@@ -260,8 +260,8 @@ def test_inside_too(service: Service) -> None:
 
 
 def test_containers_have_the_rights_they_need_and_no_more(service: Service) -> None:
-    for each in service.containers():
-        host, name = each["HostConfig"], each["Config"]["Labels"]["com.docker.compose.service"]
+    for container in service.containers():
+        host, name = container["HostConfig"], container["Config"]["Labels"]["com.docker.compose.service"]
         assert (
             host["ReadonlyRootfs"] and host["CapDrop"] == ["ALL"] and not host["CapAdd"] and not host["Privileged"]
         ), name

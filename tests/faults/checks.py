@@ -58,10 +58,10 @@ def _check_optuna(spec: StudySpec, uri: str, failed: Mapping[int, str]) -> dict[
 def _check_files(spec: StudySpec, folder: Folder, trials: Mapping[int, Trial], failed: Mapping[int, str]) -> None:
     """One snapshot of Tune's, with each trial once; one checkpoint a trial, and nothing half-written."""
     tune = folder / snapshots.TUNE
-    (name,) = [each for each in tune.names() if each.startswith("experiment_state")]
+    (name,) = [name for name in tune.names() if name.startswith("experiment_state")]
     states = [json.loads(row[0]) for row in json.loads(tune.read(name) or b"")["trial_data"]]
-    found = sorted((state["config"]["number"], state["status"]) for state in states)
-    assert found == [(number, "ERROR" if number in failed else "TERMINATED") for number in sorted(trials)]
+    ended = sorted((state["config"]["number"], state["status"]) for state in states)
+    assert ended == [(number, "ERROR" if number in failed else "TERMINATED") for number in sorted(trials)]
     assert (folder / "trials").names() == sorted(map(str, trials))
     for number in trials:
         here = place(folder, number, WHOLE)

@@ -55,8 +55,8 @@ def _remove_left_over() -> None:
     if Path("/sys/class/net/fierce-gate").exists():
         _ip("link", "delete", "fierce-gate")
     for namespace in (path.name for path in Path("/run/netns").glob("fierce-*")):
-        found = subprocess.run(["ip", "netns", "pids", namespace], check=True, capture_output=True, encoding="utf-8")
-        for process in map(int, found.stdout.split()):
+        listed = subprocess.run(["ip", "netns", "pids", namespace], check=True, capture_output=True, encoding="utf-8")
+        for process in map(int, listed.stdout.split()):
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
         _ip("netns", "delete", namespace)

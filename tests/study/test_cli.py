@@ -104,8 +104,8 @@ def test_bash_completes_commands(tmp_path: Path) -> None:
         "COMP_WORDS": "fierce stat",
         "COMP_CWORD": "1",
     }
-    found = subprocess.run([FIERCE], capture_output=True, encoding="utf-8", env=asked, check=True).stdout
-    assert found.split() == ["status"]
+    completed = subprocess.run([FIERCE], capture_output=True, encoding="utf-8", env=asked, check=True).stdout
+    assert completed.split() == ["status"]
 
 
 def test_dry_run_prints_trials_replicas_and_resources(tmp_path: Path) -> None:
@@ -162,10 +162,10 @@ def test_studies_lists_the_home(tmp_path: Path) -> None:
 
 def test_doctor_finds_a_good_machine(tmp_path: Path) -> None:
     checks = json.loads(fierce(tmp_path / "home", "doctor", "--json").stdout)
-    found = {check["name"]: check for check in checks}
-    assert {"python", "torch", "ray", "mlflow", "devices", "home", "disk", "tracking", "optuna"} <= set(found)
+    by_name = {check["name"]: check for check in checks}
+    assert {"python", "torch", "ray", "mlflow", "devices", "home", "disk", "tracking", "optuna"} <= set(by_name)
     assert all(check["ok"] for check in checks)
-    assert str(os.cpu_count()) in found["devices"]["detail"]
+    assert str(os.cpu_count()) in by_name["devices"]["detail"]
 
 
 def test_doctor_names_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,12 +327,12 @@ def test_events_in_place_of_the_display(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(STUDY, encoding="utf-8")
     printed = fierce(tmp_path / "home", "run", "mine.yaml", "--events").stdout
     events = [json.loads(line) for line in printed.splitlines()]
-    assert [each["event"] for each in events[:2]] == ["message", "started"]
+    assert [event["event"] for event in events[:2]] == ["message", "started"]
     assert events[1]["planned"] == 2
     assert events[-1] == {"event": "outcome", "done": 2, "failed": 0, "missing": 0, "interrupted": False}
-    started = [(each["number"], each["label"]) for each in events if each["event"] == "trial_started"]
+    started = [(event["number"], event["label"]) for event in events if event["event"] == "trial_started"]
     assert started == [(0, "ce"), (1, "fierce λ=2 e=10")]
-    assert [each["state"] for each in events if each["event"] == "trial_ended"] == ["done", "done"]
+    assert [event["state"] for event in events if event["event"] == "trial_ended"] == ["done", "done"]
 
 
 def test_status_without_optunas_database_is_that_of_mlflow(finished: tuple[Path, str], tmp_path: Path) -> None:

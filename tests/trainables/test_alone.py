@@ -78,7 +78,11 @@ def needed(names: Iterable[str]) -> set[str]:
         # for another platform, or another Python
         except metadata.PackageNotFoundError:
             continue
-        waiting += [re.split(r"[^\w.-]", each, maxsplit=1)[0] for each in requirements if "extra ==" not in each]
+        waiting += [
+            re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
+            for requirement in requirements
+            if "extra ==" not in requirement
+        ]
     return reached
 
 

@@ -29,18 +29,18 @@ def folder(path: Path, names: tuple[str, ...]) -> str:
 def load(data: str, cache: Path) -> list[tuple[str, str]]:
     """Of each sample its class of ten and its group."""
     options = Cifar10Options(data=data, size=8, cache=str(cache))
-    found = find("coarse-cifar10").load(options)
+    coarse_data = find("coarse-cifar10").load(options)
     plain = find("cifar10").load(options)
-    assert torch.equal(found.fine, plain.fine) and found.fingerprint != plain.fingerprint
-    pairs = zip(found.fine.tolist(), found.coarse.tolist(), strict=True)
-    return [(plain.coarse_names[fine], found.coarse_names[coarse]) for fine, coarse in pairs]
+    assert torch.equal(coarse_data.fine, plain.fine) and coarse_data.fingerprint != plain.fingerprint
+    pairs = zip(coarse_data.fine.tolist(), coarse_data.coarse.tolist(), strict=True)
+    return [(plain.coarse_names[fine], coarse_data.coarse_names[coarse]) for fine, coarse in pairs]
 
 
 def test_animals_and_vehicles(tmp_path: Path) -> None:
-    found = load(folder(tmp_path / "images", NAMES), tmp_path / "cache")
+    pairs = load(folder(tmp_path / "images", NAMES), tmp_path / "cache")
     vehicles = {"airplane", "automobile", "ship", "truck"}
-    assert sorted(set(found)) == [(name, "vehicle" if name in vehicles else "animal") for name in NAMES]
-    assert len(found) == 20
+    assert sorted(set(pairs)) == [(name, "vehicle" if name in vehicles else "animal") for name in NAMES]
+    assert len(pairs) == 20
 
 
 @pytest.mark.parametrize(

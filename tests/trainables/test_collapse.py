@@ -88,18 +88,18 @@ def test_the_decay_of_a_power_law_is_found() -> None:
         basis = np.linalg.qr(basis - basis.mean(0))[0]
         scaled = basis * np.arange(1, 13) ** (-alpha / 2)
         features = torch.from_numpy(np.concatenate([scaled, np.zeros((200, 3))], 1) + 7)
-        found = spectrum.decay_exponent(torch.stack([features, 1000 * features]))
-        assert found.tolist() == pytest.approx([alpha, alpha], rel=1e-6)
+        exponents = spectrum.decay_exponent(torch.stack([features, 1000 * features]))
+        assert exponents.tolist() == pytest.approx([alpha, alpha], rel=1e-6)
 
 
 def test_the_decay_is_the_weighted_least_squares_slope() -> None:
     features = torch.from_numpy(np.random.default_rng(1).normal(size=(2, 50, 9)) ** 3)
-    for own, found in zip(features, spectrum.decay_exponent(features).tolist(), strict=True):
+    for own, exponent in zip(features, spectrum.decay_exponent(features).tolist(), strict=True):
         eigenvalues = np.sort(np.linalg.eigvalsh(np.cov(own.numpy().T)))[::-1]
         rank = np.arange(1, 10)
         # polyfit takes the square root of the weights
         slope = np.polyfit(np.log(rank), np.log(eigenvalues), 1, w=rank**-0.5)[0]
-        assert found == pytest.approx(-slope)
+        assert exponent == pytest.approx(-slope)
 
 
 def test_what_has_no_spectrum_has_no_decay() -> None:

@@ -28,8 +28,8 @@ from trainables.trial import Trial
 HERE = __name__
 
 
-def found(benchmark: str = "tests.tiny:Tiny", criterion: str = "ce", **fields: Any) -> dict[str, Finding]:
-    return {each.name: each for each in examine([Trial(benchmark, criterion, (0,), **fields)])}
+def examined(benchmark: str = "tests.tiny:Tiny", criterion: str = "ce", **fields: Any) -> dict[str, Finding]:
+    return {finding.name: finding for finding in examine([Trial(benchmark, criterion, (0,), **fields)])}
 
 
 class TestFocal(CriterionTests):
@@ -43,7 +43,7 @@ class TestTiny(BenchmarkTests):
 
 @pytest.mark.parametrize("criterion", criteria.names())
 def test_the_criteria_conform(criterion: str) -> None:
-    assert all(each.ok for each in found(criterion=criterion).values())
+    assert all(finding.ok for finding in examined(criterion=criterion).values())
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_the_criteria_conform(criterion: str) -> None:
 def test_the_criteria_conform_at_other_similarities(benchmark: str, names: Sequence[str]) -> None:
     """A dot product, and a distance in one dimension, where the tiny benchmark has a cosine."""
     trials = [Trial(benchmark, name, (0,), options=SMALL[benchmark]) for name in names]
-    assert {each.name: each.detail for each in examine(trials) if not each.ok} == {}
+    assert {finding.name: finding.detail for finding in examine(trials) if not finding.ok} == {}
 
 
 #: options of benchmarks that make them small, where their defaults do not
@@ -70,8 +70,8 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS)
 def test_the_benchmarks_conform(benchmark: str) -> None:
-    findings = found(benchmark, options=SMALL.get(benchmark, {}))
-    assert {each.name: each.detail for each in findings.values() if not each.ok} == {}
+    findings = examined(benchmark, options=SMALL.get(benchmark, {}))
+    assert {finding.name: finding.detail for finding in findings.values() if not finding.ok} == {}
     assert "evaluators" in findings
 
 
@@ -165,7 +165,7 @@ def single(logits: Tensor, features: Tensor, targets: Tensor) -> Tensor:
 )
 def test_a_slip_of_a_criterion_is_named(criterion: Callable[..., Any], check: str, words: str) -> None:
     name = f"{HERE}:{criterion.__name__}"
-    finding = found(criterion=name)[f"{name}: {check}"]
+    finding = examined(criterion=name)[f"{name}: {check}"]
     assert not finding.ok
     assert words in finding.detail
     assert finding.traceback == ""
@@ -173,14 +173,14 @@ def test_a_slip_of_a_criterion_is_named(criterion: Callable[..., Any], check: st
 
 def test_code_for_one_precision_is_compared_in_it() -> None:
     name = f"{HERE}:single"
-    findings = found(criterion=name)
-    assert all(each.ok for each in findings.values())
+    findings = examined(criterion=name)
+    assert all(finding.ok for finding in findings.values())
     assert "(float32)" in findings[f"{name}: seeds apart"].detail
 
 
 def test_an_error_comes_with_its_author_s_lines_alone() -> None:
     name = f"{HERE}:failing"
-    finding = found(criterion=name)[f"{name}: one batch"]
+    finding = examined(criterion=name)[f"{name}: one batch"]
     assert finding.detail == "AttributeError: 'Tensor' object has no attribute 'no_such_thing'"
     lines = finding.traceback.splitlines()
     assert lines[0].startswith(f'  File "{__file__}"') and lines[0].endswith("in failing")
@@ -200,7 +200,7 @@ class Blended(Tiny):
 
 
 def test_an_evaluator_keeps_seeds_apart_and_measures_what_is_needed() -> None:
-    assert "rank of seed 1 is 0 alone" in found(f"{HERE}:Blended")["evaluators"].detail
+    assert "rank of seed 1 is 0 alone" in examined(f"{HERE}:Blended")["evaluators"].detail
     (*_, last) = examine([Trial("tests.tiny:Tiny", "ce", (0, 1))], required=["mse/odd", "mse/even"])
     assert not last.ok
     assert last.detail.startswith("'mse/even', which the study needs, is not measured after the last epoch; measured")
@@ -263,7 +263,7 @@ def test_the_command_fails_where_a_check_does(tmp_path: Path) -> None:
     assert "FAIL" in done.output and "in failing" in done.output
     done = command(tmp_path, text, "--json")
     assert done.exit_code == 2
-    (fault,) = [each for each in json.loads(done.stdout) if not each["ok"]]
+    (fault,) = [finding for finding in json.loads(done.stdout) if not finding["ok"]]
     assert set(fault) == {"name", "ok", "detail", "traceback"} and "in failing" in fault["traceback"]
 
 

@@ -55,9 +55,9 @@ def plainly(z: Tensor, y: Tensor, spread: bool) -> float:
 @pytest.mark.parametrize(("function", "spread"), [(supervised, False), (class_conditional, True)])
 def test_the_losses_are_their_formulas_and_their_gradients_finite_differences(function: Any, spread: bool) -> None:
     projected, targets = drawn(S, 2 * B, D).requires_grad_(), labels()
-    found = function(similarities(projected, TAU), targets)
+    losses = function(similarities(projected, TAU), targets)
     expected = [plainly(z.detach(), y, spread) for z, y in zip(projected, targets, strict=True)]
-    assert found.tolist() == pytest.approx(expected, rel=1e-10)
+    assert losses.tolist() == pytest.approx(expected, rel=1e-10)
     assert torch.autograd.gradcheck(lambda z: function(similarities(z, TAU), targets), projected)
 
 
@@ -92,7 +92,7 @@ def test_the_criterion_is_contrast_plus_the_classifier_s_cross_entropy(name: str
         second=View(logits[:, B:], features[:, B:]),
         origin=features,
     )
-    found = criterion(batch)
+    losses = criterion(batch)
     projected = []
     for s in range(S):
         (a, b), (c, d) = (
@@ -107,8 +107,8 @@ def test_the_criterion_is_contrast_plus_the_classifier_s_cross_entropy(name: str
             for share, spread in zip(shares, (False, True), strict=True)
         )
         ce = float(functional.cross_entropy(logits[s], targets[s]).detach())
-        assert float(found[s].detach()) == pytest.approx(contrast + ce, rel=1e-9)
-    of_features, of_weight = torch.autograd.grad(found.sum(), (features, weight), retain_graph=True)
+        assert float(losses[s].detach()) == pytest.approx(contrast + ce, rel=1e-9)
+    of_features, of_weight = torch.autograd.grad(losses.sum(), (features, weight), retain_graph=True)
     (plain,) = torch.autograd.grad(
         torch.stack([functional.cross_entropy(z, y) for z, y in zip(logits, targets, strict=True)]).sum(),
         weight,
@@ -169,9 +169,9 @@ def test_extreme_temperatures_train(name: str, values: dict[str, float]) -> None
     ],
 )
 def test_whether_a_benchmark_augments(benchmark: str, options: dict[str, Any], expected: bool) -> None:
-    found = find(benchmark)
-    given = make_options(found.Options, options)
-    assert views.augments(found, found.load(given), given) is expected
+    definition = find(benchmark)
+    given = make_options(definition.Options, options)
+    assert views.augments(definition, definition.load(given), given) is expected
 
 
 def views_of(training: Training, epoch: int) -> tuple[Tensor, Tensor]:
@@ -186,11 +186,11 @@ def test_noise_views_are_the_inputs_and_noise_of_their_own_spread() -> None:
     inputs = Tiny().load(TinyOptions()).inputs.double()
     indices = training._order(1)[:, :40]
     for number, name in enumerate(("first-view", "second-view")):
-        found = views_of(training, 1)[number]
+        view = views_of(training, 1)[number]
         for s, seed in enumerate((0, 3)):
             deviation = inputs[training.parts["train"][s]].std(0, unbiased=False)
             noise = torch.randn(40, 8, generator=stream(seed, name, 1), dtype=torch.float64)
-            torch.testing.assert_close(found[s], inputs[indices[s]] + 0.2 * deviation * noise)
+            torch.testing.assert_close(view[s], inputs[indices[s]] + 0.2 * deviation * noise)
 
 
 def test_an_augmented_batch_is_augmented_again_and_nothing_else_shifts() -> None:
@@ -210,5 +210,5 @@ def test_deviations_are_torch_s_whatever_the_chunk() -> None:
     train = torch.stack([torch.randperm(50, generator=stream(s, "train"))[:30] for s in range(2)])
     expected = torch.stack([values[part].std(0, unbiased=False) for part in train])
     for chunk in (7, 30, 100):
-        found = views.deviations(lambda indices: values[indices], train, chunk)
-        torch.testing.assert_close(found.squeeze(1), expected, rtol=1e-8, atol=0)
+        deviations = views.deviations(lambda indices: values[indices], train, chunk)
+        torch.testing.assert_close(deviations.squeeze(1), expected, rtol=1e-8, atol=0)

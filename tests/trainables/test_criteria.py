@@ -48,11 +48,11 @@ def test_what_a_criterion_declares_holds_together_and_is_documented(name: str) -
     lines = DOCUMENT.read_text(encoding="utf-8").splitlines()
     row = next((line for line in lines if line.startswith(f"| `{name}` |")), "")
     assert row, f"docs/criteria.md has no row of {name}: formula, hyperparameters and source"
-    for each in kind.hyperparameters:
-        assert each.problem(each.default) is None
-        assert math.isfinite(each.low), "a search needs a bound"
-        assert each.symbol in row, f"docs/criteria.md, row of {name}: no {each.symbol}"
-    symbols = [each.symbol for each in kind.hyperparameters]
+    for hyperparameter in kind.hyperparameters:
+        assert hyperparameter.problem(hyperparameter.default) is None
+        assert math.isfinite(hyperparameter.low), "a search needs a bound"
+        assert hyperparameter.symbol in row, f"docs/criteria.md, row of {name}: no {hyperparameter.symbol}"
+    symbols = [hyperparameter.symbol for hyperparameter in kind.hyperparameters]
     assert len(set(symbols)) == len(symbols)
     places = [criteria.find(other).position for other in criteria.names()]
     assert places.count(kind.position) == 1, f"position {kind.position} is taken; the largest is {max(places)}"

@@ -46,10 +46,10 @@ def test_the_divergence_is_torch_s_and_so_is_its_gradient(temperature: float) ->
         * functional.kl_div((z / temperature).log_softmax(-1), (v / temperature).softmax(-1), reduction="batchmean")
         for z, v in zip(student, teacher, strict=True)
     ]
-    found = divergence(student, teacher, temperature)
-    torch.testing.assert_close(found, torch.stack(expected))
-    (gradient,) = torch.autograd.grad(found.sum(), student)
-    at = [(each.detach() / temperature).softmax(-1) for each in (student, teacher)]
+    divergences = divergence(student, teacher, temperature)
+    torch.testing.assert_close(divergences, torch.stack(expected))
+    (gradient,) = torch.autograd.grad(divergences.sum(), student)
+    at = [(logits.detach() / temperature).softmax(-1) for logits in (student, teacher)]
     torch.testing.assert_close(gradient, temperature * (at[0] - at[1]) / B)
 
 
@@ -101,7 +101,7 @@ def test_a_student_is_a_plain_torch_training_against_its_teacher() -> None:
             step.step()
             total += float(loss.detach()) * len(batch)
         expected.append(total / 120)
-    assert [each["loss/train"][1] for each in metrics(training)] == pytest.approx(expected, rel=1e-9)
+    assert [epoch["loss/train"][1] for epoch in metrics(training)] == pytest.approx(expected, rel=1e-9)
 
 
 def test_a_teacher_is_asked_once_where_nothing_is_augmented_and_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,10 +109,10 @@ def test_a_teacher_is_asked_once_where_nothing_is_augmented_and_says_the_same(mo
     expected = metrics(once)
     assert once._lessons is not None and not once._augments
     monkeypatch.setattr(Training, "_augments", True)
-    each = Training(trial("distillation"))
-    for found, wanted in zip(metrics(each), expected, strict=True):
-        assert found["loss/train"] == pytest.approx(wanted["loss/train"], rel=1e-5)
-    assert each._lessons is None
+    training = Training(trial("distillation"))
+    for measured, wanted in zip(metrics(training), expected, strict=True):
+        assert measured["loss/train"] == pytest.approx(wanted["loss/train"], rel=1e-5)
+    assert training._lessons is None
 
 
 def test_at_alpha_zero_it_is_cross_entropy_without_a_teacher() -> None:
@@ -169,8 +169,8 @@ def test_a_shard_has_the_numbers_of_the_whole() -> None:
     "values", [{"weight": 1.0, "temperature": 0.1}, {"weight": 1.0, "temperature": 100.0}, {"weight": 1e-9}]
 )
 def test_extreme_settings_train(values: dict[str, float]) -> None:
-    for each in metrics(Training(trial("distillation", **values))):
-        assert all(math.isfinite(value) for value in each["loss/train"])
+    for measured in metrics(Training(trial("distillation", **values))):
+        assert all(math.isfinite(value) for value in measured["loss/train"])
 
 
 @pytest.mark.parametrize(
@@ -182,5 +182,7 @@ def test_extreme_settings_train(values: dict[str, float]) -> None:
     ],
 )
 def test_what_is_out_of_range_is_said(name: str, value: float, words: str) -> None:
-    (wrong,) = [each.problem(value) for each in Distillation.hyperparameters if each.name == name]
+    (wrong,) = [
+        hyperparameter.problem(value) for hyperparameter in Distillation.hyperparameters if hyperparameter.name == name
+    ]
     assert wrong == words

@@ -196,10 +196,10 @@ def test_faces_held_several_times_are_taken_once(make: Make, tmp_path: Path) -> 
         for folder in ("UTKFace/", "crop_part1/", "utkface_aligned_cropped/UTKFace/", "utkface_aligned_cropped/")
         for name, data in faces.items()
     }
-    found = read_faces(make(tmp_path, copies), 8, tmp_path / "cache")
-    assert sorted(found.ages) == list(range(10, 31))
-    assert len({pixels.numpy().tobytes() for pixels in found.images.pixels}) == len(faces)
-    assert found.images.reasons() == {REPEATED: 3 * len(faces)}
+    faces_read = read_faces(make(tmp_path, copies), 8, tmp_path / "cache")
+    assert sorted(faces_read.ages) == list(range(10, 31))
+    assert len({pixels.numpy().tobytes() for pixels in faces_read.images.pixels}) == len(faces)
+    assert faces_read.images.reasons() == {REPEATED: 3 * len(faces)}
 
 
 def test_a_face_of_one_name_is_one_face(tmp_path: Path) -> None:
@@ -210,8 +210,8 @@ def test_a_face_of_one_name_is_one_face(tmp_path: Path) -> None:
         "small/20_0_1_20170101.JPG.CHIP.JPG": jpeg(12),
         "small/20_0_1_20170102.jpg": jpeg(13),
     }
-    found = read_faces(as_folder(tmp_path, files), 8, tmp_path / "cache")
-    assert found.images.names == ("crops/20_0_1_20170101.jpg.chip.jpg", "small/20_0_1_20170102.jpg")
+    faces = read_faces(as_folder(tmp_path, files), 8, tmp_path / "cache")
+    assert faces.images.names == ("crops/20_0_1_20170101.jpg.chip.jpg", "small/20_0_1_20170102.jpg")
     copies = IMDB | {f"small/{name.split('/', 1)[1]}": jpeg(200 + i) for i, name in enumerate(IMDB) if "/nm" in name}
     photos = read_faces(as_zip(tmp_path, copies), 8, tmp_path / "cache")
     assert len(photos.ages) == len(KEPT)
@@ -220,9 +220,9 @@ def test_a_face_of_one_name_is_one_face(tmp_path: Path) -> None:
 
 def test_one_face_of_two_ages_is_left_out(tmp_path: Path) -> None:
     files = {"20_0_1_1.jpg": jpeg(10), "30_0_1_2.jpg": jpeg(10), "40_0_1_3.jpg": jpeg(90)}
-    found = read_faces(as_folder(tmp_path, files), 8, tmp_path / "cache")
-    assert found.ages.tolist() == [40]
-    assert found.images.reasons() == {CONFLICTING: 2}
+    faces = read_faces(as_folder(tmp_path, files), 8, tmp_path / "cache")
+    assert faces.ages.tolist() == [40]
+    assert faces.images.reasons() == {CONFLICTING: 2}
 
 
 @pytest.mark.parametrize("layout", [IMDB, UTKFACE])
@@ -230,9 +230,9 @@ def test_faces_in_an_archive_in_a_folder(layout: dict[str, bytes], tmp_path: Pat
     expected = read_faces(as_folder(tmp_path, layout), 8, tmp_path / "cache")
     (tmp_path / "data").mkdir()
     as_tar(tmp_path / "data", layout)
-    found = read_faces(tmp_path / "data", 8, tmp_path / "cache")
-    assert sorted(found.ages) == sorted(expected.ages)
-    assert found.layout == expected.layout
+    faces = read_faces(tmp_path / "data", 8, tmp_path / "cache")
+    assert sorted(faces.ages) == sorted(expected.ages)
+    assert faces.layout == expected.layout
 
 
 def test_real_faces(shared_data: Path, tmp_path: Path) -> None:

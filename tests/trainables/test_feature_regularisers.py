@@ -47,12 +47,12 @@ def plain_ce(given: Batch, s: int) -> float:
 
 def test_vcreg_is_its_formula_in_numpy() -> None:
     given = batch(drawn(S, B, D) * torch.linspace(0.2, 1.5, D, dtype=torch.float64) + 3)
-    found = made(VCReg, variance=0.7, covariance=0.3)(given)
+    losses = made(VCReg, variance=0.7, covariance=0.3)(given)
     for s in range(S):
         covariance = np.cov(given.features[s].numpy(), rowvar=False)
         narrow = np.mean([max(0.0, 1 - math.sqrt(covariance[j, j] + EPSILON)) for j in range(D)])
         pairs = [covariance[i, j] ** 2 for i, j in itertools.permutations(range(D), 2)]
-        assert float(found[s]) == pytest.approx(plain_ce(given, s) + 0.7 * narrow + 0.3 * np.mean(pairs), rel=1e-10)
+        assert float(losses[s]) == pytest.approx(plain_ce(given, s) + 0.7 * narrow + 0.3 * np.mean(pairs), rel=1e-10)
 
 
 def test_defaults_are_the_source_s() -> None:
@@ -66,8 +66,8 @@ def test_defaults_are_the_source_s() -> None:
 def test_vcreg_has_a_finite_gradient_where_features_are_dead_alone_or_one(features: torch.Tensor) -> None:
     leaf = features.double().requires_grad_()
     terms = variance_and_covariance(leaf)
-    (gradient,) = torch.autograd.grad(sum(each.sum() for each in terms), leaf)
-    assert all(each.isfinite().all() for each in (*terms, gradient))
+    (gradient,) = torch.autograd.grad(sum(term.sum() for term in terms), leaf)
+    assert all(tensor.isfinite().all() for tensor in (*terms, gradient))
 
 
 def test_vcreg_widens_the_features_and_takes_their_correlation_away() -> None:
@@ -76,7 +76,7 @@ def test_vcreg_widens_the_features_and_takes_their_correlation_away() -> None:
     step = torch.optim.Adam([leaf], lr=0.02)
     for _ in range(400):
         step.zero_grad()
-        sum(each.sum() for each in variance_and_covariance(leaf)).backward()  # type: ignore[union-attr]
+        sum(term.sum() for term in variance_and_covariance(leaf)).backward()  # type: ignore[union-attr]
         step.step()
     covariance = torch.cov(leaf[0].detach().T)
     assert (covariance.diagonal() > 0.98).all()
@@ -101,11 +101,11 @@ def on_the_knots(sample: np.ndarray) -> float:
 @pytest.mark.parametrize("draw", ["standard_normal", "standard_exponential", "random"])
 def test_the_statistic_is_its_definition(draw: str) -> None:
     samples = getattr(np.random.default_rng(3), draw)((2, 30, 5))
-    found = epps_pulley(torch.from_numpy(samples))
+    statistics = epps_pulley(torch.from_numpy(samples))
     for s in range(2):
         slices = [samples[s, :, m] for m in range(5)]
-        assert float(found[s]) == pytest.approx(np.mean([on_the_knots(each) for each in slices]), rel=1e-10)
-        assert float(found[s]) == pytest.approx(np.mean([by_quadrature(each) for each in slices]), rel=5e-3)
+        assert float(statistics[s]) == pytest.approx(np.mean([on_the_knots(values) for values in slices]), rel=1e-10)
+        assert float(statistics[s]) == pytest.approx(np.mean([by_quadrature(values) for values in slices]), rel=5e-3)
 
 
 def test_of_samples_at_zero_the_integral_has_a_closed_form() -> None:
@@ -115,8 +115,8 @@ def test_of_samples_at_zero_the_integral_has_a_closed_form() -> None:
         c * math.sqrt(2 * math.pi / a) * (2 * scipy.stats.norm.cdf(3 * math.sqrt(a)) - 1)
         for a, c in ((1, 1), (2, -2), (3, 1))
     ]
-    found = float(epps_pulley(torch.zeros(1, samples, 4, dtype=torch.float64)))
-    assert found == pytest.approx(samples * sum(terms), rel=2e-3)
+    statistic = float(epps_pulley(torch.zeros(1, samples, 4, dtype=torch.float64)))
+    assert statistic == pytest.approx(samples * sum(terms), rel=2e-3)
 
 
 def test_its_gradient_equals_finite_differences(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,12 +137,12 @@ def test_in_single_precision_the_recurrence_loses_little() -> None:
 def test_sigreg_is_cross_entropy_and_the_mean_over_its_slices() -> None:
     given = batch(drawn(S, B, D))
     criterion = made(SIGReg, strength=0.3, slices=16)
-    found = criterion(given)
+    losses = criterion(given)
     for s in range(S):
         slices = torch.randn(D, 16, generator=stream(s, "slices", 1), dtype=torch.float64)
         projected = (given.features[s] @ (slices / slices.norm(dim=0))).numpy()
         statistic = np.mean([on_the_knots(projected[:, m]) for m in range(16)])
-        assert float(found[s]) == pytest.approx(plain_ce(given, s) + 0.3 * statistic, rel=1e-10)
+        assert float(losses[s]) == pytest.approx(plain_ce(given, s) + 0.3 * statistic, rel=1e-10)
         assert float(criterion.measured["normality/batch"][s]) == pytest.approx(statistic, rel=1e-10)
 
 
@@ -161,9 +161,9 @@ def test_sigreg_draws_features_to_a_standard_normal_distribution() -> None:
         step.zero_grad()
         epps_pulley(torch.bmm(leaf, slices)).sum().backward()
         step.step()
-    found = leaf[0].detach()
-    assert found.mean(0).abs().max() < 0.1
-    torch.testing.assert_close(torch.cov(found.T), torch.eye(3, dtype=torch.float64), rtol=0, atol=0.15)
+    features = leaf[0].detach()
+    assert features.mean(0).abs().max() < 0.1
+    torch.testing.assert_close(torch.cov(features.T), torch.eye(3, dtype=torch.float64), rtol=0, atol=0.15)
 
 
 @pytest.mark.parametrize("name", ["vcreg", "sigreg"])

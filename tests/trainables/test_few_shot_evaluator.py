@@ -149,12 +149,12 @@ def test_pairs_and_products_find_the_same() -> None:
     features = clustered(labels, replicas=3, d=6)
     runs = draw_runs(labels, ways=5, shots=5, queries=4, runs=40, seed=0)
     queries = runs.queries.flatten(1)
-    found = [
+    answers = [
         nearest(features, runs.support, queries, [1, 5])
         for nearest in (evaluator._nearest_by_pairs, evaluator._nearest_by_products)
     ]
-    assert found[0].shape == (3, 40, 2, 20)
-    assert torch.equal(*found)
+    assert answers[0].shape == (3, 40, 2, 20)
+    assert torch.equal(*answers)
 
 
 def test_a_diverged_replica_has_no_accuracy() -> None:

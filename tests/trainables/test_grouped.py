@@ -30,8 +30,8 @@ def data(samples: int) -> Data:
 def require_apart(splits: Sequence[Split], groups: Tensor, parts: Sequence[str]) -> None:
     """No group stands in two parts of a seed, and no sample twice in one."""
     for split in splits:
-        found = {part: set(groups[split[part]].tolist()) for part in parts}
-        assert all(found[one].isdisjoint(found[two]) for one in parts for two in parts if one < two)
+        groups_of = {part: set(groups[split[part]].tolist()) for part in parts}
+        assert all(groups_of[one].isdisjoint(groups_of[two]) for one in parts for two in parts if one < two)
         assert all(len(split[part].unique()) == len(split[part]) for part in parts)
 
 
@@ -71,8 +71,8 @@ def test_blocks_are_squares_of_the_image(order: str) -> None:
     tiles = np.kron(np.arange(12).reshape(3, 4), np.ones((size, size), int))[:rows, :columns]
     numbered = tiles.ravel(order="C" if order == "row-major" else "F")
     pixels = torch.randperm(rows * columns, generator=torch.Generator().manual_seed(1))
-    found = grouped.blocks(pixels, (rows, columns), order, size)
-    assert found.tolist() == numbered[pixels.numpy()].tolist()
+    blocks = grouped.blocks(pixels, (rows, columns), order, size)
+    assert blocks.tolist() == numbered[pixels.numpy()].tolist()
 
 
 def test_a_scene_is_split_by_blocks() -> None:
@@ -99,7 +99,7 @@ def test_a_scene_without_rows_and_columns_has_no_blocks(tmp_path: Path) -> None:
         Hyperspectral().split(scene, options, stream(0, "split"))
 
 
-def photos(people: int = 12, each: int = 5) -> dict[str, bytes]:
+def photos(people: int = 12, pictures: int = 5) -> dict[str, bytes]:
     """Photos of ``people`` in IMDB's layout, with its metadata; every one of them passes the paper's filters."""
     born = 700_000
     rows: list[Any] = [
@@ -115,7 +115,7 @@ def photos(people: int = 12, each: int = 5) -> dict[str, bytes]:
             0,
         )
         for person in range(people)
-        for photo in range(each)
+        for photo in range(pictures)
     ]
     images = {f"imdb_crop/{row[0]}": jpeg(3 * i) for i, (row, _) in enumerate(rows)}
     return {"imdb_crop/imdb.mat": metadata(rows=rows), **images}

@@ -56,12 +56,12 @@ def plainly(anchors: np.ndarray, data: list[np.ndarray], decay: float, seed: int
     counts, sums, dead = np.ones(len(anchors)), anchors.copy(), []
     generator = stream(seed, "reseeding", 1)
     for features in data:
-        found, total = np.zeros(len(anchors)), np.zeros_like(anchors)
+        taken, total = np.zeros(len(anchors)), np.zeros_like(anchors)
         for feature in features:
             nearest = min(range(len(anchors)), key=lambda i: float(np.sum((feature - anchors[i]) ** 2)))
-            found[nearest] += 1
+            taken[nearest] += 1
             total[nearest] += feature
-        counts = decay * counts + (1 - decay) * found
+        counts = decay * counts + (1 - decay) * taken
         sums = decay * sums + (1 - decay) * total
         mean, picks = counts.mean(), torch.randint(len(features), (len(anchors),), generator=generator)
         is_dead = counts < DEAD_SHARE * mean
@@ -83,9 +83,9 @@ def test_anchors_move_as_in_a_plain_loop(decay: float) -> None:
         learned(Batch(given.logits, features, given.targets, generators.__getitem__))
         dead.append(learned.measured["anchors/dead"].tolist())
     for s in range(S):
-        expected, counted = plainly(anchors[s].numpy(), [each[s].numpy() for each in data], decay, s)
+        expected, counted = plainly(anchors[s].numpy(), [batch[s].numpy() for batch in data], decay, s)
         torch.testing.assert_close(learned.anchors[s], torch.from_numpy(expected), rtol=1e-9, atol=1e-9)
-        assert [each[s] for each in dead] == counted
+        assert [epoch[s] for epoch in dead] == counted
     assert (decay == 0.99) or sum(map(sum, dead)) > 0
 
 
@@ -146,13 +146,13 @@ def test_anchors_are_kept_and_a_resumed_training_is_identical() -> None:
     expected = [record.metrics for record in undisturbed.run()]
     begun, file = Training(trial), io.BytesIO()
     run = begun.run()
-    found = [next(run).metrics for _ in range(2)]
+    before = [next(run).metrics for _ in range(2)]
     torch.save(begun.state(), file)
     file.seek(0)
     resumed = Training(trial)
     resumed.load(torch.load(file, weights_only=True))
     assert torch.equal(resumed.anchors, begun.anchors) and not torch.equal(resumed.anchors, Training(trial).anchors)
-    assert found + [record.metrics for record in resumed.run()] == expected
+    assert before + [record.metrics for record in resumed.run()] == expected
     assert torch.equal(resumed.anchors, undisturbed.anchors)
     # what is monitored is monitored at the anchors as they are now
     features, _ = undisturbed._predict(undisturbed.parts["heldout"])

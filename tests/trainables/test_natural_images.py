@@ -250,21 +250,21 @@ def cub_tree(root: Path) -> Path:
 def test_cub(tmp_path: Path) -> None:
     folder = cub_tree(tmp_path)
     for path in (tmp_path, folder):
-        found = read_images(path, 8, tmp_path / "cache")
-        assert found.names == tuple(COLOURS)
-        assert found.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
-        assert found.test.tolist() == [True, False, False] * 3
-        assert found.pixels.shape == (9, 3, 8, 8)
-        for colour, pixels in zip(COLOURS.values(), found.pixels[::3], strict=True):
+        images = read_images(path, 8, tmp_path / "cache")
+        assert images.names == tuple(COLOURS)
+        assert images.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+        assert images.test.tolist() == [True, False, False] * 3
+        assert images.pixels.shape == (9, 3, 8, 8)
+        for colour, pixels in zip(COLOURS.values(), images.pixels[::3], strict=True):
             assert pixels[:, 4, 4].tolist() == list(colour)
 
 
 def test_cub_with_a_damaged_image(tmp_path: Path) -> None:
     folder = cub_tree(tmp_path)
     (folder / "images" / "002.Green_Bird" / "Green_Bird_0001_91.png").write_bytes(b"no image")
-    found = read_images(tmp_path, 8, tmp_path / "cache")
-    assert found.labels.tolist() == [0, 0, 0, 1, 1, 2, 2, 2]
-    assert found.note.endswith("1 files left out (1 not an image)")
+    images = read_images(tmp_path, 8, tmp_path / "cache")
+    assert images.labels.tolist() == [0, 0, 0, 1, 1, 2, 2, 2]
+    assert images.note.endswith("1 files left out (1 not an image)")
 
 
 @pytest.mark.parametrize(
@@ -318,21 +318,21 @@ def test_class_folders(zipped: bool, tmp_path: Path) -> None:
                 if file.is_file():
                     archive.write(file, file.relative_to(tmp_path))
         path = tmp_path / "birds.zip"
-    found = read_images(path, 8, tmp_path / "cache")
-    assert found.names == tuple(COLOURS)
-    assert found.labels.bincount().tolist() == [4, 4, 4]
-    assert found.labels[found.test].bincount().tolist() == [1, 1, 1]
-    for label, pixels in zip(found.labels, found.pixels, strict=True):
-        assert pixels[:, 4, 4].tolist() == list(COLOURS[found.names[label]])
-    assert "2 files left out" in found.note
+    images = read_images(path, 8, tmp_path / "cache")
+    assert images.names == tuple(COLOURS)
+    assert images.labels.bincount().tolist() == [4, 4, 4]
+    assert images.labels[images.test].bincount().tolist() == [1, 1, 1]
+    for label, pixels in zip(images.labels, images.pixels, strict=True):
+        assert pixels[:, 4, 4].tolist() == list(COLOURS[images.names[label]])
+    assert "2 files left out" in images.note
 
 
 def test_class_folders_without_parts(tmp_path: Path) -> None:
     class_folders(tmp_path / "birds")
-    found = read_images(tmp_path / "birds" / "train", 8, tmp_path / "cache")
-    assert found.names == tuple(COLOURS)
-    assert len(found.labels) == 9
-    assert not found.test.any()
+    images = read_images(tmp_path / "birds" / "train", 8, tmp_path / "cache")
+    assert images.names == tuple(COLOURS)
+    assert len(images.labels) == 9
+    assert not images.test.any()
 
 
 @pytest.mark.parametrize("make", [lambda p: None, lambda p: p.mkdir(), lambda p: p.write_bytes(b"PK no zip")])
@@ -343,15 +343,15 @@ def test_no_images(make: Callable[[Path], None], tmp_path: Path) -> None:
 
 
 def test_the_shared_cifar10_zip(shared_data: Path, tmp_path: Path) -> None:
-    found = read_images(shared_data / "cifar10" / "cifar10_jpeg.zip", 32, tmp_path)
-    assert found.pixels.shape == (15_000, 3, 32, 32)
-    assert found.names == ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-    assert found.labels.bincount().tolist() == [1500] * 10
-    assert found.labels[found.test].bincount().tolist() == [300] * 10
+    images = read_images(shared_data / "cifar10" / "cifar10_jpeg.zip", 32, tmp_path)
+    assert images.pixels.shape == (15_000, 3, 32, 32)
+    assert images.names == ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+    assert images.labels.bincount().tolist() == [1500] * 10
+    assert images.labels[images.test].bincount().tolist() == [300] * 10
     with zipfile.ZipFile(shared_data / "cifar10" / "cifar10_jpeg.zip") as archive:
         name = next(n for n in archive.namelist() if "/test/ship/" in n)
         expected = np.array(Image.open(archive.open(name)).convert("RGB")).transpose(2, 0, 1)
-    ships = found.pixels[(found.labels == 8) & found.test]
+    ships = images.pixels[(images.labels == 8) & images.test]
     assert (ships == torch.from_numpy(expected)).flatten(1).all(1).sum() == 1
 
 
@@ -361,7 +361,7 @@ def packed(folder: Path, archive: Path, *, root: str | None = None) -> Path:
     root = folder.name if root is None else root
     if archive.suffix == ".zip":
         with zipfile.ZipFile(archive, "w") as zipped:
-            for file in sorted(each for each in folder.rglob("*") if each.is_file()):
+            for file in sorted(path for path in folder.rglob("*") if path.is_file()):
                 zipped.write(file, Path(root) / file.relative_to(folder))
     else:
         with tarfile.open(archive, "w:gz") as tar:
@@ -369,11 +369,11 @@ def packed(folder: Path, archive: Path, *, root: str | None = None) -> Path:
     return archive
 
 
-def assert_equal(found: LabelledImages, expected: LabelledImages) -> None:
-    assert (found.pixels == expected.pixels).all()
-    assert found.labels.tolist() == expected.labels.tolist()
-    assert found.test.tolist() == expected.test.tolist()
-    assert found.names == expected.names
+def assert_equal(images: LabelledImages, expected: LabelledImages) -> None:
+    assert (images.pixels == expected.pixels).all()
+    assert images.labels.tolist() == expected.labels.tolist()
+    assert images.test.tolist() == expected.test.tolist()
+    assert images.names == expected.names
 
 
 @pytest.mark.parametrize(
@@ -426,8 +426,8 @@ def test_the_published_set_that_is_meant_is_taken(unpacked: bool, tmp_path: Path
             packed(folder, tmp_path / "data" / archive)
     cub_tree(tmp_path / "data")
     for name, classes in (("cifar-10-batches-py", 10), ("cifar-100-python", 100), ("CUB_200_2011", 3)):
-        found = read_images(tmp_path / "data", 32, tmp_path / "cache", verify=False, published=name)
-        assert len(found.names) == classes
+        images = read_images(tmp_path / "data", 32, tmp_path / "cache", verify=False, published=name)
+        assert len(images.names) == classes
 
 
 def test_cifar_images_that_stand_twice_are_taken_once(tmp_path: Path) -> None:
@@ -436,17 +436,17 @@ def test_cifar_images_that_stand_twice_are_taken_once(tmp_path: Path) -> None:
     # 0 stands in both parts, 1 twice in one, 2 with two labels
     write(folder / "data_batch_1", {"labels": [3, 4, 4, 5], "data": pixels[[0, 1, 1, 2]]})
     write(folder / "test_batch", {"labels": [3, 6], "data": pixels[[0, 2]]})
-    found = read_images(tmp_path, 32, verify=False)
-    assert {problem.name: problem.reason for problem in found.problems} == {
+    images = read_images(tmp_path, 32, verify=False)
+    assert {problem.name: problem.reason for problem in images.problems} == {
         "data_batch_1, image 0": REPEATED,
         "data_batch_1, image 2": REPEATED,
         "data_batch_1, image 3": CONFLICTING,
         "test_batch, image 1": CONFLICTING,
     }
-    assert found.labels[found.test].tolist() == [3]
-    assert len(found.pixels) == len(found.labels) == len(found.test) == 16 + 1 + 1
-    assert (found.pixels[found.test][0].flatten() == torch.from_numpy(pixels[0])).all()
-    assert "4 files left out" in found.note
+    assert images.labels[images.test].tolist() == [3]
+    assert len(images.pixels) == len(images.labels) == len(images.test) == 16 + 1 + 1
+    assert (images.pixels[images.test][0].flatten() == torch.from_numpy(pixels[0])).all()
+    assert "4 files left out" in images.note
 
 
 @pytest.mark.parametrize("name", ["CUB_200_2011.tgz", "birds.zip"])
@@ -457,9 +457,9 @@ def test_cub_in_its_archive_equals_the_unpacked_folder(name: str, tmp_path: Path
     # as the published one has, beside the folder
     (tmp_path / "data" / "attributes.txt").write_text("1 has_bill_shape::curved", encoding="utf-8")
     for path in (archive, archive.parent):
-        found = read_images(path, 8, tmp_path / "cache")
-        assert_equal(found, expected)
-        assert found.note.startswith("CUB-200-2011")
+        images = read_images(path, 8, tmp_path / "cache")
+        assert_equal(images, expected)
+        assert images.note.startswith("CUB-200-2011")
         # and from the cache
         assert_equal(read_images(path, 8, tmp_path / "cache"), expected)
 
@@ -471,14 +471,14 @@ def test_cub_images_that_stand_twice_are_taken_once(tmp_path: Path) -> None:
     # the first of each class is for testing
     red[1].write_bytes(red[0].read_bytes())
     green[0].write_bytes(blue[0].read_bytes())
-    found = read_images(tmp_path, 8, tmp_path / "cache")
-    assert {problem.name: problem.reason for problem in found.problems} == {
+    loaded = read_images(tmp_path, 8, tmp_path / "cache")
+    assert {problem.name: problem.reason for problem in loaded.problems} == {
         str(red[1].relative_to(images)): REPEATED,
         str(green[0].relative_to(images)): CONFLICTING,
         str(blue[0].relative_to(images)): CONFLICTING,
     }
-    assert found.labels.tolist() == [0, 0, 1, 1, 2, 2]
-    assert found.test.tolist() == [True, False, False, False, False, False]
+    assert loaded.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert loaded.test.tolist() == [True, False, False, False, False, False]
 
 
 def test_class_folders_held_several_times_keep_the_test_part(tmp_path: Path) -> None:
@@ -487,12 +487,12 @@ def test_class_folders_held_several_times_keep_the_test_part(tmp_path: Path) -> 
     shutil.copytree(root, root / "again" / "birds")
     for name in COLOURS:
         shutil.copy(root / "test" / name / "0.png", root / "train" / name / "leaked.png")
-    found = read_images(root, 8, tmp_path / "cache")
-    assert sorted(found.labels.tolist()) == sorted(expected.labels.tolist())
-    assert found.test.sum() == expected.test.sum() == 3
-    rows = {bytes(pixels.numpy().tobytes()) for pixels in found.pixels}
-    assert len(rows) == len(found.labels) == 12
-    assert sum(problem.reason == REPEATED for problem in found.problems) == 15
+    images = read_images(root, 8, tmp_path / "cache")
+    assert sorted(images.labels.tolist()) == sorted(expected.labels.tolist())
+    assert images.test.sum() == expected.test.sum() == 3
+    rows = {bytes(pixels.numpy().tobytes()) for pixels in images.pixels}
+    assert len(rows) == len(images.labels) == 12
+    assert sum(problem.reason == REPEATED for problem in images.problems) == 15
 
 
 @pytest.mark.parametrize(
@@ -514,19 +514,19 @@ def test_class_folders_held_several_times_keep_the_test_part(tmp_path: Path) -> 
 def test_a_folder_that_is_no_class_is_left_out(name: str, tmp_path: Path) -> None:
     root = class_folders(tmp_path / "birds")
     save(root / name, (9, 9, 9), 99)
-    found = read_images(root, 8, tmp_path / "cache")
-    assert found.names == tuple(COLOURS)
-    assert len(found.labels) == 12
-    assert name in [problem.name for problem in found.problems]
+    images = read_images(root, 8, tmp_path / "cache")
+    assert images.names == tuple(COLOURS)
+    assert len(images.labels) == 12
+    assert name in [problem.name for problem in images.problems]
 
 
 @pytest.mark.parametrize(("part", "test"), [("Test", True), ("TESTING", True), ("val", False), ("Training", False)])
 def test_parts_in_any_case(part: str, test: bool, tmp_path: Path) -> None:
     save(tmp_path / "data" / part / "red" / "0.png", (255, 0, 0), 1)
     save(tmp_path / "data" / part / "red" / "images" / "1.png", (255, 0, 0), 200)
-    found = read_images(tmp_path / "data", 8, tmp_path / "cache")
-    assert found.names == ("red",)
-    assert found.test.tolist() == [test, test]
+    images = read_images(tmp_path / "data", 8, tmp_path / "cache")
+    assert images.names == ("red",)
+    assert images.test.tolist() == [test, test]
 
 
 def test_an_image_beside_the_class_folders_is_left_out(tmp_path: Path) -> None:
@@ -534,10 +534,10 @@ def test_an_image_beside_the_class_folders_is_left_out(tmp_path: Path) -> None:
     for name, colour in COLOURS.items():
         save(root / name / "0.png", colour, 0)
     save(root / "cover.png", (9, 9, 9), 1)
-    found = read_images(tmp_path / "data", 8, tmp_path / "cache")
-    assert found.names == tuple(COLOURS)
-    assert found.labels.tolist() == [0, 1, 2]
-    assert [(p.name, p.reason) for p in found.problems] == [("birds/cover.png", "beside the class folders")]
+    images = read_images(tmp_path / "data", 8, tmp_path / "cache")
+    assert images.names == tuple(COLOURS)
+    assert images.labels.tolist() == [0, 1, 2]
+    assert [(p.name, p.reason) for p in images.problems] == [("birds/cover.png", "beside the class folders")]
     # among the images of one class a folder may be another class or a part of this one
     save(root / "001.Red_Bird" / "chicks" / "0.png", (200, 0, 0), 1)
     with pytest.raises(DataError, match=r"Red_Bird.* holds images too, so that it cannot be told which is a class"):
@@ -549,14 +549,14 @@ def test_an_archive_for_each_class_or_part(tmp_path: Path) -> None:
     expected = read_images(root, 8, tmp_path / "cache")
     for part in ("train", "test"):
         packed(root / part, tmp_path / "parts" / f"{part}.zip", root="")
-    found = read_images(tmp_path / "parts", 8, tmp_path / "cache")
-    assert found.names == expected.names
-    assert found.test.sum() == 3 and len(found.labels) == 12
+    images = read_images(tmp_path / "parts", 8, tmp_path / "cache")
+    assert images.names == expected.names
+    assert images.test.sum() == 3 and len(images.labels) == 12
     for name in COLOURS:
         packed(root / "train" / name, tmp_path / "classes" / f"{name}.tar.gz", root="")
-    found = read_images(tmp_path / "classes", 8, tmp_path / "cache")
-    assert found.names == expected.names
-    assert found.labels.bincount().tolist() == [3, 3, 3]
+    images = read_images(tmp_path / "classes", 8, tmp_path / "cache")
+    assert images.names == expected.names
+    assert images.labels.bincount().tolist() == [3, 3, 3]
 
 
 def test_a_cache_of_faces_has_no_classes(tmp_path: Path) -> None:

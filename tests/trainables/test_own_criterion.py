@@ -64,12 +64,12 @@ def test_a_function_of_one_replica_is_called_for_each() -> None:
     assert kind.hyperparameters == (Hyperparameter("weight", "weight", 0.5),)
     setup = Setup((0, 1), {"weight": 0.3}, Recipe(1, 1, 0.1), torch.zeros(2, 2, 3), 3, 4)
     logits, features, targets = torch.randn(2, 5, 4), torch.randn(2, 5, 3), torch.randint(4, (2, 5))
-    found = kind(setup)(Batch(logits, features, targets, lambda name: []))
+    losses = kind(setup)(Batch(logits, features, targets, lambda name: []))
     expected = [
         functional.cross_entropy(z, y) + 0.3 * r.square().mean()
         for z, r, y in zip(logits, features, targets, strict=True)
     ]
-    torch.testing.assert_close(found, torch.stack(expected))
+    torch.testing.assert_close(losses, torch.stack(expected))
     assert plain.__defaults__ == (0.5,)
 
 
@@ -119,7 +119,7 @@ def test_a_file_of_criteria_that_holds_not_one_is_said(
     classes: Sequence[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stem = "_".join(("holding", *classes)).lower()
-    code = [f"class {each}(Criterion):\n    pass\n" for each in classes]
+    code = [f"class {name}(Criterion):\n    pass\n" for name in classes]
     (tmp_path / f"{stem}.py").write_text(
         "\n".join(["from trainables.criterion import Criterion", *code]), encoding="utf-8"
     )
@@ -162,5 +162,5 @@ def test_the_documented_criteria_are_these_and_conform(tmp_path: Path, monkeypat
     namespace: dict[str, Any] = {"__name__": "mytests"}
     exec(tests, namespace)
     focal = namespace["TestFocal"]()
-    for test in (each for each in dir(focal) if each.startswith("test_")):
+    for test in (name for name in dir(focal) if name.startswith("test_")):
         getattr(focal, test)()

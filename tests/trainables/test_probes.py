@@ -24,7 +24,9 @@ def blobs(seed: int, n: int = 120, d: int = 6, fine: int = 6, coarse: int = 2, s
     random = np.random.default_rng(seed)
     labels = random.integers(0, fine, (len(SEEDS), n))
     features = means[np.arange(len(SEEDS))[:, None], labels] + spread * random.normal(size=(len(SEEDS), n, d))
-    parts = [torch.from_numpy(each) for each in (features, np.zeros((len(SEEDS), n, coarse)), labels % coarse, labels)]
+    parts = [
+        torch.from_numpy(array) for array in (features, np.zeros((len(SEEDS), n, coarse)), labels % coarse, labels)
+    ]
     return Outputs(*parts, torch.arange(n).expand(len(SEEDS), n))
 
 
@@ -43,7 +45,7 @@ def test_ridge_is_scikit_learns_at_its_strength() -> None:
     for s in range(len(SEEDS)):
         x, y = train.features[s].numpy(), train.fine[s].numpy()
         scale = np.var(x, 0).mean() * len(x)
-        tried = [linear_model.Ridge(each * scale).fit(x, y) for each in linear_probe.RIDGE]
+        tried = [linear_model.Ridge(strength * scale).fit(x, y) for strength in linear_probe.RIDGE]
         losses = [np.square(m.predict(tuning.features[s]) - tuning.fine[s].numpy()).mean() for m in tried]
         best = int(np.argmin(losses))
         assert strength[s].item() == pytest.approx(linear_probe.RIDGE[best])
@@ -71,8 +73,8 @@ def test_logistic_is_scikit_learns_at_its_strength() -> None:
         scaler = StandardScaler().fit(train.features[s])
         x, y = scaler.transform(train.features[s]), train.fine[s].numpy()
         tried = [
-            linear_model.LogisticRegression(C=1 / (each * len(x)), tol=1e-9, max_iter=5000).fit(x, y)
-            for each in linear_probe.LOGISTIC
+            linear_model.LogisticRegression(C=1 / (strength * len(x)), tol=1e-9, max_iter=5000).fit(x, y)
+            for strength in linear_probe.LOGISTIC
         ]
         unseen = scaler.transform(tuning.features[s])
         losses = [metrics.log_loss(tuning.fine[s], m.predict_proba(unseen), labels=range(6)) for m in tried]
@@ -97,23 +99,23 @@ def test_problems_are_minimised_apart() -> None:
         return torch.tensor(values, dtype=torch.float64), torch.from_numpy(np.stack(gradients))
 
     start = torch.zeros(4, 5, dtype=torch.float64)
-    found = descent.minimise(objective, start, tolerance=1e-6)
+    minima = descent.minimise(objective, start, tolerance=1e-6)
     for p in range(4):
         expected = optimize.minimize(one, start[p].numpy(), (p,), jac=True, method="BFGS", tol=1e-10).x
-        np.testing.assert_allclose(found[p], expected, rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(minima[p], expected, rtol=1e-5, atol=1e-7)
         alone = descent.minimise(lambda x, p=p: objective(x, [p]), start[p : p + 1], tolerance=1e-6)
-        assert torch.equal(alone, found[p : p + 1])
+        assert torch.equal(alone, minima[p : p + 1])
 
 
 def test_neighbours_are_scikit_learns() -> None:
     train, asked = blobs(2), blobs(3, 50)
-    found = neighbours.nearest(train.features + 100, asked.features + 100, 5)
-    votes = neighbours.vote(train.fine, found, 6)
-    averages = neighbours.average(valued(2).fine, found)
+    nearest = neighbours.nearest(train.features + 100, asked.features + 100, 5)
+    votes = neighbours.vote(train.fine, nearest, 6)
+    averages = neighbours.average(valued(2).fine, nearest)
     for s in range(len(SEEDS)):
         x, queries = train.features[s].numpy(), asked.features[s].numpy()
         expected = neighbors.NearestNeighbors(n_neighbors=5).fit(x).kneighbors(queries, return_distance=False)
-        assert [set(row) for row in found[s].tolist()] == [set(row) for row in expected.tolist()]
+        assert [set(row) for row in nearest[s].tolist()] == [set(row) for row in expected.tolist()]
         classifier = neighbors.KNeighborsClassifier(5).fit(x, train.fine[s])
         assert votes[s].tolist() == classifier.predict(queries).tolist()
         regressor = neighbors.KNeighborsRegressor(5).fit(x, valued(2).fine[s])
@@ -122,20 +124,20 @@ def test_neighbours_are_scikit_learns() -> None:
 
 def test_nearest_mean_is_scikit_learns_and_never_an_absent_class() -> None:
     train, asked = blobs(2), blobs(3, 50)
-    found = neighbours.nearest_mean(train.features, train.fine, asked.features, 8)
+    nearest = neighbours.nearest_mean(train.features, train.fine, asked.features, 8)
     for s in range(len(SEEDS)):
         expected = neighbors.NearestCentroid().fit(train.features[s], train.fine[s]).predict(asked.features[s])
-        assert found[s].tolist() == expected.tolist()
+        assert nearest[s].tolist() == expected.tolist()
 
 
 def test_clusters_lie_within_coarse_classes_and_are_as_tight_as_scikit_learns() -> None:
     outputs = blobs(2, spread=0.2)
     counts = [[3, 3], [3, 3]]
-    found = clusters.within_classes(outputs.features, outputs.coarse, counts, streams(SEEDS, "clusters"))
+    numbered = clusters.within_classes(outputs.features, outputs.coarse, counts, streams(SEEDS, "clusters"))
     for s in range(len(SEEDS)):
         for c in range(2):
             members = outputs.coarse[s] == c
-            own = found[s][members]
+            own = numbered[s][members]
             assert set(own.tolist()) <= {3 * c, 3 * c + 1, 3 * c + 2}
             x = outputs.features[s][members].numpy()
             inertia = sum(np.square(x[own == k] - x[own == k].mean(0)).sum() for k in own.unique())
@@ -144,7 +146,7 @@ def test_clusters_lie_within_coarse_classes_and_are_as_tight_as_scikit_learns() 
     alone = clusters.within_classes(
         outputs.features[1:], outputs.coarse[1:], counts[1:], streams(SEEDS[1:], "clusters")
     )
-    assert torch.equal(alone[0], found[1])
+    assert torch.equal(alone[0], numbered[1])
 
 
 def test_clusters_are_paired_with_labels_by_hand() -> None:
@@ -184,8 +186,8 @@ def test_probes_of_a_replica_do_not_depend_on_the_others(kind: str) -> None:
     (together,) = probe.measure(train, [(train, tuning, heldout)], SEEDS)
     assert together.keys() == {metric.name for metric in probe.metrics}
     single = [
-        Outputs(each.features[1:], each.logits[1:], each.coarse[1:], each.fine[1:], each.indices[1:])
-        for each in (train, tuning, heldout)
+        Outputs(outputs.features[1:], outputs.logits[1:], outputs.coarse[1:], outputs.fine[1:], outputs.indices[1:])
+        for outputs in (train, tuning, heldout)
     ]
     (alone,) = probe.measure(single[0], [(single[0], single[1], single[2])], SEEDS[1:])
     for name, values in together.items():
@@ -194,5 +196,5 @@ def test_probes_of_a_replica_do_not_depend_on_the_others(kind: str) -> None:
 
 def test_separate_classes_are_read_by_every_probe() -> None:
     train, heldout = blobs(2, spread=0.05), blobs(4, spread=0.05)
-    (found,) = probes.Classes(torch.arange(6), 2).measure(train, [(train, heldout, heldout)], SEEDS)
-    assert all(values.tolist() == [1.0, 1.0] for values in found.values())
+    (metrics,) = probes.Classes(torch.arange(6), 2).measure(train, [(train, heldout, heldout)], SEEDS)
+    assert all(values.tolist() == [1.0, 1.0] for values in metrics.values())

@@ -60,11 +60,11 @@ def parts(data: Data, options: TableOptions, seed: int = 0) -> dict[str, torch.T
 def test_csv_parquet_and_npz_give_the_same_data(tmp_path: Path) -> None:
     frame = FRAME.drop(columns="garden")
     arrays = {name: values.to_numpy(str if values.dtype == object else None) for name, values in frame.items()}
-    np.savez(tmp_path / "flowers.npz", **{name: np.array(each.tolist()) for name, each in arrays.items()})
+    np.savez(tmp_path / "flowers.npz", **{name: np.array(array.tolist()) for name, array in arrays.items()})
     paths = [written(tmp_path, frame), written(tmp_path, frame, "flowers.parquet"), str(tmp_path / "flowers.npz")]
     first, *others = [loaded(path)[0] for path in paths]
     assert first.extra["columns"] == ["width", "year", "soil_clay", "soil_loam", "soil_sand", "price"]
-    assert [each.fingerprint for each in others] == [first.fingerprint] * 2
+    assert [data.fingerprint for data in others] == [first.fingerprint] * 2
 
 
 def test_cells_are_read_as_pandas_reads_them(tmp_path: Path) -> None:

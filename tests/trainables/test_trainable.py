@@ -81,7 +81,7 @@ def launch(folder: Path, *trials: Trial, **options: Any) -> list[Any]:
     """Run the trials under Tune, numbered from 0; their results."""
     from ray import tune
 
-    cases = [{"number": number, "shard": (0, 1), "trial": each.to_dict()} for number, each in enumerate(trials)]
+    cases = [{"number": number, "shard": (0, 1), "trial": trial.to_dict()} for number, trial in enumerate(trials)]
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(run_case, folder=folder, **options), {"cpu": 1}),
         param_space={"case": tune.grid_search(cases)},
@@ -117,9 +117,9 @@ def prepare(folder: Path, number: int, trial: Trial, epochs: int) -> Path:
     return place / CHECKPOINT
 
 
-def same(found: list[tuple[int, dict[str, list[float]]]], wanted: list[tuple[int, dict[str, list[float]]]]) -> None:
+def same(kept: list[tuple[int, dict[str, list[float]]]], wanted: list[tuple[int, dict[str, list[float]]]]) -> None:
     """Exactly the same numbers, NaN equal to NaN."""
-    np.testing.assert_equal(found, wanted)
+    np.testing.assert_equal(kept, wanted)
 
 
 def test_a_trial_reports_its_last_epoch_and_keeps_its_records(tmp_path: Path) -> None:
@@ -152,8 +152,8 @@ def test_a_trial_goes_on_from_its_checkpoint_or_starts_over(tmp_path: Path) -> N
     epochs = [f"epoch {epoch}" for epoch in range(1, 7)]
     assert notes(tmp_path, 0)[:5] == [*epochs[:3], "describe tiny from 3", epochs[3]]
     assert notes(tmp_path, 1)[0] == notes(tmp_path, 2)[0] == "describe tiny from 0"
-    for number, each in enumerate((whole, truncated, foreign)):
-        same(records(tmp_path, number), reference(each))
+    for number, case in enumerate((whole, truncated, foreign)):
+        same(records(tmp_path, number), reference(case))
 
     # a finished one is not trained again, and all that it recorded is offered to the tracker
     (tmp_path / "trials" / "0" / "notes").unlink()

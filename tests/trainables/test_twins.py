@@ -138,8 +138,8 @@ def test_metrics_of_held_out_samples_are_known_once_measured(seeds: tuple[int, .
     assert heldout == own | everywhere
     assert training.redraws
     # one that is not declared is, and so is its twin
-    found = {metric.name: metric.twin_of for metric in training.metrics if metric.twin_of and not metric.group}
-    assert found == {"fine/error-validation": "fine/error", "accuracy/validation": "accuracy/coarse"}
+    originals = {metric.name: metric.twin_of for metric in training.metrics if metric.twin_of and not metric.group}
+    assert originals == {"fine/error-validation": "fine/error", "accuracy/validation": "accuracy/coarse"}
     fixed = several("FixedSeveral", seeds=seeds)
     assert not fixed.redraws
 
@@ -182,8 +182,8 @@ def test_metrics_of_other_classes_are_no_twins() -> None:
     options = benchmark.Options(samples=30, size=8)
     data = benchmark.load(options)
     parts = ("train", "validation", "heldout", "base", "validation-classes", "novel")
-    found = [metric.name for metric in twins.declared(benchmark.evaluators(data, options), parts)]
-    assert found == []
+    declared = [metric.name for metric in twins.declared(benchmark.evaluators(data, options), parts)]
+    assert declared == []
 
 
 @pytest.mark.parametrize("metric", ["mse/raw", "accuracy/coarse", "accuracy/1-shot"])

@@ -62,18 +62,18 @@ def make_options(options: type, values: Mapping[str, Any]) -> Any:
 def _mentions(hint: Any, kind: type) -> bool:
     if isinstance(hint, type) and get_origin(hint) is None:
         return issubclass(hint, kind)
-    return any(_mentions(each, kind) for each in get_args(hint))
+    return any(_mentions(argument, kind) for argument in get_args(hint))
 
 
 def _typed(value: Any, hint: Any) -> Any:
     if isinstance(value, list):
-        each = [_typed(item, hint) for item in value]
-        return tuple(each) if _is_tuple(hint) else each
+        items = [_typed(item, hint) for item in value]
+        return tuple(items) if _is_tuple(hint) else items
     return Path(value) if isinstance(value, str) and _mentions(hint, Path) else value
 
 
 def _is_tuple(hint: Any) -> bool:
-    return tuple in (hint, get_origin(hint)) or any(_is_tuple(each) for each in get_args(hint))
+    return tuple in (hint, get_origin(hint)) or any(_is_tuple(argument) for argument in get_args(hint))
 
 
 @dataclass

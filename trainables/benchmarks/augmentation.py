@@ -40,9 +40,9 @@ def shift(images: Tensor, corners: Tensor, padding: int) -> Tensor:
     padded = torch.nn.functional.pad(images, (padding,) * 4)
     rows = corners[:, :1] + torch.arange(height, device=images.device)
     columns = corners[:, 1:] + torch.arange(width, device=images.device)
-    each = torch.arange(len(images), device=images.device).view(-1, 1, 1)
+    image = torch.arange(len(images), device=images.device).view(-1, 1, 1)
     # advanced indices around a slice come first: (N, H, W, 3)
-    return padded[each, :, rows.unsqueeze(2), columns.unsqueeze(1)].permute(0, 3, 1, 2)
+    return padded[image, :, rows.unsqueeze(2), columns.unsqueeze(1)].permute(0, 3, 1, 2)
 
 
 def draw_boxes(

@@ -58,8 +58,8 @@ def find(path: Path, published: type[CIFAR10]) -> Files | None:
     if path.is_dir():
         inside = [path / name for name in _listing(path) if is_archive(name) and (path / name).is_file()]
         # the one with the published name first
-        inside.sort(key=lambda each: (each.name != published.filename, each.name))
-        return next((found for each in inside if (found := _in_archive(each, published))), None)
+        inside.sort(key=lambda path: (path.name != published.filename, path.name))
+        return next((contents for path in inside if (contents := _in_archive(path, published))), None)
     return _in_archive(path, published) if path.is_file() else None
 
 
@@ -89,7 +89,7 @@ def read(files: Files, verify: bool) -> Cifar:
 
 def _listing(folder: Path) -> list[str]:
     try:
-        return [each.name for each in folder.iterdir()]
+        return [entry.name for entry in folder.iterdir()]
     except OSError as error:
         raise DataError(f"{folder} cannot be read: {error.strerror or error}") from error
 
@@ -106,11 +106,11 @@ def _in_archive(path: Path, published: type[CIFAR10]) -> Files | None:
     try:
         head = {entry.name for entry in islice(entries(path), _HEAD) if entry.problem is None}
     except DataError:
-        # what reads the source next says what is wrong with it
+        # not CIFAR's files: the next reader of the source says what is wrong with it
         return None
     part = published.train_list[0][0]
     parents = [PurePosixPath(name).parent for name in head if PurePosixPath(name).name == published.meta["filename"]]
-    parent = next((each for each in sorted(parents) if str(each / part) in head), None)
+    parent = next((parent for parent in sorted(parents) if str(parent / part) in head), None)
     if parent is None:
         return None
     held: dict[str, bytes] = {}

@@ -76,10 +76,10 @@ def read_faces(
 
 def _people(names: Sequence[str]) -> np.ndarray | None:
     """Who is shown (N,), numbered by the file names of IMDB-WIKI; None where one has another name."""
-    found = [PERSON.match(PurePosixPath(name).name) for name in names]
-    if not all(found):
+    matches = [PERSON.match(PurePosixPath(name).name) for name in names]
+    if not all(matches):
         return None
-    return np.unique([match[1] for match in found if match], return_inverse=True)[1].astype(np.int64)
+    return np.unique([match[1] for match in matches if match], return_inverse=True)[1].astype(np.int64)
 
 
 class _Label:
@@ -104,8 +104,8 @@ class _Label:
     def table(self) -> dict[str, int | str] | None:
         if self.metadata is not None:
             return imdb_wiki_ages(_read_metadata(self.metadata), str(self.metadata))
-        found = read_first(self.source, lambda name: PurePosixPath(name).name in METADATA)
-        return None if found is None else imdb_wiki_ages(found[1], f"{found[0]} in {self.source}")
+        metadata = read_first(self.source, lambda name: PurePosixPath(name).name in METADATA)
+        return None if metadata is None else imdb_wiki_ages(metadata[1], f"{metadata[0]} in {self.source}")
 
 
 def _photo(name: str) -> str:

@@ -382,16 +382,16 @@ def shipped_split(name: str) -> dict[str, tuple[str, ...]]:
 
 
 def _chosen(
-    labels: Tensor, found: Sequence[str], wanted: Sequence[str], samples: int | None, path: Path
+    labels: Tensor, names: Sequence[str], wanted: Sequence[str], samples: int | None, path: Path
 ) -> tuple[Tensor, Tensor]:
     """Indices of the wanted classes' images, class after class in the source's order, and their new labels."""
-    index = {name: i for i, name in enumerate(found)}
+    index = {name: i for i, name in enumerate(names)}
     missing = [name for name in wanted if name not in index]
     if missing:
-        near = get_close_matches(missing[0], found, n=1) or list(found[:3])
+        near = get_close_matches(missing[0], names, n=1) or list(names[:3])
         raise DataError(
             f"{path} has no class {missing[0]!r} ({len(missing)} of {len(wanted)} classes of the split are missing); "
-            f"it has {', '.join(map(repr, near))} among {len(found)}"
+            f"it has {', '.join(map(repr, near))} among {len(names)}"
         )
     of_class = [(labels == index[name]).nonzero().squeeze(1)[:samples] for name in wanted]
     sizes = torch.tensor([len(of) for of in of_class])

@@ -186,7 +186,7 @@ def _decode_all(
         ThreadPoolExecutor() as pool,
         warnings.catch_warnings(),
     ):
-        # of damaged EXIF, which costs no pixel
+        # PIL warns of damaged EXIF, which spoils no pixel
         warnings.filterwarnings("ignore", module=r"PIL\.")
         total = count(source)
         done = 0
@@ -201,7 +201,7 @@ def _decode_all(
                     pixels.write(result.tobytes())
                     log.append([name, item[1], None])
                 lines.write(json.dumps(log[-1]) + "\n")
-            # pixels first: a log line stands only for a row that is there
+            # a resume takes a log line for a row that is there, so pixels are written before it
             pixels.flush()
             lines.flush()
             done += len(chunk)
@@ -271,7 +271,7 @@ def _without_repeats(
             file.write(rows[i].tobytes())
         file.flush()
         os.fsync(file.fileno())
-    # the log goes first: it stands for all rows, and resuming by it must not meet fewer
+    # a resume by the log would look for all rows, so the log is removed before rows are
     (pixels.parent / _LOG).unlink()
     aside.replace(pixels)
     return [lines[i] for i in kept]
@@ -335,15 +335,15 @@ def _stamp(source: Source) -> list[Any]:
     path = Path(source)
     try:
         if not path.is_dir():
-            found = path.stat()
-            return [path.name, found.st_size, found.st_mtime_ns]
+            status = path.stat()
+            return [path.name, status.st_size, status.st_mtime_ns]
         listing = hashlib.sha256()
         for folder, folders, files in os.walk(path):
             folders.sort()
             for file in sorted(files):
-                found = (Path(folder) / file).lstat()
+                status = (Path(folder) / file).lstat()
                 name = str((Path(folder) / file).relative_to(path))
-                listing.update(json.dumps([name, found.st_size, found.st_mtime_ns]).encode())
+                listing.update(json.dumps([name, status.st_size, status.st_mtime_ns]).encode())
         return [listing.hexdigest()]
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error

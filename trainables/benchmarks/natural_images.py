@@ -62,7 +62,7 @@ def read_images(
     ``cache``. With ``verify`` CIFAR's files must have the published checksums.
     Raises `DataError` with one sentence that names the file.
     """
-    for name in sorted((*DOWNLOADS, CUB), key=lambda each: each != published):
+    for name in sorted((*DOWNLOADS, CUB), key=lambda name: name != published):
         if name == CUB:
             if (folder := _cub_folder(path)) is not None:
                 return _read_cub(folder, size, cache)
@@ -115,8 +115,8 @@ def _read_cub(folder: Path, size: int, cache: Path | None) -> LabelledImages:
     missing = next((path for _, path in source if not path.is_file()), None)
     if missing is not None:
         raise DataError(f"{missing} is missing, but {folder / 'images.txt'} lists it")
-    found = prepare(source, size, cache, kind="cub", label=lists, fit="stretch", target=_target)
-    return _labelled(found, lists.names, f"CUB-200-2011 from {folder.name}")
+    images = prepare(source, size, cache, kind="cub", label=lists, fit="stretch", target=_target)
+    return _labelled(images, lists.names, f"CUB-200-2011 from {folder.name}")
 
 
 class _CubLists:
@@ -195,7 +195,7 @@ class _Label:
         }
         for name in texts:
             root = name.removesuffix("images.txt")
-            if root != name and {root + each for each in _CUB_LISTS[:3]} <= texts.keys():
+            if root != name and {root + file for file in _CUB_LISTS[:3]} <= texts.keys():
                 read = {file: texts.get(root + file) for file in _CUB_LISTS}.get
                 return root, _CubLists(read, f"{self.source}/{root}".rstrip("/"))
         return None
@@ -204,28 +204,28 @@ class _Label:
 def _read_labelled(path: Path, size: int, cache: Path | None) -> LabelledImages:
     """CUB in an archive, or class folders."""
     label = _Label(path)
-    found = prepare(path, size, cache, kind="class-folders", label=label, fit="stretch", target=_target)
-    if not all(isinstance(value, list) and len(value) == 3 for value in found.labels):
+    prepared = prepare(path, size, cache, kind="class-folders", label=label, fit="stretch", target=_target)
+    if not all(isinstance(value, list) and len(value) == 3 for value in prepared.labels):
         raise DataError(f"{path} is an image cache without classes: give the images that it was made from")
-    names = tuple(sorted({label[0] for label in found.labels}))
-    layout = found.labels[0][2]
-    images = _labelled(found, names, f"{layout} {'of' if layout == 'class folders' else 'from'} {path.name}")
-    return images if layout == "CUB-200-2011" else _without_loose(images, found.names, path)
+    names = tuple(sorted({label[0] for label in prepared.labels}))
+    layout = prepared.labels[0][2]
+    images = _labelled(prepared, names, f"{layout} {'of' if layout == 'class folders' else 'from'} {path.name}")
+    return images if layout == "CUB-200-2011" else _without_loose(images, prepared.names, path)
 
 
 def _target(label: Sequence[Any]) -> Target:
     return Target(label[0], label[1])
 
 
-def _labelled(found: Images, names: tuple[str, ...], note: str) -> LabelledImages:
+def _labelled(images: Images, names: tuple[str, ...], note: str) -> LabelledImages:
     index = {name: i for i, name in enumerate(names)}
     return LabelledImages(
-        found.pixels,
-        torch.tensor([index[label[0]] for label in found.labels]),
+        images.pixels,
+        torch.tensor([index[label[0]] for label in images.labels]),
         names,
-        torch.tensor([label[1] for label in found.labels]),
-        note + _left_out(found.problems),
-        found.problems,
+        torch.tensor([label[1] for label in images.labels]),
+        note + _left_out(images.problems),
+        images.problems,
     )
 
 

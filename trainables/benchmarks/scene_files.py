@@ -76,33 +76,33 @@ def _check_named(role: str, name: str, files: Collection[SceneFile]) -> None:
 
 def _spectra(file: SceneFile) -> Field:
     # a file may hold X or V of other meaning beside its Y
-    found = file.all("spectra")
-    if not found:
+    fields = file.all("spectra")
+    if not fields:
         raise DataError(
             f"{file.path} has no spectra (Y, V or X); it holds {file.listing()}; another name is told by option 'keys'"
         )
-    return found[0]
+    return fields[0]
 
 
 def _abundances(file: SceneFile, named: bool) -> Field:
     """The abundances of ``file``, which the user ``named`` as holding them, or not."""
-    found = file.all("abundances")
-    if len(found) > 1:
-        told = " and ".join(field.key for field in found)
+    fields = file.all("abundances")
+    if len(fields) > 1:
+        told = " and ".join(field.key for field in fields)
         raise DataError(
             f"{file.path} holds {told}, any of which may be the abundances;"
-            f" say which in option 'keys', as {{abundances: {found[0].key}}}"
+            f" say which in option 'keys', as {{abundances: {fields[0].key}}}"
         )
-    if not found and named:
+    if not fields and named:
         raise DataError(
             f"{file.path} has no abundances (A); it holds {file.listing()}; another name is told by option 'keys'"
         )
-    if not found:
+    if not fields:
         raise DataError(
             f"{file.path} has no abundances (A), only {file.listing()}; name their file as option 'abundances',"
             " or their name in the file in option 'keys'"
         )
-    return found[0]
+    return fields[0]
 
 
 def _read_fields(path: Path, wanted: Collection[str]) -> dict[str, Any]:

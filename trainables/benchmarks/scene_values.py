@@ -73,7 +73,7 @@ def scaling(field: Field, spectra: Values, scale: Field | None, maximum: Field |
         factor, note = 1 / largest, f"spectra / their largest value {largest:g}"
     else:
         return 1.0, "spectra as stored"
-    # a stated scale crushes nothing, and what it leaves within the reflectances is none of a fault
+    # a scale that the user states is not set by outliers, so those that it leaves within the reflectances are no fault
     if ordinary < largest and (scale is None or largest * factor > LARGEST_REFLECTANCE):
         _refuse(field, spectra > ordinary, f"while the others end at {ordinary:g}")
     _check_reflectances(field, largest * factor, note)

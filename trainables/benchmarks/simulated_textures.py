@@ -28,7 +28,7 @@ def simulate(classes: int, samples: int, size: int) -> tuple[Tensor, Tensor]:
         def one(low: float, high: float, g: torch.Generator = g) -> float:
             return low + (high - low) * float(torch.rand((), generator=g))
 
-        def each(low: float, high: float, g: torch.Generator = g) -> Tensor:
+        def uniform(low: float, high: float, g: torch.Generator = g) -> Tensor:
             return low + (high - low) * torch.rand(samples, 1, 1, generator=g)
 
         angles, frequencies = (one(0, math.pi), one(0, math.pi)), (one(1.5, 5), one(1.5, 5))
@@ -36,17 +36,17 @@ def simulate(classes: int, samples: int, size: int) -> tuple[Tensor, Tensor]:
         # not far from grey: colour alone must not tell a class
         colours = 0.5 + 0.4 * (torch.rand(2, 3, generator=g) - 0.5)
 
-        turn, zoom = each(-0.15, 0.15), each(0.85, 1.15)
-        bent = bend * torch.sin(2 * math.pi * (x * each(0.5, 1.5) + y * each(0.5, 1.5) + each(0, 1)))
+        turn, zoom = uniform(-0.15, 0.15), uniform(0.85, 1.15)
+        bent = bend * torch.sin(2 * math.pi * (x * uniform(0.5, 1.5) + y * uniform(0.5, 1.5) + uniform(0, 1)))
         gratings = [
             torch.sin(
                 2 * math.pi * (frequency * zoom * (x * torch.cos(angle + turn) + y * torch.sin(angle + turn) + bent))
-                + each(0, 2 * math.pi)
+                + uniform(0, 2 * math.pi)
             )
             for angle, frequency in zip(angles, frequencies, strict=True)
         ]
         mix = 0.5 + 0.5 * (weight * gratings[0] + (1 - weight) * gratings[1])
-        light = each(0.7, 1.1) + each(-0.5, 0.5) * x + each(-0.5, 0.5) * y
+        light = uniform(0.7, 1.1) + uniform(-0.5, 0.5) * x + uniform(-0.5, 0.5) * y
         tinted = colours + 0.4 * (torch.rand(samples, 2, 3, generator=g) - 0.5)
         first, second = tinted.unsqueeze(-1).unsqueeze(-1).unbind(1)
         texture = light.unsqueeze(1) * (first + (second - first) * mix.unsqueeze(1))

@@ -56,8 +56,8 @@ def entries(source: Source, limit: int = MAX_FILE_BYTES) -> Iterator[Entry]:
     path = Path(source)
     if path.is_dir():
         return _in_folder(path, limit)
-    if path.is_file() and (found := _in_archive(path, limit)):
-        return found
+    if path.is_file() and (members := _in_archive(path, limit)):
+        return members
     raise DataError(f"{path} is neither a folder nor a tar or zip that can be read: it may be truncated")
 
 
@@ -91,7 +91,7 @@ def is_archive(name: str) -> bool:
 
 def without_ending(name: str) -> str:
     """The name of a file or folder without the ending of an archive."""
-    ending = max((each for each in ARCHIVES if name.lower().endswith(each)), key=len, default="")
+    ending = max((ending for ending in ARCHIVES if name.lower().endswith(ending)), key=len, default="")
     return name.removesuffix(name[len(name) - len(ending) :]) if ending else name
 
 
@@ -155,7 +155,7 @@ def _in_folder(root: Path, limit: int) -> Iterator[Entry]:
             elif problem is None and _packed(name):
                 members = _in_archive(path, limit) if unpack and is_archive(name) else None
                 if members:
-                    yield from (Entry(f"{name}/{each.name}", each.read, each.problem) for each in members)
+                    yield from (Entry(f"{name}/{member.name}", member.read, member.problem) for member in members)
                     continue
                 problem = _packed(name)
             if problem is not None:

@@ -172,7 +172,7 @@ class TableBenchmark:
             for part, indices in zip(dealt, torch.split(of_class, sizes), strict=True):
                 dealt[part].append(indices)
         joined = {part: torch.cat(indices) for part, indices in dealt.items()}
-        return {part: each[torch.randperm(len(each), generator=generator)] for part, each in joined.items()}
+        return {part: indices[torch.randperm(len(indices), generator=generator)] for part, indices in joined.items()}
 
     def batch(
         self, inputs: Tensor, options: TableOptions, train: bool, generators: Sequence[torch.Generator]
@@ -217,8 +217,8 @@ class Scaling(nn.Module):
 
     def fit_inputs(self, samples: Iterable[Tensor]) -> None:
         """Take mean and deviation of each replica's ``samples`` (n, F)."""
-        for replica, each in enumerate(samples):
-            values = each.double()
+        for replica, sample in enumerate(samples):
+            values = sample.double()
             present = self._present(values)
             count = present.sum(0).clamp(min=1)
             mean = (values * present).sum(0) / count
@@ -264,10 +264,12 @@ class _Own(backbones.Looped):
 
 
 def _one(table: Table, name: str, option: str) -> list[str]:
-    found = table.named([name], option)
-    if len(found) > 1:
-        raise DataError(f"{table.path}: {option} must be one column, and {name!r} has {len(found)}: {found[0]!r}, say")
-    return found
+    columns = table.named([name], option)
+    if len(columns) > 1:
+        raise DataError(
+            f"{table.path}: {option} must be one column, and {name!r} has {len(columns)}: {columns[0]!r}, say"
+        )
+    return columns
 
 
 def _complete(table: Table, labels: Sequence[str], names: Sequence[str], policy: str | None) -> np.ndarray:

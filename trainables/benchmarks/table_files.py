@@ -46,12 +46,12 @@ class Table:
 
     def named(self, names: Sequence[str], option: str) -> list[str]:
         """The columns that ``names`` of ``option`` mean; `DataError` with the nearest names where there is no such."""
-        found: list[str] = []
+        columns: list[str] = []
         for name in names:
             if name in self.wide:
-                found += self.wide[name]
+                columns += self.wide[name]
             elif name in self.columns or name in self.unread:
-                found.append(name)
+                columns.append(name)
             else:
                 known = [*self.wide, *self.columns, *self.unread]
                 near = get_close_matches(name, known, n=3) or known[:3]
@@ -59,7 +59,7 @@ class Table:
                     f"{self.path} has no column {name!r}, which {option} names; it has "
                     f"{', '.join(map(repr, near))} among {len(known)}"
                 )
-        return found
+        return columns
 
     def column(self, name: str) -> np.ndarray:
         """The values of a column that is there; `DataError` where it could not be read."""
@@ -122,7 +122,7 @@ def _csv(path: Path) -> Table:
     unread: dict[str, str] = {}
     for name, column in zip(names, cells, strict=True):
         if not name and column == [str(row) for row in range(len(column))]:
-            # pandas' row numbers, which tell a sorted file's labels
+            # pandas' row numbers are no input: in a sorted file they would tell the labels
             continue
         if not name:
             raise DataError(f"{path}: a column of the header has no name: name it, or delete it")

@@ -77,7 +77,7 @@ def fine_labels(
     told = {name: is_text(values) or not is_continuous(values) for name, values in columns.items()}
     if kind == "classes" or (kind is None and all(told.values())):
         numbers, names = classes(*columns.values())
-        # each a class of its own: nothing could be told of a held-out one
+        # where each row is a class of its own, no held-out row has a class that was trained on
         if len(names) == len(numbers):
             raise DataError(
                 f"{source}: fine {' and '.join(map(repr, columns))} has as many values as rows, {len(numbers):,}, and "
@@ -102,11 +102,12 @@ def is_continuous(values: np.ndarray) -> bool:
 
 def classes(*columns: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """Classes (N,) from 0 of the combinations of the columns' values, in their order, and the names of them."""
-    each = [np.unique(values, return_inverse=True) for values in columns]
-    codes = np.stack([inverse.reshape(-1) for _, inverse in each], 1)
-    found, numbers = np.unique(codes, axis=0, return_inverse=True)
+    numbered = [np.unique(values, return_inverse=True) for values in columns]
+    codes = np.stack([inverse.reshape(-1) for _, inverse in numbered], 1)
+    combinations, numbers = np.unique(codes, axis=0, return_inverse=True)
     names = [
-        " ".join(_written(kinds[code]) for (kinds, _), code in zip(each, row, strict=True)) for row in found.tolist()
+        " ".join(_written(kinds[code]) for (kinds, _), code in zip(numbered, row, strict=True))
+        for row in combinations.tolist()
     ]
     return numbers.reshape(-1).astype(np.int64), names
 

@@ -42,7 +42,7 @@ def find(name: str) -> type[Criterion]:
     if ":" not in name:
         shipped = [module.name for module in pkgutil.iter_modules(__path__)]
         if name.replace("-", "_") not in shipped:
-            known = ", ".join(sorted(each.replace("_", "-") for each in shipped))
+            known = ", ".join(sorted(module.replace("_", "-") for module in shipped))
             raise LookupError(f"unknown criterion {name!r}; known: {known}, or your own as package.module:name")
         return _only(importlib.import_module(f"{__name__}.{name.replace('-', '_')}"))
     module, _, attribute = name.partition(":")
@@ -60,15 +60,15 @@ def find(name: str) -> type[Criterion]:
 
 def _only(module: Any) -> type[Criterion]:
     """The one criterion that ``module`` defines; ``LookupError`` where that is not one, with a label."""
-    found = [
-        each
-        for each in vars(module).values()
-        if isinstance(each, type) and issubclass(each, Criterion) and each.__module__ == module.__name__
+    classes = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Criterion) and value.__module__ == module.__name__
     ]
-    if len(found) != 1:
-        defined = " and ".join(each.__name__ for each in found) or "none"
+    if len(classes) != 1:
+        defined = " and ".join(kind.__name__ for kind in classes) or "none"
         raise LookupError(f"{module.__file__} must define one trainables.criterion.Criterion, and defines {defined}")
-    return _labelled(found[0], module.__name__)
+    return _labelled(classes[0], module.__name__)
 
 
 def _labelled(criterion: type[Criterion], name: str) -> type[Criterion]:
@@ -96,14 +96,18 @@ def _hyperparameters(function: OneReplica, name: str) -> tuple[Hyperparameter, .
     parameters = list(inspect.signature(function).parameters.values())[3:]
     hints: Mapping[str, Any] = get_type_hints(function, include_extras=True)
     declared = []
-    for each in parameters:
+    for parameter in parameters:
         stated = [
-            part for part in getattr(hints.get(each.name), "__metadata__", ()) if isinstance(part, Hyperparameter)
+            part for part in getattr(hints.get(parameter.name), "__metadata__", ()) if isinstance(part, Hyperparameter)
         ]
         if stated:
             declared.append(stated[0])
-        elif isinstance(each.default, int | float) and not isinstance(each.default, bool):
-            declared.append(Hyperparameter(each.name, each.name, each.default, whole=isinstance(each.default, int)))
+        elif isinstance(parameter.default, int | float) and not isinstance(parameter.default, bool):
+            declared.append(
+                Hyperparameter(
+                    parameter.name, parameter.name, parameter.default, whole=isinstance(parameter.default, int)
+                )
+            )
         else:
-            raise LookupError(f"criterion {name!r}: its parameter {each.name!r} needs a number as its default")
+            raise LookupError(f"criterion {name!r}: its parameter {parameter.name!r} needs a number as its default")
     return tuple(declared)

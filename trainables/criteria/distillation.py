@@ -18,7 +18,7 @@ def divergence(logits: Tensor, teacher: Tensor, temperature: float | Tensor) -> 
 
     T² keeps the gradient's size where T varies: per sample it is T·(q_student − q_teacher), each at T.
     """
-    student, taught = (functional.log_softmax(each / temperature, -1) for each in (logits, teacher))
+    student, taught = (functional.log_softmax(scores / temperature, -1) for scores in (logits, teacher))
     return temperature**2 * (taught.exp() * (taught - student)).sum(-1).mean(1)
 
 

@@ -57,7 +57,7 @@ class FierceLearned(Fierce):
 
     def forward(self, batch: Batch) -> Tensor:
         loss = super().forward(batch)
-        # FIERCE measures nothing where nothing is assigned
+        # at λ = 0 FIERCE assigns nothing and measures nothing, so no anchor moves
         if self.measured:
             self.measured[DEAD.name] = self.move(batch)
         return loss
@@ -80,6 +80,6 @@ class FierceLearned(Fierce):
         reborn = features.gather(1, drawn.unsqueeze(2).expand(-1, -1, features.shape[2]))
         self.counts.copy_(torch.where(dead, mean, self.counts))
         self.sums.copy_(torch.where(dead.unsqueeze(2), reborn * mean.unsqueeze(2), self.sums))
-        # new ones: the loss may still need those that it was computed with
+        # the loss's backward pass may still need the anchors that it was computed with, so these are a new tensor
         self.anchors = self.sums / self.counts.unsqueeze(2)
         return dead.sum(1).to(features.dtype)

@@ -103,7 +103,7 @@ def _statistic(projected: Tensor) -> tuple[Tensor, Tensor]:
     angle = projected * step
     cosine, sine = angle.cos(), angle.sin()
     double = 2 * cosine
-    # those of k − 1 and of k
+    # cos and sin of (k − 1)θ and of kθ
     cosines, sines = (torch.ones_like(angle), cosine.clone()), (torch.zeros_like(angle), sine.clone())
     statistic = projected.new_zeros(projected.shape[0], projected.shape[2])
     # of cos kθ and of sin kθ in the gradient's sum over k; at k = 0 both characteristic functions are 1
@@ -125,6 +125,6 @@ def _statistic(projected: Tensor) -> tuple[Tensor, Tensor]:
 def _clenshaw(coefficients: Sequence[Tensor], double: Tensor, cosine: Tensor, *, even: bool) -> Tensor:
     """Σ_k c_k·cos kθ where ``even``, else Σ_k c_k·sin kθ / sin θ; c_k are (S, m), ``double`` 2 cos θ (S, B, m)."""
     later, last = torch.zeros_like(double), torch.zeros_like(double)
-    for each in reversed(coefficients[1:]):
-        later, last = last, later.neg_().addcmul_(double, last).add_(each.unsqueeze(1))
+    for coefficient in reversed(coefficients[1:]):
+        later, last = last, later.neg_().addcmul_(double, last).add_(coefficient.unsqueeze(1))
     return coefficients[0].unsqueeze(1) + cosine * last - later if even else last

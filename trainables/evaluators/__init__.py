@@ -27,7 +27,7 @@ class Outputs:
 
     def take(self, which: Tensor) -> Outputs:
         """Those samples that ``which`` takes, indices or a mask (n,), of every replica."""
-        return Outputs(*(getattr(self, each.name)[:, which] for each in fields(self)))
+        return Outputs(*(getattr(self, field.name)[:, which] for field in fields(self)))
 
 
 class Snapshot(Protocol):

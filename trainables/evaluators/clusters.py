@@ -23,7 +23,7 @@ def within_classes(
     ``counts[s][c]`` is how many clusters replica s has in coarse class c, whose samples are those of ``coarse`` (S, n).
     Replica s draws its starts from ``generators[s]`` (CPU).
     """
-    found = torch.zeros_like(coarse)
+    numbered = torch.zeros_like(coarse)
     for s, generator in enumerate(generators):
         random = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
         values, classes = features[s].double().cpu().numpy(), coarse[s].cpu().numpy()
@@ -33,8 +33,8 @@ def within_classes(
             if len(members):
                 clusters[members] = first + _k_means(values[members], min(count, len(members)), random)
             first += count
-        found[s] = torch.from_numpy(clusters)
-    return found
+        numbered[s] = torch.from_numpy(clusters)
+    return numbered
 
 
 def _k_means(values: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:

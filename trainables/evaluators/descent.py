@@ -37,19 +37,19 @@ def minimise(
         slope = (direction * gradient).sum(1)
         # the first step is along the gradient, whose length says nothing
         length = torch.ones_like(value) if steps else 1 / gradient.norm(dim=1).clamp(min=1.0)
-        found, new_x, new_value, new_gradient = ~going, x, value, gradient
+        accepted, new_x, new_value, new_gradient = ~going, x, value, gradient
         for _ in range(_HALVINGS):
             tried = x + length.unsqueeze(1) * direction
             tried_value, tried_gradient = objective(tried)
-            lower = (tried_value <= value + _SUFFICIENT * length * slope) & ~found
+            lower = (tried_value <= value + _SUFFICIENT * length * slope) & ~accepted
             new_x = torch.where(lower.unsqueeze(1), tried, new_x)
             new_value = torch.where(lower, tried_value, new_value)
             new_gradient = torch.where(lower.unsqueeze(1), tried_gradient, new_gradient)
-            found = found | lower
-            if found.all():
+            accepted = accepted | lower
+            if accepted.all():
                 break
-            length = torch.where(found, length, length / 2)
-        going = going & found & (new_value < value)
+            length = torch.where(accepted, length, length / 2)
+        going = going & accepted & (new_value < value)
         steps.append(new_x - x)
         changes.append(new_gradient - gradient)
         del steps[:-_HISTORY], changes[:-_HISTORY]
@@ -60,18 +60,18 @@ def minimise(
 
 def _inverse_hessian(gradient: Tensor, steps: list[Tensor], changes: list[Tensor]) -> Tensor:
     """The inverse Hessian's estimate times the gradient (P, D); the two loops over the kept pairs, last first."""
-    found = gradient.clone()
+    direction = gradient.clone()
     curvatures = [(step * change).sum(1, keepdim=True) for step, change in zip(steps, changes, strict=True)]
     # a problem that stopped has steps of 0, which must not count
-    rates = [torch.where(each > 0, 1 / each, 0.0) for each in curvatures]
+    rates = [torch.where(curvature > 0, 1 / curvature, 0.0) for curvature in curvatures]
     shares = []
     for step, change, rate in zip(reversed(steps), reversed(changes), reversed(rates), strict=True):
-        share = rate * (step * found).sum(1, keepdim=True)
-        found -= share * change
+        share = rate * (step * direction).sum(1, keepdim=True)
+        direction -= share * change
         shares.append(share)
     if steps:
         squares = changes[-1].square().sum(1, keepdim=True)
-        found *= torch.where(squares > 0, curvatures[-1] / squares, 1.0)
+        direction *= torch.where(squares > 0, curvatures[-1] / squares, 1.0)
     for step, change, rate, share in zip(steps, changes, rates, reversed(shares), strict=True):
-        found += step * (share - rate * (change * found).sum(1, keepdim=True))
-    return found
+        direction += step * (share - rate * (change * direction).sum(1, keepdim=True))
+    return direction

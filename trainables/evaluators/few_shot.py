@@ -107,7 +107,7 @@ def _nearest_by_pairs(features: Tensor, support: Tensor, queries: Tensor, shots:
     per_run = len(shots) * ways
     columns = queries.unsqueeze(1).expand(-1, per_run, -1).flatten()
     rows = torch.arange(0, len(columns) + 1, queries.shape[1])
-    found = []
+    answers = []
     for own in features:
         means = torch.stack(
             [functional.embedding_bag(support[..., :k].flatten(0, 1), own, mode="mean") for k in shots]
@@ -119,8 +119,8 @@ def _nearest_by_pairs(features: Tensor, support: Tensor, queries: Tensor, shots:
             pairs = torch.sparse_csr_tensor(rows, columns, squares, (len(means), len(own)), check_invariants=False)
         distance = torch.sparse.sampled_addmm(pairs, means, own.T, alpha=-2).values()
         # a minimum is found faster along the last dimension
-        found.append(distance.view(runs, len(shots), ways, -1).transpose(2, 3).contiguous().argmin(-1))
-    return torch.stack(found)
+        answers.append(distance.view(runs, len(shots), ways, -1).transpose(2, 3).contiguous().argmin(-1))
+    return torch.stack(answers)
 
 
 def _nearest_by_products(features: Tensor, support: Tensor, queries: Tensor, shots: Sequence[int]) -> Tensor:

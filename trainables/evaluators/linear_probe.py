@@ -33,7 +33,7 @@ def ridge(
     together = max(1, _FEATURES // features[0].numel())
     split = [torch.split(part, together) for part in parts]
     solved = [_ridge(x, y, tuned, wanted, strengths) for x, y, tuned, wanted in zip(*split, strict=True)]
-    weights, offset, strength = (torch.cat(each) for each in zip(*solved, strict=True))
+    weights, offset, strength = (torch.cat(parts) for parts in zip(*solved, strict=True))
     return weights, offset, strength
 
 

@@ -10,13 +10,13 @@ from torch.nn import functional
 def nearest(features: Tensor, queries: Tensor, k: int) -> Tensor:
     """Indices (S, q, k) of the ``k`` features (S, n, d) nearest to each query (S, q, d) in Euclidean distance."""
     centre = features.mean(1, keepdim=True)
-    found = []
+    neighbours = []
     # distances between all pairs of one replica at a time
     for own, asked in zip(features - centre, queries - centre, strict=True):
         # less ‖query‖², which is the same for all
         distance = torch.addmm(own.square().sum(-1), asked, own.T, alpha=-2)
-        found.append(distance.topk(k, dim=-1, largest=False, sorted=False).indices)
-    return torch.stack(found)
+        neighbours.append(distance.topk(k, dim=-1, largest=False, sorted=False).indices)
+    return torch.stack(neighbours)
 
 
 def vote(labels: Tensor, neighbours: Tensor, classes: int) -> Tensor:

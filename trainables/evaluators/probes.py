@@ -165,7 +165,7 @@ class _ClusterProbe:
     """
 
     def __init__(self, taught: Outputs, counts: Sequence[Sequence[int]], seeds: Sequence[int]) -> None:
-        self.groups = max(sum(each) for each in counts)
+        self.groups = max(sum(sizes) for sizes in counts)
         self.clusters = clusters.within_classes(taught.features, taught.coarse, counts, streams(seeds, "clusters"))
         wanted = torch.nn.functional.one_hot(self.clusters, self.groups)
         self._weights, self._offset, _ = linear_probe.ridge(

@@ -29,8 +29,8 @@ def spearman(predicted: Tensor, true: Tensor) -> Tensor:
 
     A prediction that is the same for all samples has correlation 0. NaN where no true value varies.
     """
-    first, second = (_ranks(each.mT) for each in (predicted.double(), true.double()))
-    first, second = (each - each.mean(-1, keepdim=True) for each in (first, second))
+    first, second = (_ranks(values.mT) for values in (predicted.double(), true.double()))
+    first, second = (ranks - ranks.mean(-1, keepdim=True) for ranks in (first, second))
     length = first.norm(dim=-1) * second.norm(dim=-1)
     correlation = (first * second).sum(-1) / length.where(length > 0, 1.0)
     return torch.where(second.norm(dim=-1) > 0, correlation, math.nan).nanmean(-1)

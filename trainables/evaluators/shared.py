@@ -66,8 +66,10 @@ def of_every_benchmark(
         declared = [replace(metric, group=PROBES) for metric in probes.metrics]
         made.append(_evaluator(PROBES, _fine(probes), declared, parts))
     names = {evaluator.name for evaluator in own}
-    taken = {metric.name for metric in (*(m for each in own for m in each.metrics), *twins.declared(own, parts))}
-    return tuple(_without(each, taken) for each in made if each.name not in names)
+    taken = {
+        metric.name for metric in (*(m for evaluator in own for m in evaluator.metrics), *twins.declared(own, parts))
+    }
+    return tuple(_without(evaluator, taken) for evaluator in made if evaluator.name not in names)
 
 
 def training_sample(train: Tensor) -> Tensor | None:
@@ -98,8 +100,8 @@ def _evaluator(
         asked = [part for part in (twins.HELDOUT, twins.VALIDATION) if snapshot.has(part)]
         heldout, *validation = measure(snapshot, asked)
         measured = dict(heldout)
-        for found in validation:
-            measured |= {twins.name_of(metric): value for metric, value in found.items()}
+        for of_validation in validation:
+            measured |= {twins.name_of(metric): value for metric, value in of_validation.items()}
         return measured
 
     return Evaluator(name, both, every=0, arrays=arrays, metrics=(*declared, *checked), on_validation=False)
@@ -156,7 +158,7 @@ def _predictions(snapshot: Snapshot) -> Mapping[str, Tensor]:
     if not snapshot.has(twins.VALIDATION):
         return {}
     outputs = snapshot.outputs(twins.VALIDATION)
-    # the largest logit of a diverged network would be any
+    # a diverged network's logits are NaN, whose argmax is some class: −1 stands for none
     predicted = outputs.logits.argmax(-1).masked_fill(~outputs.logits.isfinite().all(-1), -1)
     return {"validation-indices": outputs.indices.int(), "validation-predicted": predicted.int()}
 
@@ -188,7 +190,7 @@ def _fine(probes: Classes | Values) -> _Measure:
 def _apart(train: Outputs) -> tuple[Outputs, Outputs]:
     """What a probe is fitted to, and every fifth training sample, by which its regularisation is chosen."""
     chosen = torch.arange(train.indices.shape[1], device=train.indices.device) % 5 == 4
-    # of fewer than five samples none can be spared
+    # fewer than five samples leave none to spare, so both are all of them
     return (train.take(~chosen), train.take(chosen)) if chosen.any() else (train, train)
 
 
@@ -197,5 +199,5 @@ def _finite(outputs: Outputs) -> Outputs:
     whole = outputs.features.isfinite().flatten(1).all(1) & outputs.logits.isfinite().flatten(1).all(1)
     if whole.all():
         return outputs
-    features, logits = (each.where(whole[:, None, None], 0.0) for each in (outputs.features, outputs.logits))
+    features, logits = (values.where(whole[:, None, None], 0.0) for values in (outputs.features, outputs.logits))
     return replace(outputs, features=features, logits=logits)

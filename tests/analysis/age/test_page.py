@@ -11,7 +11,7 @@ from scipy import stats
 
 from analysis import claims, report, selection, trajectories
 from analysis.age import claims as age_claims
-from analysis.age import early_stopping, features
+from analysis.age import early_stopping, feature_against_age
 from analysis.claims import FAILS, HOLDS, NO_VERDICT, UNDECIDED, UNTESTED
 from analysis.output import Figure
 from analysis.runs import Study
@@ -45,8 +45,8 @@ def test_gap_is_the_rise_since_the_turn(study: Study) -> None:
 
 def test_gap_of_noise_is_none_where_the_own_best_epoch_invents_one() -> None:
     noise = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 300)), index=range(1, 41))
-    found = trajectories.gap(noise)
-    assert abs(found.mean()) < 3 * stats.sem(found)
+    gaps = trajectories.gap(noise)
+    assert abs(gaps.mean()) < 3 * stats.sem(gaps)
     own = noise.iloc[-1] - noise.min()
     assert own.mean() > 20 * stats.sem(own)
 
@@ -61,10 +61,10 @@ def test_summary(study: Study) -> None:
     rows = {(names[""], names["error"]): row for names, row in early_stopping.summary(study)}
     row = rows["LS σ=0.1", "age MSE, training images"]
     rises = [SLOPES["ls"] * (EPOCHS - TURN) * (1 + deviation) for deviation in DEVIATIONS.values()]
-    found = row["last less best, chosen on the other seeds"]
-    assert found.mean == pytest.approx(np.mean(rises))
+    gap = row["last less best, chosen on the other seeds"]
+    assert gap.mean == pytest.approx(np.mean(rises))
     low, high = stats.t.interval(0.95, len(DEVIATIONS) - 1, np.mean(rises), stats.sem(rises))
-    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+    assert (gap.low, gap.high) == (pytest.approx(low), pytest.approx(high))
     assert row["epoch of the best"].mean == TURN
     assert row["rank correlation with entropy"].mean == pytest.approx(-1)
 
@@ -81,13 +81,13 @@ def test_the_papers_setting_speaks_for_fierce(study: Study) -> None:
 
 
 def test_feature_against_age(study: Study) -> None:
-    found = features.correlations(study)
-    assert found["fierce"][["all ages", "within the classes"]].to_numpy() == pytest.approx(1.0)
+    correlations = feature_against_age.correlations(study)
+    assert correlations["fierce"][["all ages", "within the classes"]].to_numpy() == pytest.approx(1.0)
     # twelve features, all different
-    assert found["fierce"]["images at one value"].to_numpy() == pytest.approx(1 / 12)
-    assert found["ce"]["within the classes"].to_numpy() == pytest.approx(31 / 35)
+    assert correlations["fierce"]["images at one value"].to_numpy() == pytest.approx(1 / 12)
+    assert correlations["ce"]["within the classes"].to_numpy() == pytest.approx(31 / 35)
     arrays = study.arrays(0, 0)
-    assert found["ce"].loc[0, "all ages"] == pytest.approx(
+    assert correlations["ce"].loc[0, "all ages"] == pytest.approx(
         stats.spearmanr(arrays["features"][:, 0], arrays["fine"]).statistic
     )
 
@@ -146,8 +146,8 @@ def test_feature_against_age(study: Study) -> None:
     ],
 )
 def test_verdict(verdicts: dict[tuple[str, str], str], claim: str, measure: str, verdict: str) -> None:
-    found = [value for (sentence, by), value in verdicts.items() if sentence.startswith(claim) and measure in by]
-    assert found == [verdict]
+    outcomes = [value for (sentence, by), value in verdicts.items() if sentence.startswith(claim) and measure in by]
+    assert outcomes == [verdict]
 
 
 def test_a_longer_training_that_only_falls_does_not_rise(study: Study) -> None:

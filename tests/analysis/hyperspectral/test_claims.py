@@ -25,8 +25,8 @@ def verdicts() -> dict[tuple[str, str], str]:
         )
         for metric in LEVELS
     }
-    for each in values.values():
-        each[7, -1] = np.nan
+    for curves in values.values():
+        curves[7, -1] = np.nan
     arrays = {(number, seed): replica_arrays(TRIALS[number][0], seed) for number in range(3) for seed in seeds}
     table = claims.judge(made("hyperspectral", trials, values, arrays=arrays), CLAIMS)
     return {(row["claim"], row["measured by"]): row["verdict"] for _, row in table.iterrows()}
@@ -71,8 +71,8 @@ def verdicts() -> dict[tuple[str, str], str]:
     ],
 )
 def test_verdict(verdicts: dict[tuple[str, str], str], claim: str, measure: str, verdict: str) -> None:
-    found = [value for (sentence, by), value in verdicts.items() if sentence.startswith(claim) and measure in by]
-    assert found == [verdict]
+    outcomes = [value for (sentence, by), value in verdicts.items() if sentence.startswith(claim) and measure in by]
+    assert outcomes == [verdict]
 
 
 def test_every_claim_has_a_row_and_a_known_verdict(verdicts: dict[tuple[str, str], str]) -> None:

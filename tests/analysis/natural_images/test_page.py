@@ -101,10 +101,10 @@ def best(values: Mapping[str, np.ndarray], metric: str, of: str = "") -> np.ndar
 def test_an_epoch_is_chosen_by_each_replicas_validation_classes(
     study: Study, values: Values, criterion: str, metric: str
 ) -> None:
-    found = few_shot_table.scores(study, metric, BEST)
-    found = found[found["trial"] == TRIALS[criterion]].sort_values("seed")
-    np.testing.assert_allclose(found["value"], best(values[criterion], metric))
-    np.testing.assert_allclose(found["runs"], best(values[criterion], metric, "-ci"))
+    scored = few_shot_table.scores(study, metric, BEST)
+    scored = scored[scored["trial"] == TRIALS[criterion]].sort_values("seed")
+    np.testing.assert_allclose(scored["value"], best(values[criterion], metric))
+    np.testing.assert_allclose(scored["runs"], best(values[criterion], metric, "-ci"))
     last = few_shot_table.scores(study, metric, LAST)
     last = last[last["trial"] == TRIALS[criterion]].sort_values("seed")
     np.testing.assert_allclose(last["value"], 100 * values[criterion][metric][:, -1])
@@ -118,10 +118,10 @@ def test_cifar_fs_is_chosen_from_epoch_300_on_where_training_reaches_it(
     # the highest of all is too early
     values["ls"]["accuracy/1-shot-validation"] = np.tile([0.9, 0.5, 0.4], (len(SEEDS), 1))
     study = write(tmp_path, values, "cifar-fs", epochs)
-    found = few_shot_table.scores(study, "accuracy/1-shot", BEST, start=300)
-    found = found[found["trial"] == TRIALS["ls"]].sort_values("seed")
-    assert set(found["epoch"]) == {epochs[first]}
-    np.testing.assert_allclose(found["value"], 100 * values["ls"]["accuracy/1-shot"][:, first])
+    scored = few_shot_table.scores(study, "accuracy/1-shot", BEST, start=300)
+    scored = scored[scored["trial"] == TRIALS["ls"]].sort_values("seed")
+    assert set(scored["epoch"]) == {epochs[first]}
+    np.testing.assert_allclose(scored["value"], 100 * values["ls"]["accuracy/1-shot"][:, first])
     # the benchmark's page knows
     report.write(study.tracking_uri, study.name, tmp_path / "report")
     csv = pd.read_csv(tmp_path / "report" / "few-shot.csv")
@@ -148,11 +148,13 @@ def test_differences_are_paired(study: Study, values: Values, rule: str) -> None
             return 100 * values[criterion]["accuracy/1-shot"][:, -1]
         return best(values[criterion], "accuracy/1-shot")
 
-    found = few_shot_table.difference(study, "accuracy/1-shot", TRIALS["fierce"], TRIALS["ls"], rule)
-    assert found is not None
+    difference = few_shot_table.difference(study, "accuracy/1-shot", TRIALS["fierce"], TRIALS["ls"], rule)
+    assert difference is not None
     expected = stats.ttest_rel(of("fierce"), of("ls"))
     interval = expected.confidence_interval(0.95)
-    assert (found.low, found.high, found.p) == pytest.approx((interval.low, interval.high, expected.pvalue))
+    assert (difference.low, difference.high, difference.p) == pytest.approx(
+        (interval.low, interval.high, expected.pvalue)
+    )
 
 
 def test_tables_stand_beside_the_papers(study: Study, tmp_path: Path) -> None:
@@ -180,12 +182,12 @@ def test_a_missing_value_leaves_no_interval(values: Values, tmp_path: Path) -> N
     short = {criterion: dict(metrics) for criterion, metrics in values.items()}
     short["ls"]["accuracy/1-shot"] = values["ls"]["accuracy/1-shot"].copy()
     short["ls"]["accuracy/1-shot"][3] = np.nan
-    found = write(tmp_path, short, "cub")
-    table = few_shot_table.numbers(found, {"LS": TRIALS["ls"]})
+    study = write(tmp_path, short, "cub")
+    table = few_shot_table.numbers(study, {"LS": TRIALS["ls"]})
     row = table[(table["shots"] == 1) & (table["features"] == "as they are")]
     assert list(row["n"]) == [len(SEEDS) - 1] * 2
     assert row["low over trainings"].isna().all()
-    difference = few_shot_table.difference(found, "accuracy/1-shot", TRIALS["ls"], TRIALS["ce"])
+    difference = few_shot_table.difference(study, "accuracy/1-shot", TRIALS["ls"], TRIALS["ce"])
     assert difference is not None and not difference.complete
 
 

@@ -29,7 +29,7 @@ def test_searches_and_projector_of_the_document(tmp_path: Path) -> None:
     assert not missing, f"docs/criteria.md shows no range to search of {', '.join(sorted(missing))}"
     for name, space in spec.search.criteria.items():
         defaults = criteria.find(name).settle({}, recipe(spec))
-        assert all(interval.low <= defaults[each] <= interval.high for each, interval in space.items())
+        assert all(interval.low <= defaults[name] <= interval.high for name, interval in space.items())
         assert trial_for(spec, name, {}).training == {"projector": {"hidden": 2048, "output": 256}}
     assert recipe(spec).projector == Projector(2048, 256)
     assert StudySpec.from_yaml(spec.to_yaml()) == spec

@@ -62,8 +62,8 @@ def test_what_is_accepted(validator: jsonschema.Draft202012Validator, changes: d
 
 
 def test_every_key_is_there_and_comments_describe_it() -> None:
-    found = schema()
-    assert found["properties"].keys() == StudySpec.model_fields.keys()
-    assert found["properties"]["max_failures"]["description"] == "how often a trial may fail before it is given up"
-    assert "eq. 12" in found["properties"]["training"]["properties"]["temperature"]["description"]
-    assert "both ends included" in found["$defs"]["Range"]["description"]
+    document = schema()
+    assert document["properties"].keys() == StudySpec.model_fields.keys()
+    assert document["properties"]["max_failures"]["description"] == "how often a trial may fail before it is given up"
+    assert "eq. 12" in document["properties"]["training"]["properties"]["temperature"]["description"]
+    assert "both ends included" in document["$defs"]["Range"]["description"]

@@ -60,13 +60,13 @@ def test_a_kill_while_the_choice_is_confirmed(ray_here: None, tmp_path: Path, mo
     client = MlflowClient(home.tracking_uri())
     experiment = client.get_experiment_by_name("s")
     assert experiment is not None
-    found = client.search_runs([experiment.experiment_id], max_results=1000)
+    tracked = client.search_runs([experiment.experiment_id], max_results=1000)
     for number in (3, 4):
         attributes = held.trials[number].user_attrs
         assigned = search.assigned(study, number, attributes, attributes[trials.HYPERPARAMETER_VALUES])
         assert assigned.trial.seeds == (5, 6, 7)
         records = list(Training(assigned.trial).run())
-        of_trial = [run for run in found if run.data.tags.get(schema.TRIAL) == str(number)]
+        of_trial = [run for run in tracked if run.data.tags.get(schema.TRIAL) == str(number)]
         (own,) = [run for run in of_trial if run.data.tags[schema.LEVEL] == "trial"]
         assert own.data.tags[schema.ROLE] == "confirm"
         assert own.data.tags[schema.REPEATS] == str([0, chosen][number - 3])

@@ -112,8 +112,8 @@ def check_optuna(home: Home) -> None:
 def check_tune(home: Home) -> None:
     (path,) = (home.study("s") / "tune").glob("experiment_state-*.json")
     states = [json.loads(row[0]) for row in json.loads(path.read_text(encoding="utf-8"))["trial_data"]]
-    found = [(state["config"]["number"], state["status"]) for state in states]
-    assert found == [(number, "TERMINATED") for number in range(TRIALS)]
+    ended = [(state["config"]["number"], state["status"]) for state in states]
+    assert ended == [(number, "TERMINATED") for number in range(TRIALS)]
 
 
 def check_tracking(home: Home) -> None:
@@ -122,11 +122,11 @@ def check_tracking(home: Home) -> None:
     client = MlflowClient(home.tracking_uri())
     experiment = client.get_experiment_by_name("s")
     assert experiment is not None
-    found = client.search_runs([experiment.experiment_id], max_results=1000)
-    assert {run.info.status for run in found} == {"FINISHED"}
-    assert Counter(run.data.tags[schema.LEVEL] for run in found) == {"study": 1, "trial": TRIALS, "seed": 2 * TRIALS}
-    keyed = {(run.data.tags.get(schema.TRIAL), run.data.tags.get(schema.SEED)): run for run in found}
-    assert len(keyed) == len(found)
+    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert Counter(run.data.tags[schema.LEVEL] for run in runs) == {"study": 1, "trial": TRIALS, "seed": 2 * TRIALS}
+    keyed = {(run.data.tags.get(schema.TRIAL), run.data.tags.get(schema.SEED)): run for run in runs}
+    assert len(keyed) == len(runs)
     for number in range(TRIALS):
         run = keyed[str(number), None]
         values = {name: float(run.data.params[name]) for name in HYPERPARAMETERS if name in run.data.params}
@@ -135,7 +135,7 @@ def check_tracking(home: Home) -> None:
         for column, seed in enumerate(trial.seeds):
             run = keyed[str(number), str(seed)]
             require_undisturbed(client, run, column, undisturbed)
-            assert [each.path for each in client.list_artifacts(run.info.run_id)] == [schema.ARRAYS]
+            assert [artifact.path for artifact in client.list_artifacts(run.info.run_id)] == [schema.ARRAYS]
 
 
 def test_a_driver_that_lost_its_head_says_so_and_ends(
@@ -160,5 +160,5 @@ def test_a_driver_that_lost_its_head_says_so_and_ends(
     client = MlflowClient(home.tracking_uri())
     experiment = client.get_experiment_by_name("s")
     assert experiment is not None
-    found = client.search_runs([experiment.experiment_id])
-    assert found and "RUNNING" not in {run.info.status for run in found}
+    runs = client.search_runs([experiment.experiment_id])
+    assert runs and "RUNNING" not in {run.info.status for run in runs}

@@ -80,9 +80,9 @@ def capacity(cores: int) -> Callable[[], Capacity]:
 
 def result(config: dict[str, Any], **means: float) -> dict[str, Any]:
     """What a trial reports in the end: two seeds that differ by 0.02; the objective depends on λ alone."""
-    found = {"mse/odd": abs(config["trial"]["hyperparameters"].get("lambda", 3) - 1), "accuracy/coarse": 0.9} | means
+    values = {"mse/odd": abs(config["trial"]["hyperparameters"].get("lambda", 3) - 1), "accuracy/coarse": 0.9} | means
     return {"finished": True, "epoch": 6} | {
-        f"values/{name}": [each - 0.01, each + 0.01] for name, each in found.items()
+        f"values/{name}": [value - 0.01, value + 0.01] for name, value in values.items()
     }
 
 
@@ -99,14 +99,26 @@ def drain(searcher: search.StudySearcher, start: int = 0, limit: int = 99) -> li
     return configs
 
 
+def interrupted(study: StudySpec, home: Home, finished: int, killed: str) -> list[dict[str, Any]]:
+    """The configs of two launches; the first is killed after ``finished`` trials and one more, asked for or told."""
+    first = searcher(study, home)
+    done = drain(first, limit=finished)
+    config = first.suggest("killed")
+    if killed == "told":
+        first.on_trial_complete("killed", result(config))
+    # Tune's snapshot lacks the last trial in both cases
+    second = searcher(study, home, settled={config["number"] for config in done})
+    return done + drain(second, start=50)
+
+
 def test_fixed_points_first_then_as_many_proposals_as_asked(home: Home) -> None:
     configs = drain(searcher(spec(), home))
     assert [config["number"] for config in configs] == list(range(6))
     assert [config["role"] for config in configs] == ["baseline"] * 2 + ["search"] * 4
     assert [config["trial"]["criterion"] for config in configs] == ["ce", "ls"] + ["fierce"] * 4
     proposed = [config["trial"]["hyperparameters"] for config in configs[2:]]
-    assert all(0.01 <= each["lambda"] <= 10 and 5 <= each["e"] <= 50 for each in proposed)
-    assert len({each["lambda"] for each in proposed}) == 4
+    assert all(0.01 <= point["lambda"] <= 10 and 5 <= point["e"] <= 50 for point in proposed)
+    assert len({point["lambda"] for point in proposed}) == 4
     held = trials.open_study(spec(), home).trials
     assert [trial.state for trial in held] == [TrialState.COMPLETE] * 6
     assert held[3].params == proposed[1]
@@ -122,8 +134,8 @@ def test_a_large_grid_waits_a_part_at_a_time(home: Home) -> None:
     study = trials.load_study(grid, home)
     assert study is not None and len(study.trials) == trials.WAITING
     rest = drain(searcher(grid, home, settled=set(range(5))), start=5)
-    found = [config["trial"]["hyperparameters"]["lambda"] for config in first + rest]
-    assert found == strengths
+    told = [config["trial"]["hyperparameters"]["lambda"] for config in first + rest]
+    assert told == strengths
     assert [config["number"] for config in first + rest] == list(range(len(strengths)))
 
 
@@ -132,16 +144,7 @@ def test_a_large_grid_waits_a_part_at_a_time(home: Home) -> None:
 def test_a_launch_after_a_kill_goes_on_as_if_nothing_had_happened(
     home: Home, undisturbed: list[dict[str, Any]], finished: int, killed: str
 ) -> None:
-    first = searcher(spec(), home)
-    done = drain(first, limit=finished)
-    config = first.suggest("killed")
-    if killed == "told":
-        first.on_trial_complete("killed", result(config))
-
-    # Tune's snapshot lacks the last trial in both cases
-    second = searcher(spec(), home, settled={each["number"] for each in done})
-    rest = drain(second, start=50)
-    assert done + rest == undisturbed
+    assert interrupted(spec(), home, finished, killed) == undisturbed
     held = trials.open_study(spec(), home).trials
     assert [trial.state for trial in held] == [TrialState.COMPLETE] * 6
 
@@ -323,13 +326,7 @@ def test_the_choice_and_its_rivals_are_trained_on_fresh_seeds(
 def test_a_kill_changes_nothing_in_what_is_confirmed(
     home: Home, confirmed: list[dict[str, Any]], finished: int, killed: str
 ) -> None:
-    first = searcher(confirming(), home)
-    done = drain(first, limit=finished)
-    config = first.suggest("killed")
-    if killed == "told":
-        first.on_trial_complete("killed", result(config))
-    second = searcher(confirming(), home, settled={each["number"] for each in done})
-    assert done + drain(second, start=50) == confirmed
+    assert interrupted(confirming(), home, finished, killed) == confirmed
     study = trials.open_study(confirming(), home)
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 9
     # what is confirmed is no point of the search
@@ -399,18 +396,20 @@ def test_every_sampler_samples_beside_baselines(home: Home, empty: Path, tmp_pat
     """Cross-entropy has no hyperparameter: trials without any must not turn the others' search into random draws."""
     searched = {**spec().model_dump()["search"], "trials": 14, "sampler": sampler}
     study = spec(search=searched)
-    beside = [each["trial"]["hyperparameters"] for each in drain(searcher(study, home)) if each["role"] == "search"]
+    beside = [
+        config["trial"]["hyperparameters"] for config in drain(searcher(study, home)) if config["role"] == "search"
+    ]
     (tmp_path / "random").mkdir()
     at_random = copy(empty, tmp_path / "random")
     drawn = drain(searcher(spec(search={**searched, "sampler": "random"}), at_random))
-    random = [each["trial"]["hyperparameters"] for each in drawn if each["role"] == "search"]
+    random = [config["trial"]["hyperparameters"] for config in drawn if config["role"] == "search"]
     # a child of nsga-ii may have its parent's λ
-    assert sampler == "nsga-ii" or len({each["lambda"] for each in beside}) == 14
+    assert sampler == "nsga-ii" or len({point["lambda"] for point in beside}) == 14
     # the first points of most samplers are random on purpose
     assert beside[-2:] != random[-2:] and (sampler != "qmc" or beside[1:] != random[1:])
     if sampler == "qmc":
         # a Sobol sequence leaves no quarter of either axis without a point
-        axes = np.array([[np.log(each["lambda"] / 0.01) / np.log(1000), (each["e"] - 4.5) / 46] for each in beside])
+        axes = np.array([[np.log(point["lambda"] / 0.01) / np.log(1000), (point["e"] - 4.5) / 46] for point in beside])
         assert all(set(np.floor(axis * 4).astype(int)) == {0, 1, 2, 3} for axis in axes.T)
 
 
@@ -468,7 +467,7 @@ def test_a_trial_in_shards_is_one_trial_told_once_with_all_its_seeds(home: Home)
         capacity(8),
         begin=lambda whole: heard.append(("begin", whole.number, whole.trial.seeds)),
         end=lambda whole, parts: heard.append(
-            ("end", whole.number, whole.trial.seeds, [each.trial.seeds for each in parts])
+            ("end", whole.number, whole.trial.seeds, [shard.trial.seeds for shard in parts])
         ),
     )
     given = {name: one.suggest(name) for name in "abcdef"}

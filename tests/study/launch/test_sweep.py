@@ -79,9 +79,9 @@ def runs(home: Home, name: str = "s") -> dict[tuple[str | None, str | None], Run
     client = MlflowClient(home.tracking_uri())
     experiment = client.get_experiment_by_name(name)
     assert experiment is not None
-    found = client.search_runs([experiment.experiment_id], max_results=1000)
-    keyed = {(run.data.tags.get(schema.TRIAL), run.data.tags.get(schema.SEED)): run for run in found}
-    assert len(keyed) == len(found)
+    listed = client.search_runs([experiment.experiment_id], max_results=1000)
+    keyed = {(run.data.tags.get(schema.TRIAL), run.data.tags.get(schema.SEED)): run for run in listed}
+    assert len(keyed) == len(listed)
     return keyed
 
 
@@ -280,7 +280,7 @@ def test_asha_stops_trials_and_says_so(home: Home) -> None:
         # no epoch before that is missing, though nobody goes on with the trial
         last = int(reason.split()[-1])
         history = MlflowClient(home.tracking_uri()).get_metric_history(held[str(number), "4"].info.run_id, "loss/train")
-        assert sorted(each.step for each in history) == list(range(1, last + 1))
+        assert sorted(entry.step for entry in history) == list(range(1, last + 1))
     loaded = trials.load_study(study, home)
     assert loaded is not None
     states = [trial.state.name for trial in loaded.trials]
@@ -334,9 +334,9 @@ def test_snapshots_become_one(tmp_path: Path) -> None:
     assert snapshots.settle(folder, ended) == {0, 1, 2, 4, 8, 9}
     (path,) = tmp_path.glob("experiment_state-*.json")
     left = json.loads(path.read_text(encoding="utf-8"))
-    found = [(json.loads(row[0])["config"]["number"], json.loads(row[0])["status"]) for row in left["trial_data"]]
+    kept = [(json.loads(row[0])["config"]["number"], json.loads(row[0])["status"]) for row in left["trial_data"]]
     settled = [(0, "TERMINATED"), (1, "TERMINATED"), (2, "ERROR"), (4, "TERMINATED")]
-    assert found == [*settled, (7, "TERMINATED"), *[(8, "TERMINATED")] * 2, (9, "TERMINATED")]
+    assert kept == [*settled, (7, "TERMINATED"), *[(8, "TERMINATED")] * 2, (9, "TERMINATED")]
     assert snapshots.settle(folder, ended) == {0, 1, 2, 4, 8, 9}
     assert snapshots.settle(folder / "none", {0}) == set()
 

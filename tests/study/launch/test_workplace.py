@@ -49,15 +49,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A user's directory: a benchmark of their own that opens files beside it."""
     import torch
 
-    found = tmp_path_factory.mktemp("user")
-    (found / "own_benchmark.py").write_text(OWN, encoding="utf-8")
-    (found / "ok.csv").write_text("ok", encoding="utf-8")
-    torch.save(7, found / "weights.pt")
-    return found
+    place = tmp_path_factory.mktemp("user")
+    (place / "own_benchmark.py").write_text(OWN, encoding="utf-8")
+    (place / "ok.csv").write_text("ok", encoding="utf-8")
+    torch.save(7, place / "weights.pt")
+    return place
 
 
 @pytest.fixture(scope="module", autouse=True)
-def own_ray(folder: Path) -> Iterator[None]:
+def own_ray(ray_token: None, folder: Path) -> Iterator[None]:
     """A Ray whose workers import from the user's directory."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
@@ -86,8 +86,8 @@ def check(study: StudySpec, home: Home, tracking: Path, optuna: Path) -> None:
     assert experiment is not None
     assert {run.info.status for run in client.search_runs([experiment.experiment_id])} == {"FINISHED"}
     kept = study.model_copy(update={"optuna_uri": f"sqlite:///{optuna}"})
-    found = trials.load_study(kept, home)
-    assert found is not None and len(trials.attempts(found)) == 1
+    searched = trials.load_study(kept, home)
+    assert searched is not None and len(trials.attempts(searched)) == 1
 
 
 def test_relative_addresses_in_the_environment(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,10 +47,10 @@ def home(original: Home, tmp_path: Path) -> Home:
 
 def runs(home: Home) -> dict[tuple[str | None, ...], Run]:
     """(level, trial, seed) -> run; each must be there once."""
-    found = Study.open(home.tracking_uri(), "s").runs
+    listed = Study.open(home.tracking_uri(), "s").runs
     names = (schema.LEVEL, schema.TRIAL, schema.SEED)
-    keyed = {tuple(run.data.tags.get(name) for name in names): run for run in found}
-    assert len(keyed) == len(found)
+    keyed = {tuple(run.data.tags.get(name) for name in names): run for run in listed}
+    assert len(keyed) == len(listed)
     return keyed
 
 
@@ -63,20 +63,20 @@ def check_whole(home: Home, original: Home) -> None:
         ours = {name: value for name, value in run.data.tags.items() if name.startswith("fierce.")}
         assert ours == {name: value for name, value in wanted[key].data.tags.items() if name.startswith("fierce.")}
         assert run.data.params == wanted[key].data.params
-        assert [each.dataset.digest for each in run.inputs.dataset_inputs] == [
-            each.dataset.digest for each in wanted[key].inputs.dataset_inputs
+        assert [dataset_input.dataset.digest for dataset_input in run.inputs.dataset_inputs] == [
+            dataset_input.dataset.digest for dataset_input in wanted[key].inputs.dataset_inputs
         ]
         above = {"seed": ("trial", key[1], None), "trial": ("study", None, None)}.get(str(key[0]))
         if above:
             assert run.data.tags["mlflow.parentRunId"] == held[above].info.run_id
-    found, theirs = Study.open(home.tracking_uri(), "s"), Study.open(original.tracking_uri(), "s")
-    pd.testing.assert_frame_equal(found.frame, theirs.frame, check_categorical=False)
-    pd.testing.assert_frame_equal(found.trials, theirs.trials)
-    assert found.file == theirs.file
+    restored, theirs = Study.open(home.tracking_uri(), "s"), Study.open(original.tracking_uri(), "s")
+    pd.testing.assert_frame_equal(restored.frame, theirs.frame, check_categorical=False)
+    pd.testing.assert_frame_equal(restored.trials, theirs.trials)
+    assert restored.file == theirs.file
     for trial in range(3):
         for seed in (1, 4):
-            np.testing.assert_equal(found.arrays(trial, seed), theirs.arrays(trial, seed))
-    assert not found.lost
+            np.testing.assert_equal(restored.arrays(trial, seed), theirs.arrays(trial, seed))
+    assert not restored.lost
     state = status.read(home, "s")
     assert (state.count("done"), state.count_replicas("done")) == (3, 6)
 
@@ -144,13 +144,13 @@ def test_a_trial_that_failed_is_sent_again_as_it_ended(original: Home, tmp_path:
     for key in (("seed", "0", "1"), ("trial", "0", None)):
         client.delete_run(before[key].info.run_id)
     assert sweep.run(study, home).failed == 1
-    found = Study.open(home.tracking_uri(), "s")
-    pd.testing.assert_frame_equal(found.trials, trials)
+    restored = Study.open(home.tracking_uri(), "s")
+    pd.testing.assert_frame_equal(restored.trials, trials)
     # of both seeds, up to the epoch before the failure
     whole = Study.open(original.tracking_uri(), "s").frame
     wanted = whole[(whole["trial"] == 0) & (whole["epoch"] < 4)]
     columns = ["seed", "metric", "epoch", "value"]
     pd.testing.assert_frame_equal(
-        found.frame[columns].astype({"metric": str}), wanted[columns].astype({"metric": str}).reset_index(drop=True)
+        restored.frame[columns].astype({"metric": str}), wanted[columns].astype({"metric": str}).reset_index(drop=True)
     )
     assert {run.info.status for key, run in runs(home).items() if key[0] != "study"} == {"FAILED"}

@@ -31,8 +31,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 
 
 def experiments(home: Home) -> set[str]:
-    found = MlflowClient(home.tracking_uri()).search_experiments()
-    return {each.name for each in found} - {"Default"}
+    listed = MlflowClient(home.tracking_uri()).search_experiments()
+    return {experiment.name for experiment in listed} - {"Default"}
 
 
 def optunas(home: Home) -> set[str]:

@@ -60,8 +60,8 @@ def copy(home: Home, place: Path) -> Home:
 def content(folder: Path) -> dict[str, bytes]:
     """Every file below a folder, save those that SQLite and locks touch when they are only read."""
     left_out = ("-shm", "-wal", ".lock")
-    found = (path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(left_out))
-    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(left_out))
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def fierce(*arguments: str) -> str:
@@ -111,7 +111,7 @@ def test_mlflow_itself_finds_the_artifacts_once_they_are_settled(original: Home,
     moved.settle(copied, uri, {"other"})
     assert locations(copied) == locations(original)
     moved.settle(copied, uri, {"q"})
-    assert all(each.startswith(f"{(copied.root / 'artifacts' / 'q').as_uri()}") for each in locations(copied))
+    assert all(location.startswith(f"{(copied.root / 'artifacts' / 'q').as_uri()}") for location in locations(copied))
     client = MlflowClient(uri)
     for run in Study.open(uri, "q").runs:
         if run.data.tags[schema.LEVEL] == "seed":
@@ -120,10 +120,10 @@ def test_mlflow_itself_finds_the_artifacts_once_they_are_settled(original: Home,
 
 def locations(home: Home) -> list[str]:
     with closing(sqlite3.connect(home.root / "mlflow.db")) as database:
-        found = database.execute(
+        rows = database.execute(
             "SELECT artifact_location FROM experiments WHERE name = 'q' UNION SELECT artifact_uri FROM runs ORDER BY 1"
         )
-        return [row[0] for row in found]
+        return [row[0] for row in rows]
 
 
 def test_artifacts_that_stay_with_a_database_elsewhere_are_left_there(tmp_path: Path) -> None:
@@ -209,11 +209,11 @@ def test_a_resume_where_the_home_is_now_goes_on_and_stays_there(original: Home, 
     outcome = sweep.run(files.load_spec(copied, "q"), copied)
     assert outcome == sweep.Outcome(done=3, failed=0, missing=0, interrupted=False)
     assert content(original.root) == before
-    found = Study.open(uri, "q")
-    assert found.frame.equals(wanted.frame)
+    study = Study.open(uri, "q")
+    assert study.frame.equals(wanted.frame)
     for trial in range(3):
-        np.testing.assert_equal(found.arrays(trial, 1), wanted.arrays(trial, 1))
-    assert found.lost == []
+        np.testing.assert_equal(study.arrays(trial, 1), wanted.arrays(trial, 1))
+    assert study.lost == []
 
 
 def spec(**changes: object) -> StudySpec:

@@ -32,10 +32,10 @@ search:
 @pytest.fixture(scope="module")
 def home(ray_here: None, tmp_path_factory: pytest.TempPathFactory) -> Home:
     """The home of a small search that was run to its end."""
-    found = Home(tmp_path_factory.mktemp("publish"))
-    outcome = sweep.run(StudySpec.from_yaml(SEARCH), found)
+    made = Home(tmp_path_factory.mktemp("publish"))
+    outcome = sweep.run(StudySpec.from_yaml(SEARCH), made)
     assert outcome.done == 3
-    return found
+    return made
 
 
 def description(home: Home) -> str:
@@ -56,7 +56,7 @@ def test_the_description_says_what_why_how_and_the_best_point(home: Home) -> Non
     best = last.mean().drop(0).idxmax()
     values = last.get_group(best).to_numpy()
     half = stats.t.ppf(0.975, 2) * values.std(ddof=1) / np.sqrt(3)
-    [paragraph] = [each for each in text.split("\n\n") if each.startswith("**Best point**")]
+    [paragraph] = [paragraph for paragraph in text.split("\n\n") if paragraph.startswith("**Best point**")]
     assert f"(trial {best}, of 2) at " in paragraph
     shown = paragraph.rstrip(".").rpartition(" at ")[2]
     mean, _, interval = shown.partition(" ± ")

@@ -33,7 +33,7 @@ from study.launch.follower import Follower
 from study.launch.observer import Silent
 from study.record import facts, tracking
 from study.record.tracker import Tracking
-from study.servers.mlflow import TrackingError, connect
+from study.servers.mlflow import TrackingError, open_client
 from trainables.assignment import Assignment, Result
 from trainables.training import Record, Training
 
@@ -55,7 +55,7 @@ GIVEN = Assignment(7, "grid", TRIAL)
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty tracking database, which takes seconds to make."""
     home = Home(tmp_path_factory.mktemp("store"))
-    connect(home.tracking_uri()).search_experiments()
+    open_client(home.tracking_uri()).search_experiments()
     return home.root / "mlflow.db"
 
 
@@ -85,9 +85,9 @@ def runs(client: MlflowClient) -> dict[tuple[str, str | None], Run]:
     """(level, seed) -> run; each must be there once."""
     experiment = client.get_experiment_by_name("s")
     assert experiment is not None
-    found = client.search_runs([experiment.experiment_id], max_results=1000)
-    keyed = {(run.data.tags[schema.LEVEL], run.data.tags.get(schema.SEED)): run for run in found}
-    assert len(keyed) == len(found)
+    listed = client.search_runs([experiment.experiment_id], max_results=1000)
+    keyed = {(run.data.tags[schema.LEVEL], run.data.tags.get(schema.SEED)): run for run in listed}
+    assert len(keyed) == len(listed)
     return keyed
 
 
@@ -107,9 +107,9 @@ def expected(training: Training, column: int | None) -> list[tuple[str, int, flo
 
 def check_trajectories(client: MlflowClient, training: Training) -> None:
     """Each run holds each (metric, epoch) once, with the replica's value or the mean."""
-    found = runs(client)
+    by_key = runs(client)
     for key, column in {("seed", "3"): 0, ("seed", "5"): 1, ("trial", None): None}.items():
-        held = rows(client, found[key])
+        held = rows(client, by_key[key])
         assert set(Counter((name, step) for name, step, _ in held).values()) == {1}
         wanted = {(name, step): value for name, step, value in expected(training, column)}
         assert {(name, step): value for name, step, value in held} == pytest.approx(wanted, rel=1e-12, nan_ok=True)
@@ -142,10 +142,10 @@ def test_the_tree_of_runs(home: Home, training: Training) -> None:
     tracking.close_study(tracked, "FINISHED")
 
     client = MlflowClient(home.tracking_uri())
-    found = runs(client)
-    assert found.keys() == {("study", None), ("trial", None), ("seed", "3"), ("seed", "5")}
-    assert {run.info.status for run in found.values()} == {"FINISHED"}
-    study, trial, seed = found["study", None], found["trial", None], found["seed", "5"]
+    by_key = runs(client)
+    assert by_key.keys() == {("study", None), ("trial", None), ("seed", "3"), ("seed", "5")}
+    assert {run.info.status for run in by_key.values()} == {"FINISHED"}
+    study, trial, seed = by_key["study", None], by_key["trial", None], by_key["seed", "5"]
     assert trial.data.tags["mlflow.parentRunId"] == study.info.run_id
     assert seed.data.tags["mlflow.parentRunId"] == trial.info.run_id
     assert (trial.info.run_name, seed.info.run_name) == ("fierce λ=0.5 e=10", "seed 5")
@@ -160,7 +160,7 @@ def test_the_tree_of_runs(home: Home, training: Training) -> None:
         assert "torch" in run.data.tags[facts.VERSIONS]
     assert (trial.data.tags[schema.ROLE], trial.data.tags[schema.SEEDS]) == ("grid", "3,5")
     assert trial.data.params["training.epochs"] == "4"
-    assert [each.dataset.name for each in trial.inputs.dataset_inputs] == ["tiny"]
+    assert [dataset_input.dataset.name for dataset_input in trial.inputs.dataset_inputs] == ["tiny"]
     check_trajectories(client, training)
 
     path = client.download_artifacts(seed.info.run_id, schema.ARRAYS)
@@ -186,9 +186,9 @@ def test_another_recipe_is_not_mixed_in(home: Home) -> None:
 def test_a_study_of_before_recipes_were_kept_sampled_its_assignments(home: Home) -> None:
     begun = SPEC
     tracked = tracking.open_study(begun, home)
-    connect(tracked.uri).delete_tag(tracked.run, schema.RECIPE)
+    open_client(tracked.uri).delete_tag(tracked.run, schema.RECIPE)
     tracking.open_study(begun, home)
-    connect(tracked.uri).delete_tag(tracked.run, schema.RECIPE)
+    open_client(tracked.uri).delete_tag(tracked.run, schema.RECIPE)
     with pytest.raises(TrackingError, match="would go on with 'nearest'"):
         tracking.open_study(begun.model_copy(update={"training": {**begun.training, "assignment": "nearest"}}), home)
 
@@ -261,9 +261,9 @@ def test_values_that_are_not_finite_are_neither_lost_nor_averaged_away(home: Hom
         tracker.add([record])
         tracker.complete({}, {})
     client = MlflowClient(home.tracking_uri())
-    found = runs(client)
-    assert np.isnan([value for _, _, value in rows(client, found["seed", "3"])]).tolist() == [True]
-    assert np.isnan([value for _, _, value in rows(client, found["trial", None])]).tolist() == [True]
+    by_key = runs(client)
+    assert np.isnan([value for _, _, value in rows(client, by_key["seed", "3"])]).tolist() == [True]
+    assert np.isnan([value for _, _, value in rows(client, by_key["trial", None])]).tolist() == [True]
 
 
 def _write(tracked: Tracking, number: int, epochs: int) -> None:
@@ -285,9 +285,9 @@ def test_parallel_writers_on_sqlite(home: Home) -> None:
         process.join(120)
     assert [process.exitcode for process in processes] == [0, 0]
     client = MlflowClient(home.tracking_uri())
-    found = client.search_runs([tracked.experiment], "tags.`fierce.level` = 'seed'")
-    assert len(found) == 4
-    assert all(sorted(step for _, step, _ in rows(client, run)) == list(range(1, 9)) for run in found)
+    seed_runs = client.search_runs([tracked.experiment], "tags.`fierce.level` = 'seed'")
+    assert len(seed_runs) == 4
+    assert all(sorted(step for _, step, _ in rows(client, run)) == list(range(1, 9)) for run in seed_runs)
 
 
 def test_closing_a_failed_trial_gives_its_reason(home: Home) -> None:
@@ -376,9 +376,9 @@ def test_a_server_that_goes_away_loses_nothing(home: Home, training: Training, m
         tracker.finish()
         client = MlflowClient(uri)
         check_trajectories(client, training)
-        found = runs(client)
-        assert {run.info.status for key, run in found.items() if key[0] != "study"} == {"FINISHED"}
-        assert [each.path for each in client.list_artifacts(found["seed", "5"].info.run_id)] == [schema.ARRAYS]
+        by_key = runs(client)
+        assert {run.info.status for key, run in by_key.items() if key[0] != "study"} == {"FINISHED"}
+        assert [artifact.path for artifact in client.list_artifacts(by_key["seed", "5"].info.run_id)] == [schema.ARRAYS]
 
 
 def test_no_password_is_in_the_study_file_that_everyone_sees(home: Home) -> None:

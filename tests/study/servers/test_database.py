@@ -45,7 +45,7 @@ def test_it_is_asked_again_until_it_answers(tmp_path: Path) -> None:
         timer.start()
         study.tell(trial, 1.0)
         assert not timer.is_alive()
-    assert [(each.state, each.value) for each in open_study(tmp_path / "optuna.db").trials] == [
+    assert [(trial.state, trial.value) for trial in open_study(tmp_path / "optuna.db").trials] == [
         (TrialState.COMPLETE, 1.0)
     ]
 

@@ -40,14 +40,14 @@ def _listens(port: int) -> bool:
 @pytest.fixture(scope="module")
 def ports() -> Iterator[dict[str, int]]:
     """The ports of a real Ray head that asks for `TOKEN`."""
-    found = ray_ports()
-    with ray_head({}, found):
+    numbers = ray_ports()
+    with ray_head({}, numbers):
         # the port of Ray's client is taken a while after the others
         deadline = time.monotonic() + START_SECONDS
-        while not _listens(found["client"]):
+        while not _listens(numbers["client"]):
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        yield found
+        yield numbers
 
 
 @pytest.fixture(autouse=True)
@@ -210,12 +210,12 @@ def test_ctrl_c_while_a_port_stays_silent(tmp_path: Path) -> None:
 @pytest.mark.parametrize("server", ["silent", "web", "dripping"])
 def test_a_dashboard_that_is_none(server: str, request: pytest.FixtureRequest) -> None:
     address = f"http://127.0.0.1:{request.getfixturevalue(server)}"
-    refused(lambda: jobs.connect(address), f"a server listens at {address}", "--address")
+    refused(lambda: jobs.open_cluster(address), f"a server listens at {address}", "--address")
 
 
 def test_a_dashboard_on_the_heads_port(ports: dict[str, int]) -> None:
     head = f"http://127.0.0.1:{ports['port']}"
-    refused(lambda: jobs.connect(head), f"a server listens at {head}", "--address")
+    refused(lambda: jobs.open_cluster(head), f"a server listens at {head}", "--address")
 
 
 @pytest.mark.parametrize("server", ["silent", "web", "dripping"])
@@ -252,15 +252,15 @@ def test_a_database_address_that_cannot_be_meant(uri: str, word: str) -> None:
 def test_a_folder_to_track_in(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.chdir(tmp_path)
-    found = Home(tmp_path / "home").tracking_uri()
-    refused(lambda: checks.check_tracking(found), f"sqlite:///{tmp_path}/mlruns/mlflow.db")
+    corrected = Home(tmp_path / "home").tracking_uri()
+    refused(lambda: checks.check_tracking(corrected), f"sqlite:///{tmp_path}/mlruns/mlflow.db")
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:5000", "localhost:5000", "mlflow.my-lab.org:5000/"])
 def test_a_tracking_server_without_a_scheme(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    found = Home(tmp_path / "home").tracking_uri()
-    refused(lambda: checks.check_tracking(found), f"write http://{address}")
+    corrected = Home(tmp_path / "home").tracking_uri()
+    refused(lambda: checks.check_tracking(corrected), f"write http://{address}")
 
 
 @pytest.mark.parametrize("server", ["silent", "web", "closed"])

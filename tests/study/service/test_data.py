@@ -91,7 +91,9 @@ def test_an_interrupted_preparation_goes_on(tmp_path: Path) -> None:
     resumed = prepare("age", tree, 8)
     whole = prepare("age", tree, 8, cache=tmp_path / "other")
     assert resumed.description == whole.description
-    digests = [Age().load(AgeOptions(size=8, data=str(each.options["data"]))).fingerprint for each in (resumed, whole)]
+    digests = [
+        Age().load(AgeOptions(size=8, data=str(prepared.options["data"]))).fingerprint for prepared in (resumed, whole)
+    ]
     assert digests[0] == digests[1]
 
 

@@ -18,13 +18,13 @@ TINY = Path(__file__).resolve().parents[2] / "tiny.py"
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with a benchmark and a study of one's own."""
-    found = tmp_path / "work"
-    found.mkdir()
-    shutil.copy(TINY, found)
-    (found / "mine.yaml").write_text("benchmark: tiny:Tiny\ncriteria: [ce]\n", encoding="utf-8")
-    monkeypatch.chdir(found)
+    work = tmp_path / "work"
+    work.mkdir()
+    shutil.copy(TINY, work)
+    (work / "mine.yaml").write_text("benchmark: tiny:Tiny\ncriteria: [ce]\n", encoding="utf-8")
+    monkeypatch.chdir(work)
     monkeypatch.delenv("FIERCE_HOME", raising=False)
-    return found
+    return work
 
 
 def packed(submission: jobs.Submission) -> set[str]:

@@ -270,13 +270,13 @@ def test_the_doctor_looks_at_the_cluster(user: User) -> None:
         checks = json.loads(user.fierce("doctor", "--cluster", "--json", expect=1, **changed).stdout)
         return {check["name"]: check for check in checks}
 
-    found = examined(OPTUNA_STORAGE=f"postgresql+psycopg://u:secret@127.0.0.1:{dashboard}/optuna")
-    assert {name for name, check in found.items() if check["ok"]} >= {"ray", "nodes", "jobs", "tracking"}
-    assert found["nodes"]["detail"] == "1 up: 2 CPU, 0 GPU"
-    assert not found["optuna"]["ok"]
-    assert "secret" not in str(found)
-    found = examined(RAY_API_SERVER_ADDRESS=f"http://127.0.0.1:{port}", MLFLOW_TRACKING_PASSWORD="wrong")
-    assert str(port) in found["ray"]["detail"]
-    assert "login" in found["tracking"]["detail"]
-    assert not found["ray"]["ok"]
-    assert not found["tracking"]["ok"]
+    by_name = examined(OPTUNA_STORAGE=f"postgresql+psycopg://u:secret@127.0.0.1:{dashboard}/optuna")
+    assert {name for name, check in by_name.items() if check["ok"]} >= {"ray", "nodes", "jobs", "tracking"}
+    assert by_name["nodes"]["detail"] == "1 up: 2 CPU, 0 GPU"
+    assert not by_name["optuna"]["ok"]
+    assert "secret" not in str(by_name)
+    by_name = examined(RAY_API_SERVER_ADDRESS=f"http://127.0.0.1:{port}", MLFLOW_TRACKING_PASSWORD="wrong")
+    assert str(port) in by_name["ray"]["detail"]
+    assert "login" in by_name["tracking"]["detail"]
+    assert not by_name["ray"]["ok"]
+    assert not by_name["tracking"]["ok"]

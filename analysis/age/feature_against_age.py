@@ -1,6 +1,6 @@
 """The one-dimensional feature against the age by criterion (figure A5), and how well it orders ages within a class.
 
-python -m analysis.age.features --study NAME [--tracking-uri URI] --out DIR
+python -m analysis.age.feature_against_age --study NAME [--tracking-uri URI] --out DIR
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def oriented(arrays: Arrays) -> np.ndarray:
 @lru_cache(maxsize=1)
 def correlations(study: Study) -> dict[str, pd.DataFrame]:
     """criterion -> by seed: rank correlations of feature and age, and the share of images with one same feature."""
-    found = {}
+    tables = {}
     for criterion, kept in kept_arrays(study, _one_dimensional).items():
         rows = {}
         for seed, arrays in kept.items():
@@ -89,8 +89,8 @@ def correlations(study: Study) -> dict[str, pd.DataFrame]:
                 float(np.average(within, weights=sizes)),
                 equal.max() / len(feature),
             )
-        found[criterion] = pd.DataFrame.from_dict(rows, orient="index", columns=COLUMNS)
-    return found
+        tables[criterion] = pd.DataFrame.from_dict(rows, orient="index", columns=COLUMNS)
+    return tables
 
 
 def _spearman(feature: np.ndarray, ages: np.ndarray) -> float:
