@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin, get_type_hints
 
@@ -158,6 +159,7 @@ def overrides(values: Mapping[str, Any], block: str) -> dict[str, Any]:
     return {short(name): value for name, value in values.items() if name.startswith(f"{block}.")}
 
 
+@cache
 def kind(name: str, options: type) -> type | None:
     """``int`` or ``float`` where the setting is such a number, of the `Recipe` or the benchmark's ``options``."""
     owner = Recipe if name.startswith("training.") else options

@@ -227,10 +227,12 @@ def _from_mlflow(spec: StudySpec, runs: Sequence[Run]) -> tuple[list[_Trial], li
         if run.info.status == "KILLED" and reason is not None and reason.startswith("stopped early"):
             state = "done"
         epochs = int(params["training.epochs"]) if "training.epochs" in params else None
-        trials[number] = _Trial(number, tags[schema.ROLE], run.info.run_name, state, reason, run.data.metrics, epochs)
+        held = run.data.metrics.items()
+        means = {name: value for name, value in held if not name.startswith(schema.STANDARD_ERROR)}
+        trials[number] = _Trial(number, tags[schema.ROLE], run.info.run_name, state, reason, means, epochs)
         settings.append((tags[schema.ROLE], tags[schema.CRITERION], params))
 
-    def held(point: plan.Point) -> bool:
+    def is_held(point: plan.Point) -> bool:
         values = {**point.trial.hyperparameters, **plan.settings_of(spec, point.trial)}
         wanted = {name: str(value) for name, value in values.items()}
         return any(
@@ -238,7 +240,7 @@ def _from_mlflow(spec: StudySpec, runs: Sequence[Run]) -> tuple[list[_Trial], li
             for role, criterion, params in settings
         )
 
-    absent = _if_importable(lambda: [point for point in plan.fixed_points(spec) if not held(point)])
+    absent = _if_importable(lambda: [point for point in plan.fixed_points(spec) if not is_held(point)])
     return [trials[number] for number in sorted(trials)], absent
 
 
