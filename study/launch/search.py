@@ -274,7 +274,7 @@ class StudySearcher(Searcher):
         made = trial_for(self.spec, trial.user_attrs[CRITERION], values)
         for name, value in {**values, **settings_of(self.spec, made)}.items():
             distribution = self._space.get(name)
-            if distribution is not None and distribution._contains(distribution.to_internal_repr(coded(value))):
+            if distribution is not None and _holds(distribution, coded(value)):
                 _suggest(trial, name, distribution)
 
     def _searched(self, criterion: str) -> dict[str, BaseDistribution]:
@@ -490,6 +490,13 @@ def _distribution(interval: Range, whole: bool) -> BaseDistribution:
         step = 1 if interval.step is None else int(interval.step)
         return IntDistribution(int(interval.low), int(interval.high), interval.log, step)
     return FloatDistribution(interval.low, interval.high, interval.log, interval.step)
+
+
+def _holds(distribution: BaseDistribution, value: Any) -> bool:
+    """Whether ``value`` is one of the distribution's; Optuna's own check wants to know its place among choices."""
+    if isinstance(distribution, CategoricalDistribution):
+        return value in distribution.choices
+    return bool(distribution._contains(distribution.to_internal_repr(value)))
 
 
 def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:

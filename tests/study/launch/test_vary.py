@@ -37,11 +37,11 @@ def test_each_trial_trains_by_its_settings_and_the_store_says_which(home: Home) 
     study = spec(criteria=["ce"], grid=grid)
     assert sweep.run(study, home).done == 12
     held, client = runs_of(home, study), MlflowClient(home.tracking_uri())
-    labels = {run.info.run_name for (_, seed), run in held.items() if seed is None}
+    labels = {run.info.run_name for (trial, seed), run in held.items() if trial and seed is None}
     assert labels == {name_of(study, point.trial) for point in fixed_points(study)}
     point = fixed_points(study)[-1]
     assert name_of(study, point.trial) == "ls σ=0.2 learning_rate=0.1 epochs=3 samples=201"
-    (number,) = (key[0] for key, run in held.items() if run.info.run_name == name_of(study, point.trial))
+    (number,) = (trial for (trial, _), run in held.items() if run.info.run_name == name_of(study, point.trial))
     wanted = {"training.learning_rate": "0.1", "training.epochs": "3", "benchmark.samples": "201", "sigma": "0.2"}
     for run in (held[number, None], held[number, "1"]):
         assert wanted.items() <= run.data.params.items()
