@@ -452,7 +452,17 @@ class Study:
     def _settings(self, run: Run) -> dict[str, Any]:
         params = run.data.params
         found: dict[str, Any] = {name: float(params.get(name, "nan")) for name in self.hyperparameters}
-        return found | {each.name: _value(params.get(each.name, "nan")) for each in self.varied}
+        for setting in self.varied:
+            value = params.get(setting.name)
+            is_text = value is not None and setting.name in self._words
+            found[setting.name] = value if is_text else float(value or "nan")
+        return found
+
+    @cached_property
+    def _words(self) -> frozenset[str]:
+        """The settings that vary of which some value is no number: all of theirs are text."""
+        held = [(each.name, run.data.params.get(each.name, "nan")) for run in self.runs for each in self.varied]
+        return frozenset(name for name, value in held if not _is_number(value))
 
     def _level(self, level: str) -> list[Run]:
         """The runs of a level, of those trials that are seen."""
@@ -480,12 +490,12 @@ def spread(rows: pd.DataFrame, index: str, columns: str) -> pd.DataFrame:
     return pd.DataFrame(values, pd.Index(down, name=index), pd.Index(across, name=columns))
 
 
-def _value(text: str) -> float | str:
-    """A setting as MLflow keeps it: a number where it is one."""
+def _is_number(text: str) -> bool:
     try:
-        return float(text)
+        float(text)
     except ValueError:
-        return text
+        return False
+    return True
 
 
 def _shown(value: float | str, digits: int) -> str:

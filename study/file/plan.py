@@ -109,7 +109,8 @@ def settings_of(spec: StudySpec, trial: Trial) -> dict[str, Any]:
     if not names:
         return {}
     own = _state(spec, trial.options, trial.training)
-    return {name: own[name] for name in names}
+    # a training setting is kept as the whole recipe is, an option as a study file has it
+    return {name: plain(own[name]) if name.startswith("benchmark.") else own[name] for name in names}
 
 
 def values_of(spec: StudySpec, trial: Trial) -> dict[str, Any]:
