@@ -131,8 +131,12 @@ def costs(study: Study, metric: str) -> tuple[Cost, ...]:
 
 
 def points(study: Study) -> list[int]:
-    """The trials that a rule may choose: done with all their seeds."""
+    """The trials that a rule may choose: done with all their seeds, and at one setting where training settings vary."""
     table = study.trials[study.trials["role"].isin(ROLES) & (study.trials["state"] == "done")]
+    reference = selection.headline(study).get(study.reference)
+    if study.varied and reference is not None:
+        own = selection.settings(study)
+        table = table[table["trial"].map(own) == own[reference.trial]]
     whole = [set(done) == set(planned) for done, planned in zip(table["found"], table["planned"], strict=True)]
     return [int(trial) for trial in table.loc[whole, "trial"]]
 

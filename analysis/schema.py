@@ -25,6 +25,10 @@ BENCHMARK = "fierce.benchmark"
 SEED = "fierce.seed"
 #: tag on study and trial runs: the planned seeds, "0,1,2"
 SEEDS = "fierce.seeds"
+#: param on trial and seed runs: the criterion, for the columns of MLflow's list of runs
+CRITERION_PARAM = "criterion"
+#: metrics of trial runs: the standard error over the seeds, two or more, of the metric whose name follows
+STANDARD_ERROR = "standard-error/"
 #: tags on trial and seed runs, known once the data is loaded
 DATA_NAME = "fierce.data.name"
 DATA_PROVENANCE = "fierce.data.provenance"  # real, semi-synthetic or simulated
@@ -48,6 +52,10 @@ STUDY_FILE = "study.yaml"
 KEPT = "fierce.kept"
 #: tag on the study run: how many trials are planned, decimal
 PLANNED_TRIALS = "fierce.planned_trials"
+
+#: tag on the study run: the training settings and options that vary between its trials, as a JSON list of {name,
+#: symbol, log}; they stand as MLflow params of their name (training.learning_rate) on trial and seed runs
+VARIED = "fierce.varied"
 
 #: artifacts of the study run: what it declares of itself, each a JSON list (see `analysis.declarations`)
 #: of the metrics that are measured: {name, label, note, unit, better: lower | higher | none, fine, twin_of,

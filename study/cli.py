@@ -129,7 +129,7 @@ def run(
 
     loaded = StudySpec.load(spec, overrides or (), name)
     address = address or os.environ.get("RAY_ADDRESS")
-    if warning := preflight(loaded, address):
+    for warning in preflight(loaded, address).splitlines():
         typer.echo(f"warning: {warning}", err=True)
     at = _home(home)
     is_replaced = replace and loaded.name in studies_here(at)

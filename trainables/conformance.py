@@ -199,6 +199,11 @@ class Examination:
             )
         return f"{len(together.metrics)} metrics, of seed {self.seeds[1]} alone as among {len(self.seeds)} ({dtype})"
 
+    def measured(self) -> list[str]:
+        """The metrics that are measured after the last epoch, of a short training."""
+        (only,) = self._training(BATCHES, evaluate=True, batch_size=self._samples).run()
+        return sorted(only.metrics)
+
     @property
     def _samples(self) -> int:
         return min(int(self.recipe.batch_size), SAMPLES)

@@ -55,7 +55,7 @@ class Follower(Callback):
         given = Assignment.from_config(trial.config)
         if given.number not in self._started and given.number not in self.failures:
             self._started.add(given.number)
-            label = plan.label(given.trial.criterion, given.trial.hyperparameters)
+            label = plan.label(given.trial.criterion, {**given.trial.hyperparameters, **given.settings})
             self._observer.trial_started(given.number, label, given.role)
 
     def on_trial_result(

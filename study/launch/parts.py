@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from study.file.plan import trial_for
+from study.file.plan import settings_of, trial_for
 from study.launch.placement import split
 from study.record.trials import ADDITION, CRITERION, REPEATS, ROLE, SHARDS, additions, identity, seeds_in
 from trainables.assignment import WHOLE, Assignment, Shard
@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from study.file.spec import StudySpec
 
 
-def assigned(spec: StudySpec, study: optuna.Study, frozen: FrozenTrial, values: Mapping[str, float]) -> Assignment:
-    """What an Optuna trial trains at its hyperparameters' ``values``: a trial, or further seeds of one."""
+def assigned(spec: StudySpec, study: optuna.Study, frozen: FrozenTrial, values: Mapping[str, Any]) -> Assignment:
+    """What an Optuna trial trains at the ``values`` of its settings: a trial, or further seeds of one."""
     attributes = frozen.user_attrs
     trial = trial_for(spec, attributes[CRITERION], values, attributes[ROLE])
     trial = replace(trial, seeds=seeds_in(spec, study, frozen))
-    addition = attributes.get(ADDITION, 0)
-    return Assignment(identity(frozen), attributes[ROLE], trial, repeats=attributes.get(REPEATS), addition=addition)
+    settings = settings_of(spec, trial)
+    more = {"repeats": attributes.get(REPEATS), "addition": attributes.get(ADDITION, 0)}
+    return Assignment(identity(frozen), attributes[ROLE], trial, settings=settings, **more)
 
 
 def whole(spec: StudySpec, study: optuna.Study, given: Assignment) -> Assignment:

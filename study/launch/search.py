@@ -15,12 +15,13 @@ from functools import cached_property
 from typing import Any, Literal
 
 import optuna
-from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
-from study.file.plan import fixed_points, label, trial_for
+from study.file.plan import fixed_points, name_of, settings_of, trial_for, values_of
 from study.file.search import VALIDATION_METRIC, Range
+from study.file.settings import coded, is_setting, kind
 from study.file.spec import StudySpec
 from study.launch.moments import Moments, moments_of, pooled
 from study.launch.parts import assigned, parts, whole
@@ -52,6 +53,7 @@ from study.record.trials import (
 )
 from trainables import criteria
 from trainables.assignment import Assignment, Result, Share
+from trainables.benchmarks import find
 
 #: what stands for a trial's value where a study optimises nothing: measured of every benchmark, and comparable
 PLAIN_OBJECTIVES = ("accuracy/coarse", "accuracy/train")
@@ -177,7 +179,7 @@ class StudySearcher(Searcher):
         """Give Optuna the next fixed points; whether there were any."""
         points = [self._absent.popleft() for _ in range(min(WAITING, len(self._absent)))]
         for point in points:
-            enqueue(self.study, point)
+            enqueue(self.spec, self.study, point)
         return bool(points)
 
     def _must_wait(self, frozen: FrozenTrial) -> bool:
@@ -273,46 +275,56 @@ class StudySearcher(Searcher):
     def _share(self) -> Share:
         return first_share(self.spec.resources, self._memory)
 
-    def _sample(self, trial: optuna.Trial, criterion: str) -> dict[str, float]:
-        """The searched hyperparameters, drawn, or as they were drawn before a kill; the others at their defaults."""
-        space = self._searched(criterion)
-        drawn = {name: _suggest(trial, name, distribution) for name, distribution in space.items()}
-        values = dict(trial_for(self.spec, criterion, drawn).hyperparameters)
-        trial.set_user_attr(LABEL, label(criterion, values))
+    def _sample(self, trial: optuna.Trial, criterion: str) -> dict[str, Any]:
+        """What is searched, drawn, or as it was drawn before a kill; the other hyperparameters at their defaults."""
+        drawn = {}
+        for name, distribution in self._searched(criterion).items():
+            value = _suggest(trial, name, distribution)
+            choices = self.spec.search.space(criterion)[name].choices if self.spec.search else None
+            drawn[name] = value if choices is None else next(each for each in choices if coded(each) == value)
+        made = trial_for(self.spec, criterion, drawn)
+        values = values_of(self.spec, made)
+        trial.set_user_attr(LABEL, name_of(self.spec, made))
         trial.set_user_attr(HYPERPARAMETER_VALUES, values)
         return values
 
-    def _register(self, trial: optuna.Trial, values: Mapping[str, float]) -> None:
-        """Makes a fixed point's hyperparameters known to the sampler and the dashboard, where they lie in the space."""
-        for name, value in values.items():
+    def _register(self, trial: optuna.Trial, values: Mapping[str, Any]) -> None:
+        """Makes a fixed point's values known to the sampler and the dashboard, where they lie in the space."""
+        made = trial_for(self.spec, trial.user_attrs[CRITERION], values)
+        for name, value in {**values, **settings_of(self.spec, made)}.items():
             distribution = self._space.get(name)
-            if distribution is not None and distribution._contains(distribution.to_internal_repr(value)):
+            if distribution is not None and _holds(distribution, coded(value)):
                 _suggest(trial, name, distribution)
 
     def _searched(self, criterion: str) -> dict[str, BaseDistribution]:
-        """The searched range of each hyperparameter of ``criterion``."""
+        """The searched range of each hyperparameter and setting of ``criterion``."""
         assert self.spec.search is not None
         whole = {
             hyperparameter.name for hyperparameter in criteria.find(criterion).hyperparameters if hyperparameter.whole
         }
-        ranges = self.spec.search.criteria[criterion].items()
-        return {name: _distribution(interval, name in whole) for name, interval in ranges}
+        options = find(self.spec.benchmark.name).Options
+        return {
+            name: _distribution(interval, name in whole or (is_setting(name) and kind(name, options) is int))
+            for name, interval in self.spec.search.space(criterion).items()
+        }
 
     @cached_property
     def _space(self) -> dict[str, BaseDistribution]:
-        """By hyperparameter: the searched range, or the extent of the grid's and baselines' values."""
+        """By name: the searched range, or the extent of the numbers of grid and baselines."""
         if self.spec.search:
             spaces = [self._searched(criterion) for criterion in self.spec.search.criteria]
             return {name: distribution for space in spaces for name, distribution in space.items()}
-        extents: dict[str, list[float]] = {}
+        extents: dict[str, list[Any]] = {}
         for point in fixed_points(self.spec):
-            for name, value in point.trial.hyperparameters.items():
+            for name, value in {**point.trial.hyperparameters, **settings_of(self.spec, point.trial)}.items():
                 extents.setdefault(name, []).append(value)
         return {
             name: IntDistribution(int(min(values)), int(max(values)))
             if all(isinstance(value, int) for value in values)
             else FloatDistribution(min(values), max(values))
             for name, values in extents.items()
+            # words and lists, which a longer grid would have more of, and Optuna takes no others then
+            if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -499,13 +511,25 @@ def _json(values: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def _distribution(interval: Range, whole: bool) -> BaseDistribution:
+    if interval.choices is not None:
+        return CategoricalDistribution([coded(value) for value in interval.choices])
+    assert interval.low is not None and interval.high is not None
     if whole:
         step = 1 if interval.step is None else int(interval.step)
         return IntDistribution(int(interval.low), int(interval.high), interval.log, step)
     return FloatDistribution(interval.low, interval.high, interval.log, interval.step)
 
 
-def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> float:
+def _holds(distribution: BaseDistribution, value: Any) -> bool:
+    """Whether ``value`` is one of the distribution's; Optuna's own check wants to know its place among choices."""
+    if isinstance(distribution, CategoricalDistribution):
+        return value in distribution.choices
+    return bool(distribution._contains(distribution.to_internal_repr(value)))
+
+
+def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
+    if isinstance(distribution, CategoricalDistribution):
+        return trial.suggest_categorical(name, distribution.choices)
     if isinstance(distribution, IntDistribution):
         return trial.suggest_int(
             name, distribution.low, distribution.high, step=distribution.step, log=distribution.log

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.addresses import absolute, masked
 from study.errors import UserError
-from study.file import plan
 from study.file.spec import StudySpec
 from study.home import Home
 from study.launch import cluster, continuing, snapshots
@@ -237,6 +236,7 @@ def _tuner(
 ) -> Any:
     from ray import tune
 
+    from study.launch import pruning
     from study.launch.search import required_metrics
     from trainables.trainable import train_trial
 
@@ -255,7 +255,7 @@ def _tuner(
         tune.with_resources(trainable, _resources),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=_scheduler(spec),
+            scheduler=pruning.scheduler(spec),
             # unlimited: the searcher says when the study is over
             num_samples=-1,
             reuse_actors=True,
@@ -318,25 +318,6 @@ def _ended(study: optuna.Study) -> set[int]:
     from study.record import trials
 
     return {number for number, trial in trials.attempts(study).items() if trial.state.is_finished()}
-
-
-def _scheduler(spec: StudySpec) -> Any:
-    from ray.tune.schedulers import FIFOScheduler
-
-    from study.launch.pruning import SearchedAlone
-
-    if spec.search is None or spec.search.pruner is None:
-        return FIFOScheduler()
-    pruner, objective = spec.search.pruner, spec.search.objective
-    return SearchedAlone(
-        time_attr="epoch",
-        metric=f"mean/{objective.metric}",
-        mode="min" if objective.direction == "minimize" else "max",
-        max_t=plan.recipe(spec).epochs,
-        grace_period=pruner.grace_period,
-        reduction_factor=pruner.reduction_factor,
-        brackets=pruner.brackets,
-    )
 
 
 def _folder_name(trial: Any) -> str:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from analysis import dialect
 from analysis.addresses import without_login, without_password
+from analysis.numbers import shortened
 from study.errors import UserError
 from study.file.document import dotted
-from study.file.plan import fixed_points, label
+from study.file.plan import fixed_points, name_of
 
 if TYPE_CHECKING:
     import optuna
@@ -132,15 +133,15 @@ def _search(was: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> Ite
 def _fewer_points(before: StudySpec, now: StudySpec) -> list[Change]:
     from study.record.trials import key
 
-    planned = {key(point) for point in fixed_points(now)}
+    planned = {key(now, point) for point in fixed_points(now)}
     return [
         Change(
             "grid" if point.role == "grid" else "criteria",
-            label(point.trial.criterion, point.trial.hyperparameters, digits=4),
+            next(shortened(name_of(before, point.trial))),
             "not planned",
         )
         for point in fixed_points(before)
-        if key(point) not in planned
+        if key(before, point) not in planned
     ]
 
 

@@ -193,7 +193,7 @@ def _where_to_look(study: Study) -> str:
 
 def _view(study: Study) -> dict[str, Any]:
     """The trials by criterion with the columns worth showing, as MLflow's interface describes a shared view."""
-    read = [name for name in study.hyperparameters if study.trials[name].notna().any()]
+    read = [name for name in study.axes if study.trials[name].notna().any()]
     return {
         "searchFilter": f"tags.`{schema.LEVEL}` = 'trial'",
         "selectedColumns": [

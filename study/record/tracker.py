@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import stdev
 from typing import TYPE_CHECKING, Any
 
 from analysis import schema
@@ -95,6 +97,8 @@ class TrialTracker:
         self._share, self._repeats, self._is_part = assignment.share, assignment.repeats, assignment.is_part
         self._weights = schema.weights_file(*assignment.shard, assignment.addition)
         self._renewed = renewed
+        #: what tells the trial from others of the study
+        self._values = {**assignment.trial.hyperparameters, **assignment.settings}
         self._client: MlflowClient | None = None
         self._lines: list[_Line] | None = None
         self._records: list[Record] = []
@@ -213,7 +217,8 @@ class TrialTracker:
         return self._facts.tags, {name: value for name, value in params.items() if name not in line.params}
 
     def _hyperparameters(self) -> dict[str, str]:
-        return {name: str(value) for name, value in self.trial.hyperparameters.items()}
+        own = {name: str(value) for name, value in self._values.items()}
+        return {schema.CRITERION_PARAM: self.trial.criterion, **own}
 
     def _metrics(self, line: _Line, records: Sequence[Record]) -> list[Any]:
         from mlflow.entities import Metric
@@ -224,10 +229,10 @@ class TrialTracker:
 
         return [
             # the record's own time: a request that is repeated after a lost answer adds no second row
-            Metric(name, _value(values, line.column), record.time, record.epoch)
+            Metric(name, value, record.time, record.epoch)
             for record in records
-            for name, values in record.metrics.items()
-            if not is_held(name, record.epoch, _value(values, line.column))
+            for name, value in _values(record, line.column).items()
+            if not is_held(name, record.epoch, value)
         ]
 
     def _open(self) -> tuple[MlflowClient, list[_Line]]:
@@ -244,7 +249,7 @@ class TrialTracker:
             client, self.tracking.experiment, {schema.TRIAL: str(self.number)}, parent=self.tracking.run
         )
         # for people to read, so rounded: the params hold the exact values
-        name = label(self.trial.criterion, self.trial.hyperparameters, digits=4)
+        name = label(self.trial.criterion, self._values, digits=4)
         common = {
             schema.STUDY: self.tracking.study,
             schema.TRIAL: str(self.number),
@@ -336,15 +341,24 @@ def _requests(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
     """``records`` in parts of at most 1,000 metrics, whole records each; one empty part where there are none."""
     start = size = 0
     for position, record in enumerate(records):
-        if size + len(record.metrics) > METRICS_PER_REQUEST:
+        # a trial's run holds a standard error beside each mean
+        if size + 2 * len(record.metrics) > METRICS_PER_REQUEST:
             yield records[start:position]
             start, size = position, 0
-        size += len(record.metrics)
+        size += 2 * len(record.metrics)
     yield records[start:]
 
 
-def _value(values: Sequence[float], column: int | None) -> float:
-    return float(sum(values) / len(values)) if column is None else float(values[column])
+def _values(record: Record, column: int | None) -> dict[str, float]:
+    """What a run holds of a record: a replica's values, or the means over all replicas with their standard errors."""
+    if column is not None:
+        return {name: float(values[column]) for name, values in record.metrics.items()}
+    means = {name: float(sum(values) / len(values)) for name, values in record.metrics.items()}
+    return means | {
+        f"{schema.STANDARD_ERROR}{name}": stdev(values) / math.sqrt(len(values))
+        for name, values in record.metrics.items()
+        if len(values) > 1 and all(map(math.isfinite, values))
+    }
 
 
 def _held(client: MlflowClient, run: Run) -> dict[tuple[str, int], float]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis import schema
 from analysis.addresses import without_password
-from study.file.plan import criteria_of, declared_criteria, planned, recipe
+from study.file.plan import criteria_of, declared_criteria, declared_settings, planned, recipe
 from study.record import facts, moved, runs
 from study.record.facts import TAG_LENGTH
 from study.record.tracker import Tracking, tag_entities
@@ -52,6 +52,7 @@ def open_study(spec: StudySpec, home: Home, identity: str = "", patience: float 
         schema.IDENTITY: identity,
         schema.PROTOCOL: spec.protocol,
         schema.RECIPE: json.dumps(asdict(recipe(spec))),
+        schema.VARIED: json.dumps(declared_settings(spec)),
         schema.BENCHMARK: spec.benchmark.name,
         schema.SEEDS: ",".join(map(str, spec.seeds)),
         schema.PLANNED_TRIALS: str(planned(spec)),

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from study.file.plan import Point, fixed_points, label, planned, seeds_of, trial_for
+from study.file.plan import Point, fixed_points, label, name_of, planned, seeds_of, settings_of, trial_for, values_of
+from study.file.settings import coded
 from study.file.spec import StudySpec
 from study.servers.database import open_storage, optuna_errors
 
 if TYPE_CHECKING:
     from study.home import Home
 
-#: a trial's user attributes in Optuna
+#: a trial's user attributes in Optuna; settings that differ from the study's own stand among the hyperparameters
 ROLE, CRITERION, HYPERPARAMETER_VALUES, LABEL = "role", "criterion", "hyperparameters", "label"
 MEANS, STANDARD_ERRORS, REASON, TUNE_TRIAL = "means", "standard_errors", "reason", "tune_trial_id"
 #: a second attempt at a failed trial, and what trains further seeds of one, are Optuna trials of their own, but keep
@@ -55,13 +56,15 @@ def open_study(spec: StudySpec, home: Home) -> optuna.Study:
             study.set_user_attr(IDENTITY, uuid.uuid4().hex)
         _give_seeds(spec, study)
         for point in absent_points(spec, study)[:WAITING]:
-            enqueue(study, point)
+            enqueue(spec, study, point)
     return study
 
 
-def enqueue(study: optuna.Study, point: Point) -> None:
+def enqueue(spec: StudySpec, study: optuna.Study, point: Point) -> None:
     """Give Optuna the fixed point, which waits there for its turn."""
-    study.enqueue_trial(dict(point.trial.hyperparameters), user_attrs=_attributes(point))
+    trial = point.trial
+    values = {**trial.hyperparameters, **settings_of(spec, trial)}
+    study.enqueue_trial({name: coded(value) for name, value in values.items()}, user_attrs=_attributes(spec, point))
 
 
 def study_identity(study: optuna.Study) -> str:
@@ -86,7 +89,7 @@ def absent_points(spec: StudySpec, study: optuna.Study) -> list[Point]:
     """
     held = {_key(trial.user_attrs) for trial in study.get_trials(deepcopy=False)}
     points = [*fixed_points(spec), *confirming_points(spec, study)]
-    return [*further_seeds(spec, study), *(point for point in points if key(point) not in held)]
+    return [*further_seeds(spec, study), *(point for point in points if key(spec, point) not in held)]
 
 
 def further_seeds(spec: StudySpec, study: optuna.Study) -> list[Point]:
@@ -210,16 +213,15 @@ def unconfirmed(spec: StudySpec, study: optuna.Study) -> list[str]:
     return [criterion for criterion in spec.search.criteria if criterion not in study.user_attrs[CHOSEN]]
 
 
-def _attributes(point: Point) -> dict[str, Any]:
-    hyperparameters = dict(point.trial.hyperparameters)
+def _attributes(spec: StudySpec, point: Point) -> dict[str, Any]:
     more: dict[str, Any] = {} if point.repeats is None else {REPEATS: point.repeats}
     if point.extends is not None:
         more |= {RETRY_OF: point.extends, ADDITION: point.addition}
     return {
         ROLE: point.role,
         CRITERION: point.trial.criterion,
-        HYPERPARAMETER_VALUES: hyperparameters,
-        LABEL: label(point.trial.criterion, hyperparameters),
+        HYPERPARAMETER_VALUES: values_of(spec, point.trial),
+        LABEL: name_of(spec, point.trial),
         SEEDS: list(point.trial.seeds),
         **more,
     }
@@ -234,9 +236,9 @@ def named(trial: FrozenTrial) -> str:
     return str(criterion) if values is None else label(criterion, values)
 
 
-def key(point: Point) -> str:
+def key(spec: StudySpec, point: Point) -> str:
     """What tells the point from the study's others."""
-    return _key(_attributes(point))
+    return _key(_attributes(spec, point))
 
 
 def key_of(trial: FrozenTrial) -> str:
@@ -265,5 +267,6 @@ def retry_failed(study: optuna.Study) -> list[int]:
         names = (ROLE, CRITERION, HYPERPARAMETER_VALUES, REPEATS, SEEDS, ADDITION)
         kept = {name: trial.user_attrs[name] for name in names if name in trial.user_attrs}
         kept[LABEL] = named(trial)
-        study.enqueue_trial(kept[HYPERPARAMETER_VALUES], user_attrs={**kept, RETRY_OF: number})
+        values = {name: coded(value) for name, value in kept[HYPERPARAMETER_VALUES].items()}
+        study.enqueue_trial(values, user_attrs={**kept, RETRY_OF: number})
     return sorted(failed)

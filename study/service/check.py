@@ -61,8 +61,8 @@ def _reasons(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _check_study(spec: StudySpec) -> str:
-    warning = check_data(spec)
-    return f"metrics and evaluators that the study names are there{f'; warning: {warning}' if warning else ''}"
+    warnings = [f"; warning: {warning}" for warning in check_data(spec).splitlines()]
+    return f"metrics and evaluators that the study names are there{''.join(warnings)}"
 
 
 def trials_of(spec: StudySpec) -> list[Trial]:
@@ -70,7 +70,9 @@ def trials_of(spec: StudySpec) -> list[Trial]:
     points: dict[str, list[Trial]] = {}
     for point in fixed_points(spec):
         points.setdefault(point.trial.criterion, []).append(point.trial)
-    for criterion, space in (spec.search.criteria if spec.search else {}).items():
-        ends = ({name: getattr(interval, end) for name, interval in space.items()} for end in ("low", "high"))
+    for criterion in spec.search.criteria if spec.search else ():
+        assert spec.search is not None
+        space = spec.search.space(criterion)
+        ends = [{name: interval.ends[end] for name, interval in space.items()} for end in (0, 1)]
         points.setdefault(criterion, []).extend(trial_for(spec, criterion, values) for values in ends)
     return [trial for series in points.values() for trial in (series if len(series) == 1 else (series[0], series[-1]))]

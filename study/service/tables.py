@@ -12,10 +12,12 @@ from rich.text import Text
 
 from analysis.addresses import without_password
 from analysis.numbers import short_labels
-from study.file.plan import fixed_points, label, planned, recipe, seeds_of
+from study.file.plan import fixed_points, most_epochs, name_of, planned, seeds_of
+from study.file.settings import text
 
 if TYPE_CHECKING:
     from study.file.plan import Point
+    from study.file.search import Range
     from study.file.spec import StudySpec
     from study.home import Home
     from study.launch.continuing import Outlook
@@ -26,16 +28,13 @@ if TYPE_CHECKING:
 def print_plan(spec: StudySpec, home: Home, outlook: Outlook | None = None) -> None:
     """The trials, replicas and resources of ``spec``; with the ``outlook`` of a study that stands, what it keeps."""
     points = fixed_points(spec)
-    fixed = [(point.role, label(point.trial.criterion, point.trial.hyperparameters)) for point in points]
+    fixed = [(point.role, name_of(spec, point.trial)) for point in points]
     short = short_labels(what for _, what in fixed)
     rows: list[tuple[str, str, int]] = [(role, short[what], 1) for role, what in fixed]
     becomes = _becomes(spec, points, outlook)
     if spec.search is not None:
-        for criterion, space in spec.search.criteria.items():
-            ranges = ", ".join(
-                f"{name} {interval.low:g}..{interval.high:g}{' (log)' if interval.log else ''}"
-                for name, interval in space.items()
-            )
+        for criterion in spec.search.criteria:
+            ranges = ", ".join(_range(name, interval) for name, interval in spec.search.space(criterion).items())
             rows.append(("search", f"{criterion}: {ranges}, by {spec.search.sampler}", spec.search.trials))
         if spec.search.confirm is not None:
             fresh = seeds_of(spec, "confirm")
@@ -56,7 +55,7 @@ def print_plan(spec: StudySpec, home: Home, outlook: Outlook | None = None) -> N
     if outlook:
         typer.echo(f"study {spec.name} stands: {outlook}")
     trials = planned(spec)
-    typer.echo(f"benchmark {spec.benchmark.name}, protocol {spec.protocol}, {recipe(spec).epochs} epochs")
+    typer.echo(f"benchmark {spec.benchmark.name}, protocol {spec.protocol}, {most_epochs(spec)} epochs")
     counted = f"{_count(trials, 'trial')}, {_count(sum(replicas), 'replica')}"
     typer.echo(f"{counted} (seeds {', '.join(map(str, spec.seeds))})")
     gpus = spec.resources.gpus if spec.resources.gpus == "auto" else f"{spec.resources.gpus:g}"
@@ -75,12 +74,18 @@ def _becomes(spec: StudySpec, points: Sequence[Point], outlook: Outlook | None) 
         return []
     from study.record.trials import key
 
-    words = [outlook.points.get(key(point), "new") for point in points]
+    words = [outlook.points.get(key(spec, point), "new") for point in points]
     if spec.search is not None:
         for criterion in spec.search.criteria:
             held = outlook.searched.get(criterion, 0)
             words.append(f"{held} there, {max(0, spec.search.trials - held)} new")
     return words
+
+
+def _range(name: str, interval: Range) -> str:
+    if interval.choices is not None:
+        return f"{name} one of {', '.join(map(text, interval.choices))}"
+    return f"{name} {interval.low:g}..{interval.high:g}{' (log)' if interval.log else ''}"
 
 
 def _count(number: int, what: str) -> str:
@@ -97,7 +102,7 @@ def print_status(state: StudyStatus) -> None:
             short[trial.label],
             trial.role,
             trial.state,
-            f"{trial.epoch}/{state.epochs}",
+            f"{trial.epoch}/{trial.epochs}",
             _seeds(trial.seeds),
             f"{trial.means[state.metric]:.4g}" if state.metric in trial.means else "–",
             trial.reason or "",
