@@ -109,7 +109,11 @@ def outlook(spec: StudySpec, home: Home, *, retry_failed: bool = False) -> Outlo
     study, _ = take_up(spec, home.files(spec.name, spec), home, Silent(), note=False)
     if study is None:
         return None
-    lacking, kept, going, points, searched = trials.lacking_seeds(spec, study), [], [], {}, {}
+    lacking = trials.lacking_seeds(spec, study)
+    kept: list[int] = []
+    going: list[int] = []
+    points: dict[str, str] = {}
+    searched: dict[str, int] = {}
     for number, trial in trials.attempts(study).items():
         attributes = trial.user_attrs
         is_over = trial.state.name in ("COMPLETE", "PRUNED") or (trial.state.name == "FAIL" and not retry_failed)
