@@ -131,9 +131,9 @@ def costs(study: Study, metric: str) -> tuple[Cost, ...]:
 
 
 def points(study: Study) -> list[int]:
-    """The trials that a rule may choose: done with all their seeds, not trained on fine labels.
+    """The trials that a rule may choose: done with all their seeds, and not trained on fine labels.
 
-    Where training settings vary, they are at the one of the reference.
+    Where training settings vary, those at one setting.
     """
     rivals = [name for name, criterion in study.criteria.items() if not criterion.fine]
     table = study.trials[study.trials["role"].isin(ROLES) & (study.trials["state"] == "done")]
