@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import sqlite3
+import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,6 +42,44 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for fixture, marker in STARTED_BY.items():
             if fixture in getattr(item, "fixturenames", ()):
                 item.add_marker(marker)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """SQLite in this process waits for no disk, and MLflow's tables are made once and copied to each new file.
+
+    Its migrations, which make them, take a second.
+    """
+    # tests that import no MLflow need not wait for it
+    if "mlflow" not in sys.modules:
+        yield
+        return
+    from mlflow.store.db import utils
+    from sqlalchemy import Engine, event
+
+    made, empty = utils._initialize_tables, tmp_path_factory.mktemp("tables") / "empty.db"
+
+    def initialize(engine: Any) -> None:
+        if engine.dialect.name != "sqlite":
+            made(engine)
+            return
+        if not empty.exists():
+            first = utils.create_sqlalchemy_engine(f"sqlite:///{empty}")
+            made(first)
+            first.dispose()
+        with closing(sqlite3.connect(empty)) as source, engine.connect() as connection:
+            source.backup(connection.connection.driver_connection)
+
+    def connected(connection: Any, _: Any) -> None:
+        # what was written outlives a process that is killed, if not a power cut
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA synchronous = OFF")
+
+    event.listen(Engine, "connect", connected)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(utils, "_initialize_tables", initialize)
+        yield
+    event.remove(Engine, "connect", connected)
 
 
 @pytest.fixture(scope="session")
