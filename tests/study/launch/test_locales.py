@@ -95,7 +95,7 @@ def test_a_path_that_the_locale_cannot_spell_is_one_sentence(tmp_path: Path, opt
 def test_a_plan_is_printed(tmp_path: Path, name: str) -> None:
     plan = fierce(tmp_path, LOCALES[name], "run", "quickstart", "--dry-run")
     assert plan.returncode == 0, plan.stderr
-    # in ASCII click sees a locale that nobody chose, and writes UTF-8
+    # click takes a terminal of ASCII for one that is set up wrongly, and writes UTF-8 to it
     symbol = b"lambda" if name == "8 bits" else "λ".encode()
     assert b"Traceback" not in plan.stderr and b"fierce " + symbol + b"=" in plan.stdout
 
