@@ -83,8 +83,12 @@ def find(study: Study) -> Recommendation | None:
 
 
 def reference_trial(study: Study) -> int | None:
-    """The first trial of the criterion that the others are compared with, done with all its seeds."""
+    """The trial of the criterion that the others are compared with, done with all its seeds."""
     rows = study.trials[study.trials["criterion"] == study.reference]
+    spoken = selection.headline(study).get(study.reference)
+    # where training settings vary, the one at which criteria are compared
+    if study.varied and spoken is not None:
+        rows = rows[rows["trial"] == spoken.trial]
     return next((int(trial) for trial in rows["trial"] if trial in whole(study)), None)
 
 
@@ -98,13 +102,21 @@ def whole(study: Study) -> frozenset[int]:
 
 
 def rivals(study: Study) -> list[int]:
-    """The trials that the choice is made among: of a searched criterion those that keep to the search's constraint."""
+    """The trials that the choice is made among: of a searched criterion those that keep to the search's constraint.
+
+    Where a grid varies training settings, those that are at the reference's.
+    """
     found = selection.search(study)
     infeasible = {
         int(trial) for _, points in found.values() for trial in points.loc[~points["feasible"].astype(bool), "trial"]
     }
     table = study.trials[study.trials["criterion"] != study.reference]
-    return [int(trial) for trial in table["trial"] if trial in whole(study) and trial not in infeasible]
+    trials = [int(trial) for trial in table["trial"] if trial in whole(study) and trial not in infeasible]
+    reference = reference_trial(study)
+    if not study.varied or found or reference is None:
+        return trials
+    settings = selection.settings(study)
+    return [trial for trial in trials if settings[trial] == settings[reference]]
 
 
 def _by_validation(study: Study, metric: str, reference: int) -> Recommendation | None:
