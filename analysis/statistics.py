@@ -254,19 +254,19 @@ def sign_flip_best(values: ArrayLike, option: int) -> float:
     found in at most so many cases, and options that go together count as less than so many. Patterns as of `sign_flip`.
     After Westfall and Young (1993), Resampling-based multiple testing.
     """
-    values = np.asarray(values, dtype=float)
+    given = np.asarray(values, dtype=float)
     # the sum of squares is the same in every pattern, so that a t-statistic rises with the mean alone
-    sizes = np.linalg.norm(values, axis=0)
-    values = np.divide(values, sizes, out=np.zeros_like(values), where=sizes > 0)
-    seeds = len(values)
+    sizes = np.linalg.norm(given, axis=0)
+    scaled: np.ndarray = np.divide(given, sizes, out=np.zeros_like(given), where=sizes > 0)
+    seeds = len(scaled)
     if seeds > EXACT_SEEDS:
         patterns = np.random.default_rng(0).integers(0, 2, (RESAMPLES, seeds), np.int8)
     else:
         # the pattern with all signs turned has the same distances: the first seed keeps its own
         patterns = (np.arange(2 ** max(seeds - 1, 0))[:, None] >> np.arange(seeds)[None]).astype(np.int8) & 1
-    least = abs(values[:, option].sum()) - 1e-9
+    least = abs(scaled[:, option].sum()) - 1e-9
     counts = [
-        (np.abs((1 - 2.0 * part) @ values).max(1) >= least).sum()
+        (np.abs((1 - 2.0 * part) @ scaled).max(1) >= least).sum()
         for part in np.array_split(patterns, 1 + len(patterns) // 2**14)
     ]
     drawn = seeds > EXACT_SEEDS
