@@ -162,6 +162,17 @@ class Training:
         """The weights and buffers of all replicas, on CPU."""
         return {name: value.detach().cpu() for name, value in self.network.state_dict().items()}
 
+    @torch.no_grad()
+    def answers(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (S, n, d) and logits (S, n, C) of samples (n, …) stored as the data's are, in evaluation mode."""
+        replicas = len(self.trial.seeds)
+
+        def outputs(chunk: Tensor) -> tuple[Tensor, Tensor]:
+            batch = self.benchmark.batch(chunk.expand(replicas, *chunk.shape[1:]), self.options, False, [])
+            return self._answers(batch.to(self.dtype))[1:]
+
+        return predict(self.network, outputs, inputs.unsqueeze(0), self._pass_samples(replicas))
+
     def arrays(self) -> dict[str, np.ndarray]:
         """What the evaluators keep after the last epoch, by name, (S, …) each."""
         return self.evaluation.arrays(self._snapshot())
