@@ -28,6 +28,7 @@ from analysis import (
     selection,
     similarity,
     statistics,
+    versions,
 )
 from analysis.output import Figure, Section, Table
 from analysis.pages import PageError, SectionFunction
@@ -130,6 +131,8 @@ def overview(study: Study, out: Path) -> Section:
         sentences.append(f"Not started: {study.planned_trials - len(table)} trials.")
     if len(set(table["fingerprint"]) - {""}) > 1:
         sentences.append("The trials were trained on different data (their fingerprints differ): compare with care.")
+    if mixed := versions.note(study.runs):
+        sentences.append(mixed)
     items: list[str | Figure | Table] = [" ".join(sentences)]
     items += [text for text in (*dict.fromkeys(table["description"]), output.split_note(study)) if text]
     items += saturation.sentences(study) if len(study.final) else []
