@@ -221,7 +221,7 @@ def _figure(
             panel.axvline(summary[top].mean, color="#11602b", linestyle="--", linewidth=1, label=_labels(study)[top])
         panel.set_ylim(-0.6, len(rivals) - 0.4)
         panel.set_yticks(range(len(rivals)), list(reversed(rivals)) if panel is np.ravel(axes)[0] else [])
-        panel.set_xlabel(study.metric(metric).label)
+        panel.set_xlabel(study.metric(metric).label.replace(", ", ",\n"))
     if bottoms or top is not None:
         output.legend_below(canvas, np.ravel(axes)[0])
     label = study.criterion(study.reference).label
