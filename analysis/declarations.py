@@ -15,7 +15,8 @@ class Metric:
     ``better`` is ``lower``, ``higher`` or ``none``; ``fine`` says whether fine labels are read; ``twin_of`` names the
     metric of held-out samples that this one is on validation samples, where it is one; ``heldout`` says whether it is
     of held-out samples itself. Metrics of one ``group`` share a table; those of a benchmark's own have none.
-    ``chance`` names the metric of what chance alone would give.
+    ``chance`` names the metric of what chance alone would give. ``floor_of`` names the metric that this one is where
+    nothing was trained, where it is one, and ``group`` then says what was measured: one row of a table.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Metric:
     heldout: bool = False
     group: str = ""
     chance: str = ""
+    floor_of: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,13 +46,15 @@ class Hyperparameter:
 class Criterion:
     """A criterion: how it is called in figures and tables, and its hyperparameters in order.
 
-    ``reference``: whether it is the one that the others are compared with.
+    ``reference``: whether it is the one that the others are compared with; ``fine``: whether it reads fine labels, so
+    that it is a ceiling and no rival.
     """
 
     name: str
     label: str
     hyperparameters: tuple[Hyperparameter, ...] = ()
     reference: bool = False
+    fine: bool = False
 
 
 def read_metrics(content: bytes) -> Mapping[str, Metric]:

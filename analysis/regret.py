@@ -131,8 +131,10 @@ def costs(study: Study, metric: str) -> tuple[Cost, ...]:
 
 
 def points(study: Study) -> list[int]:
-    """The trials that a rule may choose: done with all their seeds."""
+    """The trials that a rule may choose: done with all their seeds, and not trained on fine labels."""
+    rivals = [name for name, criterion in study.criteria.items() if not criterion.fine]
     table = study.trials[study.trials["role"].isin(ROLES) & (study.trials["state"] == "done")]
+    table = table[table["criterion"].isin(rivals)]
     whole = [set(done) == set(planned) for done, planned in zip(table["found"], table["planned"], strict=True)]
     return [int(trial) for trial in table.loc[whole, "trial"]]
 

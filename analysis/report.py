@@ -23,6 +23,7 @@ from analysis import (
     measures,
     output,
     regret,
+    rivals,
     saturation,
     selection,
     similarity,
@@ -34,7 +35,7 @@ from analysis.runs import StoreError, Study
 
 TEMPLATES = Path(__file__).parent / "templates"
 #: sections of every page, each None where a study has nothing for it
-EVERYWHERE = (measures.section, similarity.section)
+EVERYWHERE = (rivals.section, measures.section, similarity.section)
 
 #: what a reader must know of data that is not real
 WARNINGS: Mapping[str, str] = {

@@ -109,6 +109,51 @@ class Difference(Estimate):
         return _minus(text)
 
 
+@dataclass(frozen=True)
+class Ratio:
+    """A ratio of two means over the same seeds, with Fieller's interval, which need not lie evenly about it."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    planned: int
+    level: float = LEVEL
+
+    @property
+    def complete(self) -> bool:
+        """Whether every planned seed counts, and an interval exists."""
+        return self.n == self.planned and self.n >= 2
+
+    def __str__(self) -> str:
+        """``84% [78, 90]``; where seeds are missing ``84% (n = 7 of 10)``."""
+        if not self.complete:
+            return _minus(f"{100 * self.value:.0f}% (n = {self.n} of {self.planned})")
+        return _minus(f"{100 * self.value:.0f}% [{100 * self.low:.0f}, {100 * self.high:.0f}]")
+
+
+def ratio(numerator: pd.Series, denominator: pd.Series, planned: int, level: float = LEVEL) -> Ratio | None:
+    """Ratio of the means of ``numerator`` and ``denominator`` over the seeds (the index) that both have.
+
+    The interval holds every ratio ρ that the paired t-test of numerator − ρ·denominator does not reject. None where
+    fewer than two seeds have both, or where the denominator's own mean is not told from 0, since every ratio of its
+    sign is then possible. After Fieller (1954), Journal of the Royal Statistical Society B 16.
+    """
+    pairs = pd.concat([numerator, denominator], axis=1, join="inner").dropna().to_numpy(float)
+    pairs = pairs[np.isfinite(pairs).all(1)]
+    n = len(pairs)
+    if n < 2:
+        return None
+    above, below = pairs.mean(0)
+    bound = special.stdtrit(n - 1, (1 + level) / 2) ** 2 * np.cov(pairs, rowvar=False) / n
+    # the interval's ends are the roots of a·ρ² − 2b·ρ + c
+    a, b, c = below**2 - bound[1, 1], above * below - bound[0, 1], above**2 - bound[0, 0]
+    if a <= 0:
+        return None
+    half = math.sqrt(max(0.0, b**2 - a * c)) / a
+    return Ratio(above / below, b / a - half, b / a + half, n, planned, level)
+
+
 def estimate(values: ArrayLike, planned: int, level: float = LEVEL) -> Estimate:
     """Mean of ``values``, one per seed, with its Student-t interval on n − 1 degrees of freedom.
 

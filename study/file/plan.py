@@ -114,6 +114,7 @@ def declared_criteria(spec: StudySpec) -> list[dict[str, Any]]:
             "label": criterion.label,
             "order": criterion.position,
             "reference": criterion.is_reference,
+            "fine": criterion.reads_fine,
             "hyperparameters": [
                 {"name": one.name, "symbol": one.symbol, "whole": one.whole, "log": one.log}
                 for one in criterion.hyperparameters

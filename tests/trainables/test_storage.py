@@ -50,7 +50,8 @@ def test_a_write_that_fails_leaves_what_was_there(folder: Folder) -> None:
     assert (folder.read("a"), folder.names()) == (b"whole", ["a"])
 
 
-def test_a_lock_is_held_by_one(folder: Folder) -> None:
+def test_a_lock_is_held_by_one(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "RENEW_SECONDS", 1.0)
     with folder.lock("lock", 0), pytest.raises(Held), folder.lock("lock", 0):
         pass
     assert not (folder / "nowhere").is_locked("lock")

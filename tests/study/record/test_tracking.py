@@ -32,8 +32,8 @@ from study.home import Home
 from study.launch.follower import Follower
 from study.launch.observer import Silent
 from study.record import facts, tracking
-from study.record.tracker import Tracking
 from study.servers.mlflow import TrackingError, open_client
+from tests.writing import write
 from trainables.assignment import Assignment, Result
 from trainables.training import Record, Training
 
@@ -266,24 +266,16 @@ def test_values_that_are_not_finite_are_neither_lost_nor_averaged_away(home: Hom
     assert np.isnan([value for _, _, value in rows(client, by_key["trial", None])]).tolist() == [True]
 
 
-def _write(tracked: Tracking, number: int, epochs: int) -> None:
-    tracker = tracked.open_trial(replace(GIVEN, number=number))
-    for epoch in range(1, epochs + 1):
-        tracker.add([Record(epoch, {"loss/train": [1.0, 2.0]}, epoch)])
-        tracker._next_flush = 0.0
-        tracker.flush()
-        assert all(line.sent == epoch for line in tracker._lines or ())
-    tracker.finish()
-
-
 def test_parallel_writers_on_sqlite(home: Home) -> None:
     tracked = tracking.open_study(SPEC, home)
-    processes = [multiprocessing.get_context("spawn").Process(target=_write, args=(tracked, n, 8)) for n in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-    assert [process.exitcode for process in processes] == [0, 0]
+    context = multiprocessing.get_context("spawn")
+    together = context.Barrier(2, timeout=120)
+    given, other = (replace(GIVEN, number=number) for number in range(2))
+    process = context.Process(target=write, args=(tracked, other, 8, together))
+    process.start()
+    write(tracked, given, 8, together)
+    process.join(120)
+    assert process.exitcode == 0
     client = MlflowClient(home.tracking_uri())
     seed_runs = client.search_runs([tracked.experiment], "tags.`fierce.level` = 'seed'")
     assert len(seed_runs) == 4
