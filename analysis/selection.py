@@ -65,7 +65,7 @@ def summary(study: Study, metric: str) -> Mapping[int, Estimate]:
 def by_trial(study: Study, metric: str) -> Mapping[int, pd.Series]:
     """The rows of `values`: of each trial ``metric`` at the last epoch, by seed."""
     rows = values(study, metric).T
-    return {int(trial): rows[trial] for trial in rows}
+    return {trial: rows[trial] for trial in rows.columns.tolist()}
 
 
 # a page asks for the same few again and again
