@@ -64,8 +64,9 @@ def summary(study: Study, metric: str) -> Mapping[int, Estimate]:
 @lru_cache(maxsize=64)
 def by_trial(study: Study, metric: str) -> Mapping[int, pd.Series]:
     """The rows of `values`: of each trial ``metric`` at the last epoch, by seed."""
-    rows = values(study, metric).T
-    return {trial: rows[trial] for trial in rows.columns.tolist()}
+    table = values(study, metric)
+    numbers = zip(table.index.tolist(), table.to_numpy(), strict=True)
+    return {trial: pd.Series(row, table.columns) for trial, row in numbers}
 
 
 # a page asks for the same few again and again
