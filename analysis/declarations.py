@@ -34,7 +34,10 @@ class Metric:
 
 @dataclass(frozen=True)
 class Hyperparameter:
-    """A hyperparameter of a criterion: ``whole`` numbers only, and searched on a ``log`` scale or not."""
+    """A hyperparameter of a criterion: ``whole`` numbers only, and searched on a ``log`` scale or not.
+
+    A training setting or option that varies between trials is declared alike.
+    """
 
     name: str
     symbol: str
@@ -69,6 +72,14 @@ def read_criteria(content: bytes) -> Mapping[str, Criterion]:
         hyperparameters = tuple(_made(Hyperparameter, values) for values in declared.get("hyperparameters", ()))
         criteria[declared["name"]] = _made(Criterion, {**declared, "hyperparameters": hyperparameters})
     return criteria
+
+
+def read_settings(content: bytes) -> tuple[Hyperparameter, ...]:
+    """The settings that vary, in order; none where ``content`` is no JSON list of such declarations."""
+    try:
+        return tuple(_made(Hyperparameter, declared) for declared in _listed(content))
+    except ValueError:
+        return ()
 
 
 def _listed(content: bytes) -> list[dict[str, Any]]:

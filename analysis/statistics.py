@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Hashable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -282,7 +282,8 @@ def chosen_apart(values: pd.DataFrame, largest: bool = False) -> pd.Series:
     """
     seeds = sorted(values.columns)
     choosing = len(seeds) - left_to_test(len(seeds))
-    numbers = values[seeds[:choosing]].to_numpy(float)
+    places = values.columns.tolist()
+    numbers = values.to_numpy(float)[:, [places.index(seed) for seed in seeds[:choosing]]]
     counts = (~np.isnan(numbers)).sum(axis=1)
     means = np.divide(np.nansum(numbers, axis=1), counts, out=np.full(len(numbers), np.nan), where=counts > 0)
     known = bool(np.isfinite(means).any())
@@ -298,8 +299,8 @@ def left_to_test(seeds: int) -> int:
 def at(values: pd.DataFrame, chosen: pd.Series) -> pd.Series:
     """By seed, ``values`` (options × seeds) at the option that was chosen for that seed; NaN where there is none."""
     numbers = values.to_numpy(float)
-    columns: dict[Hashable, int] = {seed: place for place, seed in enumerate(values.columns)}
-    rows: dict[Hashable, np.ndarray] = {option: numbers[place] for place, option in enumerate(values.index)}
+    columns: dict[Any, int] = {seed: place for place, seed in enumerate(values.columns)}
+    rows = {option: numbers[place] for place, option in enumerate(values.index)}
     known = [rows[option][columns[seed]] if option in rows else np.nan for seed, option in chosen.items()]
     return pd.Series(known, chosen.index, dtype=float)
 

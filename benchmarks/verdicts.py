@@ -27,6 +27,7 @@ from scipy import stats
 from analysis import claims, statistics
 from analysis.age.claims import CLAIMS as AGE
 from analysis.claims import FAILS, HOLDS, Claim
+from analysis.declarations import Hyperparameter
 from analysis.hyperspectral.claims import CLAIMS as HYPERSPECTRAL
 from analysis.natural_images.claims import CIFAR10, few_shot
 from analysis.runs import Study
@@ -34,7 +35,7 @@ from analysis.statistics import ALPHA
 from benchmarks import machine
 
 #: criterion, hyperparameters, role
-Trial = tuple[str, Mapping[str, float], str]
+Trial = tuple[str, Mapping[str, Any], str]
 #: benchmark -> its claims
 PAGES: Mapping[str, Sequence[Claim]] = {
     "hyperspectral": HYPERSPECTRAL,
@@ -103,13 +104,18 @@ def made(
     values: Mapping[str, np.ndarray],
     settings: Mapping[str, Any] | None = None,
     arrays: Mapping[tuple[int, int], dict[str, np.ndarray]] | None = None,
+    varied: Sequence[Hyperparameter] = (),
 ) -> Study:
-    """A study without a store. ``values``: metric -> (trials, seeds, epochs), NaN where nothing was logged."""
+    """A study without a store. ``values``: metric -> (trials, seeds, epochs), NaN where nothing was logged.
+
+    ``varied`` are training settings and options whose values stand among the hyperparameters of ``trials``.
+    """
     study = Study("made", "", None, ())  # type: ignore[arg-type]
+    study.__dict__["varied"] = tuple(varied)
     shape = next(iter(values.values())).shape
     rows = []
     for number, (criterion, hyperparameters, role) in enumerate(trials):
-        settings_of = {name: hyperparameters.get(name, np.nan) for name in study.hyperparameters}
+        settings_of = {name: hyperparameters.get(name, np.nan) for name in study.axes}
         rows.append({"trial": number, "criterion": criterion, **settings_of, "role": role})
     labels = study.labels([(number, trial[0], trial[1]) for number, trial in enumerate(trials)])
     table = pd.DataFrame(rows).assign(label=labels, benchmark=benchmark, protocol="released", state="done", reason="")

@@ -22,7 +22,7 @@ from trainables.evaluation import EpochSnapshot, Evaluation, pass_samples, predi
 from trainables.evaluators import shared
 from trainables.metrics import Metric
 from trainables.projector import projected
-from trainables.replicas import make_optimizer, stream, streams
+from trainables.replicas import learning_rates, make_optimizer, stream, streams
 from trainables.trial import Trial
 
 #: measured of every trial while it trains
@@ -105,6 +105,7 @@ class Training:
             self.network.compile()
         self.criterion = self._make_criterion(kind, features.shape[-1], data.classes)
         self.optimizer = make_optimizer(self.network, self.recipe, self.criterion.parameters())
+        self.learning_rates = learning_rates(self.recipe)
         #: of noise views, each input's (S, 1, …); None for a criterion of one view, or where the benchmark augments
         self.view_noise = self._view_noise() if self.criterion.views > 1 else None
         #: what the replicas learn from, see `Criterion.teacher`
@@ -265,9 +266,8 @@ class Training:
 
     def _train_epoch(self, epoch: int) -> dict[str, Tensor]:
         seeds, recipe = self.trial.seeds, self.recipe
-        decays = sum(epoch > milestone for milestone in recipe.milestones)
         for group in self.optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * recipe.gamma**decays
+            group["lr"] = self.learning_rates[epoch - 1]
         # a user's network may draw from the global stream (dropout): counted by epoch, so that a resume repeats it
         own = [stream(seed, "global", epoch).initial_seed() for seed in seeds]
         torch.manual_seed(own[0])

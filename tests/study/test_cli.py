@@ -23,6 +23,7 @@ from study.cli import app
 from study.errors import UserError
 from study.file.spec import StudySpec, ready_made
 from study.home import Home
+from study.launch.events import BEGIN, Replay
 from study.launch.progress import StudyProgress
 from study.record.files import load_spec
 from study.service.ui import Server, serve
@@ -485,7 +486,7 @@ def test_epochs_are_told_after_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> N
         for epoch in (1, 2, 3, 4):
             now += 6
             progress.epoch(0, epoch, 10, {"mse/raw": 0.25})
-    # 12 s for a fifth of one of two trials: nine times as much is left; then 24 s for two fifths
+    # 8 epochs of 6 s and a second trial; then 6 epochs and that
     assert stream.getvalue().splitlines()[2:] == [
         "trial 0 epoch 2/10 mse/raw 0.25, about 1 min 48 s left",
         "trial 0 epoch 4/10 mse/raw 0.25, about 1 min 36 s left",
@@ -495,19 +496,21 @@ def test_epochs_are_told_after_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_study_that_is_looked_at_late_knows_its_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.monotonic()
     monkeypatch.setattr("study.launch.progress.time.monotonic", lambda: now)
-    stream = io.StringIO()
-    # under way for a minute: half of one of two trials is done, so three times as much is left
-    with StudyProgress(StudySpec.from_yaml(SEARCH), Console(file=stream, width=200), age=50) as progress:
-        progress.started(2)
-        progress.trial_started(0, "ce", "baseline")
-        progress.epoch(0, 1, 2, {})
-        progress.message("a node has left the cluster")
-        now += 10
-        progress.epoch(0, 1, 2, {})
-    assert stream.getvalue().splitlines()[-2:] == [
-        "a node has left the cluster",
-        "trial 0 epoch 1/2, about 3 min 00 s left",
-    ]
+    progress, stream = progress_of(SEARCH)
+    replay = Replay(progress)
+    # the log tells at once of what took two minutes: an epoch takes 60 s, so that eight and a second trial are left
+    events = [
+        {"event": "started", "time": 1000.0, "planned": 2},
+        {"event": "trial_started", "time": 1030.0, "number": 0, "label": "ce", "role": "baseline"},
+        *({"event": "epoch", "time": 1030.0 + 60 * epoch, "number": 0, "epoch": epoch, "epochs": 10, "means": {}}
+          for epoch in (1, 2)),
+    ]  # fmt: skip
+    with progress:
+        for line in [f"{BEGIN}s-1: exec fierce run s.yaml", *map(json.dumps, events)]:
+            replay(line)
+        now += 60
+        replay(json.dumps({**events[-1], "time": 1210.0, "epoch": 3}))
+    assert stream.getvalue().splitlines()[-1] == "trial 0 epoch 3/10, about 17 min 00 s left"
 
 
 def test_terminal_progress_names_the_best_feasible_trial() -> None:

@@ -202,7 +202,7 @@ def test_an_override_is_named_instead_of_a_line(tmp_path: Path) -> None:
         ({"training": {"epochs": True}}, ("training.epochs", "whole number")),
         ({"training": {"epochs": 2.5}}, ("training.epochs", "whole number")),
         ({"training": {"epoch": 2}}, ("training.epoch", "'epochs'")),
-        ({"training": {"optimizer": "adamw"}}, ("training.optimizer", "'adam'")),
+        ({"training": {"optimizer": "adamax"}}, ("training.optimizer", "'adam'")),
         ({"training": {"learning_rate": 0}}, ("training.learning_rate", "above 0")),
         ({"training": {"milestones": [0]}}, ("training.milestones", "at least 1")),
         ({"criteria": ["firce"]}, ("criteria.0", "'firce'", "'fierce'")),

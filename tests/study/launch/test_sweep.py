@@ -163,13 +163,21 @@ def test_a_failed_trial_is_told_everywhere_and_the_rest_goes_on(home: Home) -> N
     study = spec(benchmark={"name": "tiny:Tiny", "trouble": str(trouble)}, max_failures=0)
     watcher = Watcher()
     assert sweep.run(study, home, watcher) == sweep.Outcome(done=1, failed=1, missing=0, interrupted=False)
-    reason = "RuntimeError: the tiny benchmark was told to fail"
+    text = (TESTS / "tiny.py").read_text(encoding="utf-8")
+    line = 1 + text[: text.index("raise RuntimeError")].count("\n")
+    reason = f"RuntimeError: the tiny benchmark was told to fail (tiny.py, line {line})"
     assert ("failed", 0, reason) in watcher.heard
+    # where that was in the user's own code, and nothing of the product's
+    (frames,) = (event[1] for event in watcher.heard if event[0] == "message")
+    assert f'tiny.py", line {line}, in _misbehave' in frames and frames.startswith("  File ")
+    assert "trainables" not in frames.replace(str(ROOT), "") and "site-packages" not in frames
+    assert frames.endswith("RuntimeError: the tiny benchmark was told to fail")
     assert ("done", 1, None) in watcher.heard
     held = runs(home)
     for seed in (None, "1", "4"):
         assert (held["0", seed].info.status, held["0", seed].data.tags[schema.REASON]) == ("FAILED", reason)
         assert held["1", seed].info.status == "FINISHED"
+    assert held["0", None].data.tags[schema.TRACEBACK].rstrip() == frames
     assert held[None, None].info.status == "FAILED"
     assert snapshot(home) == [(0, "ERROR"), (1, "TERMINATED")]
     read = status.read(home, "s")
@@ -182,7 +190,7 @@ def test_a_failed_trial_is_told_everywhere_and_the_rest_goes_on(home: Home) -> N
     assert snapshot(home) == [(0, "TERMINATED"), (1, "TERMINATED")]
     held = runs(home)
     assert {run.info.status for run in held.values()} == {"FINISHED"}
-    assert schema.REASON not in held["0", None].data.tags
+    assert not {schema.REASON, schema.TRACEBACK} & held["0", None].data.tags.keys()
     check_trajectories(home, study)
     assert status.read(home, "s").count("done") == 2
 
@@ -293,17 +301,6 @@ def test_only_one_driver_at_a_time(home: Home) -> None:
     (home.study("s") / files.HOLDER).write_text(json.dumps({"pid": 17, "host": "there"}), encoding="utf-8")
     with FileLock(home.study("s") / files.LOCK), pytest.raises(UserError, match="is being run by process 17 on there"):
         sweep.run(spec(), home)
-
-
-def test_another_file_under_the_same_name_is_refused(home: Home) -> None:
-    home.study("s").mkdir(parents=True)
-    path, folder = home.study("s") / files.SPEC, home.files("s")
-    files.keep_spec(spec(), folder)
-    with pytest.raises(UserError, match=r"'s' was started with another seeds \(\(1, 4\)\)"):
-        files.keep_spec(spec(seeds=3), folder)
-    assert StudySpec.from_yaml(path.read_text(encoding="utf-8")) == spec()
-    files.keep_spec(spec(max_failures=3, resources={"cpus": 2}), folder)
-    assert StudySpec.from_yaml(path.read_text(encoding="utf-8")).max_failures == 3
 
 
 def test_snapshots_become_one(tmp_path: Path) -> None:
