@@ -109,9 +109,9 @@ class Study:
 
     def recorded(self) -> runs.Study:
         """What MLflow holds of the study, read anew; raises `analysis.runs.StudyNotFound` where it was never run."""
-        from analysis.runs import Study as Recorded
+        from analysis import runs
 
-        return Recorded.open(self.home.tracking_uri(self.spec), self.name)
+        return runs.Study.open(self.home.tracking_uri(self.spec), self.name)
 
     def trials(self) -> pd.DataFrame:
         """One row per trial: number, label, criterion, hyperparameters, state, …; see `analysis.runs.Study.trials`."""
