@@ -127,9 +127,9 @@ class Study:
         ``section`` is any module's of `analysis` by that name, or one of your own; by default the trajectories.
         """
         with _same_backend(), tempfile.TemporaryDirectory() as scratch:
-            if section is None:
-                from analysis.trajectories import section
-            made = section(self.recorded(), Path(scratch))
+            from analysis import trajectories
+
+            made = (section or trajectories.section)(self.recorded(), Path(scratch))
             return Drawn("" if made is None else _as_html(made), made)
 
     def network(self, trial: int, seed: int) -> Network:
@@ -145,10 +145,10 @@ class Study:
         from trainables.trained import Trained
 
         recorded = self.recorded().whole
-        rows = recorded.trials.set_index("trial")
-        if trial not in rows.index or seed not in rows.loc[trial, "planned"]:
+        rows: Mapping[int, Any] = {row["trial"]: row for row in recorded.trials.to_dict("records")}
+        if trial not in rows or seed not in rows[trial]["planned"]:
             raise UserError(f"study {self.name!r} has no seed {seed} of a trial {trial}: see its trials()")
-        row = rows.loc[trial]
+        row = rows[trial]
         values = {name: row[name] for name in recorded.hyperparameters if row[name] == row[name]}
         planned = trial_for(self.spec, row["criterion"], values, row["role"])
         for parts in range(1, len(planned.seeds) + 1):
