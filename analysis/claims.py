@@ -177,7 +177,7 @@ def similar(study: Study, metric: str, first: str, second: str, margin: float, r
     if difference is None:
         return Verdict(measure, UNTESTED, f"{metric} was not measured")
     if relative:
-        rows = selection.values(study, metric).T
+        rows = selection.by_trial(study, metric)
         of_both = (rows[chosen[first].trial], rows[chosen[second].trial])
         evidence = decide_within_share(*of_both, margin, difference.planned)
     else:
@@ -293,9 +293,7 @@ def _sided(
 
 def _beyond(value: Difference, bound: float) -> Evidence:
     """Evidence that the mean lies farther from 0 than ``bound`` does, on its side; above it where it is 0."""
-    turned = (
-        value if bound < 0 else statistics.one_sample([-number for number in value.values], value.planned, value.level)
-    )
+    turned = value if bound < 0 else replace(value, mean=-value.mean, values=tuple(-number for number in value.values))
     return _evidence(FAILS, *statistics.below(turned, -abs(bound)), value.n, one_sided=True)
 
 

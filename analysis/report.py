@@ -23,10 +23,12 @@ from analysis import (
     measures,
     output,
     regret,
+    rivals,
     saturation,
     selection,
     similarity,
     statistics,
+    versions,
 )
 from analysis.output import Figure, Section, Table
 from analysis.pages import PageError, SectionFunction
@@ -34,7 +36,7 @@ from analysis.runs import StoreError, Study
 
 TEMPLATES = Path(__file__).parent / "templates"
 #: sections of every page, each None where a study has nothing for it
-EVERYWHERE = (measures.section, similarity.section)
+EVERYWHERE = (rivals.section, measures.section, similarity.section)
 
 #: what a reader must know of data that is not real
 WARNINGS: Mapping[str, str] = {
@@ -129,6 +131,8 @@ def overview(study: Study, out: Path) -> Section:
         sentences.append(f"Not started: {study.planned_trials - len(table)} trials.")
     if len(set(table["fingerprint"]) - {""}) > 1:
         sentences.append("The trials were trained on different data (their fingerprints differ): compare with care.")
+    if mixed := versions.note(study.runs):
+        sentences.append(mixed)
     items: list[str | Figure | Table] = [" ".join(sentences)]
     items += [text for text in (*dict.fromkeys(table["description"]), output.split_note(study)) if text]
     items += saturation.sentences(study) if len(study.final) else []
@@ -224,7 +228,7 @@ def _cell(value: object, is_wide: bool) -> str:
     """Ties the spaces inside a number with its interval; those of a wide table may break before the sign."""
     text = re.sub(r" ([<=]) ", "\u00a0\\1\u00a0", str(value))
     if is_wide:
-        return text.replace(" ± ", " ±\u00a0")
+        return text.replace(" ± ", " ±\u00a0").replace("; ", ";\n")
     text = re.sub(r" ± |(?<=\d), (?=[+−])", lambda match: match[0].replace(" ", "\u00a0"), text)
     return text.replace("; ", ";\n")
 

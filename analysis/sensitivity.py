@@ -85,20 +85,19 @@ def along(study: Study, criterion: str, name: str) -> Axis | None:
 
     Those that share the most frequent values of its other hyperparameters, as a line; else, for a search, all of them.
     """
-    symbols = {
-        hyperparameter.name: hyperparameter.symbol for hyperparameter in study.criterion(criterion).hyperparameters
-    }
+    symbols = {each.name: each.symbol for each in (*study.criterion(criterion).hyperparameters, *study.varied)}
     others = [other for other in symbols if other != name]
     # rows of few columns are cheap to take
-    table = study.trials[["trial", "criterion", "label", *study.hyperparameters]]
+    table = study.trials[["trial", "criterion", "label", *study.axes]]
     rows = table[(table["criterion"] == criterion) & table["trial"].isin(study.final["trial"].unique())]
     if rows.empty or name not in symbols:
         return None
-    groups = list(rows.groupby(others, sort=True)) if others else [((), rows)]
+    # a setting that some trial lacks is a value of its own
+    groups = list(rows.groupby(others, sort=True, dropna=False)) if others else [((), rows)]
     sizes = [group[name].nunique() for _, group in groups]
     if sizes and max(sizes) >= 3:
         values, group = groups[sizes.index(max(sizes))]
-        fixed = ", ".join(f"{symbols[other]} = {value:g}" for other, value in zip(others, values, strict=True))
+        fixed = ", ".join(f"{symbols[other]} = {_given(value)}" for other, value in zip(others, values, strict=True))
         return Axis(name, group.drop_duplicates(name).sort_values(name), fixed, is_line=True)
     if rows[name].nunique() >= 3:
         varying = f"all points, {', '.join(symbols[other] for other in others)} varies"
@@ -108,7 +107,7 @@ def along(study: Study, criterion: str, name: str) -> Axis | None:
 
 def points(study: Study, criterion: str, metrics: Sequence[str]) -> pd.DataFrame:
     """A row per trial of ``criterion`` in order of its hyperparameters, a column per metric: mean and interval."""
-    hyperparameters = study.criterion(criterion).hyperparameters
+    hyperparameters = (*study.criterion(criterion).hyperparameters, *study.varied)
     rows = study.trials[study.trials["criterion"] == criterion]
     read = [hyperparameter for hyperparameter in hyperparameters if hyperparameter.name in rows]
     rows = rows.sort_values([hyperparameter.name for hyperparameter in read]) if read else rows
@@ -122,8 +121,14 @@ def points(study: Study, criterion: str, metrics: Sequence[str]) -> pd.DataFrame
     return table
 
 
+def _given(value: object) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
+
+
 def _distinct(values: pd.Series) -> list[str]:
     """``values`` as text, with as many digits as tell them apart."""
+    if any(isinstance(value, str) for value in values):
+        return [_given(value) for value in values]
     texts = [number(value) for value in values]
     for digits in (4, 5, 7, 10, 17):
         if len(set(texts)) == values.nunique():

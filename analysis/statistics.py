@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -108,6 +109,51 @@ class Difference(Estimate):
         return _minus(text)
 
 
+@dataclass(frozen=True)
+class Ratio:
+    """A ratio of two means over the same seeds, with Fieller's interval, which need not lie evenly about it."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    planned: int
+    level: float = LEVEL
+
+    @property
+    def complete(self) -> bool:
+        """Whether every planned seed counts, and an interval exists."""
+        return self.n == self.planned and self.n >= 2
+
+    def __str__(self) -> str:
+        """``84% [78, 90]``; where seeds are missing ``84% (n = 7 of 10)``."""
+        if not self.complete:
+            return _minus(f"{100 * self.value:.0f}% (n = {self.n} of {self.planned})")
+        return _minus(f"{100 * self.value:.0f}% [{100 * self.low:.0f}, {100 * self.high:.0f}]")
+
+
+def ratio(numerator: pd.Series, denominator: pd.Series, planned: int, level: float = LEVEL) -> Ratio | None:
+    """Ratio of the means of ``numerator`` and ``denominator`` over the seeds (the index) that both have.
+
+    The interval holds every ratio ρ that the paired t-test of numerator − ρ·denominator does not reject. None where
+    fewer than two seeds have both, or where the denominator's own mean is not told from 0, since every ratio of its
+    sign is then possible. After Fieller (1954), Journal of the Royal Statistical Society B 16.
+    """
+    pairs = pd.concat([numerator, denominator], axis=1, join="inner").dropna().to_numpy(float)
+    pairs = pairs[np.isfinite(pairs).all(1)]
+    n = len(pairs)
+    if n < 2:
+        return None
+    above, below = pairs.mean(0)
+    bound = special.stdtrit(n - 1, (1 + level) / 2) ** 2 * np.cov(pairs, rowvar=False) / n
+    # the interval's ends are the roots of a·ρ² − 2b·ρ + c
+    a, b, c = below**2 - bound[1, 1], above * below - bound[0, 1], above**2 - bound[0, 0]
+    if a <= 0:
+        return None
+    half = math.sqrt(max(0.0, b**2 - a * c)) / a
+    return Ratio(above / below, b / a - half, b / a + half, n, planned, level)
+
+
 def estimate(values: ArrayLike, planned: int, level: float = LEVEL) -> Estimate:
     """Mean of ``values``, one per seed, with its Student-t interval on n − 1 degrees of freedom.
 
@@ -120,7 +166,8 @@ def estimate(values: ArrayLike, planned: int, level: float = LEVEL) -> Estimate:
 def paired(first: pd.Series, second: pd.Series, planned: int, level: float = LEVEL) -> Difference:
     """Mean of ``first − second`` over the seeds (the index) that both have, with interval and tests."""
     if not first.index.equals(second.index):
-        first, second = first.align(second, join="inner")
+        common = first.index.intersection(second.index)
+        first, second = first[common], second[common]
     pairs = np.abs([first.to_numpy(float), second.to_numpy(float)])
     scale = float(pairs.max(where=np.isfinite(pairs), initial=0))
     return one_sample(first.to_numpy(float) - second.to_numpy(float), planned, level, scale)
@@ -137,7 +184,7 @@ def one_sample(values: ArrayLike, planned: int, level: float = LEVEL, scale: flo
     p = exact = np.nan
     if n >= 2:
         exact = sign_flip(numbers)
-        if np.ptp(numbers) > ROUNDING * max(scale, float(np.abs(numbers).max())):
+        if _varies(numbers, scale):
             p = float(2 * special.stdtr(n - 1, -abs(mean) / _error(numbers)))
     return Difference(mean, half, n, planned, level, p, exact, tuple(map(float, numbers)))
 
@@ -161,19 +208,28 @@ def sign_flip(values: ArrayLike, larger: bool = False) -> float:
             rng=np.random.default_rng(0),
         )
         return float(test.pvalue)
+    # sums of the same numbers in another order differ by rounding
+    least = (values.sum() if larger else abs(values.sum())) - 1e-9 * np.abs(values).sum()
+    if not larger and least <= 0:
+        return 1.0
+    # of the sums of one half of the values, sorted, those that take each of the other half's as far
+    half = len(values) // 2
+    first, second = _signed_sums(values[:half]), np.sort(_signed_sums(values[half:]))
+    reached = len(first) * len(second) - np.searchsorted(second, least - first).sum()
+    return float((1 if larger else 2) * reached / 2 ** len(values))
+
+
+def _signed_sums(values: np.ndarray) -> np.ndarray:
+    """The sums (2^n) of ``values`` (n) under every pattern of signs."""
     sums = np.zeros(1)
     for value in values:
         sums = np.concatenate([sums + value, sums - value])
-    # sums of the same numbers in another order differ by rounding
-    least = (values.sum() if larger else abs(values.sum())) - 1e-9 * np.abs(values).sum()
-    return float(np.mean((sums if larger else np.abs(sums)) >= least))
+    return sums
 
 
 def below(value: Difference, bound: float) -> tuple[float, float]:
     """One-sided p that the mean is at or above ``bound``: of the t-test (NaN without variance), and the exact one."""
-    less = value.less(bound)
-    p = np.nan if np.isnan(less.p) else float(special.stdtr(less.n - 1, less.mean / _error(np.array(less.values))))
-    return p, sign_flip([-value for value in less.values], larger=True)
+    return _below(np.array(value.values) - bound)
 
 
 def within(value: Difference, width: float) -> tuple[float, float]:
@@ -181,8 +237,7 @@ def within(value: Difference, width: float) -> tuple[float, float]:
 
     Two one-sided tests (TOST), of which the larger p counts. After Schuirmann (1987), J. Pharmacokinetics Biopharm. 15.
     """
-    opposite = one_sample([-number for number in value.values], value.planned, value.level)
-    (high, high_exact), (low, low_exact) = below(value, width), below(opposite, width)
+    (high, high_exact), (low, low_exact) = below(value, width), _below(-np.array(value.values) - width)
     return float(np.maximum(high, low)), max(high_exact, low_exact)
 
 
@@ -227,7 +282,10 @@ def chosen_apart(values: pd.DataFrame, largest: bool = False) -> pd.Series:
     """
     seeds = sorted(values.columns)
     choosing = len(seeds) - left_to_test(len(seeds))
-    means = values[seeds[:choosing]].mean(axis=1).to_numpy()
+    places = values.columns.tolist()
+    numbers = values.to_numpy(float)[:, [places.index(seed) for seed in seeds[:choosing]]]
+    counts = (~np.isnan(numbers)).sum(axis=1)
+    means = np.divide(np.nansum(numbers, axis=1), counts, out=np.full(len(numbers), np.nan), where=counts > 0)
     known = bool(np.isfinite(means).any())
     best = values.index[int(np.nanargmax(means) if largest else np.nanargmin(means))] if known else None
     return pd.Series(best, index=seeds[choosing:], dtype=object)
@@ -240,8 +298,11 @@ def left_to_test(seeds: int) -> int:
 
 def at(values: pd.DataFrame, chosen: pd.Series) -> pd.Series:
     """By seed, ``values`` (options × seeds) at the option that was chosen for that seed; NaN where there is none."""
-    known = {seed: values.at[option, seed] if option in values.index else np.nan for seed, option in chosen.items()}
-    return pd.Series(known, dtype=float)
+    numbers = values.to_numpy(float)
+    columns: dict[Any, int] = {seed: place for place, seed in enumerate(values.columns)}
+    rows = {option: numbers[place] for place, option in enumerate(values.index)}
+    known = [rows[option][columns[seed]] if option in rows else np.nan for seed, option in chosen.items()]
+    return pd.Series(known, chosen.index, dtype=float)
 
 
 def band(values: pd.DataFrame, planned: int, level: float = LEVEL) -> pd.DataFrame:
@@ -279,6 +340,18 @@ def _fixed(value: float, digits: int, significant: int = 3, sign: str = "-") -> 
 def _minus(text: str) -> str:
     """``text`` with minus signs in place of hyphens, exponents excepted."""
     return re.sub(r"(?<!e)-(?=\d)", "−", text)
+
+
+def _below(less: np.ndarray) -> tuple[float, float]:
+    """One-sided p that the mean of ``less`` is at or above 0: of the t-test, and the exact one."""
+    known = len(less) >= 2 and _varies(less)
+    p = float(special.stdtr(len(less) - 1, less.mean() / _error(less))) if known else np.nan
+    return p, sign_flip(-less, larger=True)
+
+
+def _varies(values: np.ndarray, scale: float = 0.0) -> bool:
+    """Whether ``values`` spread by more than rounding of numbers of that ``scale``, or of their own."""
+    return bool(np.ptp(values) > ROUNDING * max(scale, float(np.abs(values).max())))
 
 
 def _error(values: np.ndarray) -> float:

@@ -145,22 +145,31 @@ class Study:
         from trainables.trained import Trained
 
         recorded = self.recorded().whole
-        rows: Mapping[int, Any] = {row["trial"]: row for row in recorded.trials.to_dict("records")}
+        rows = {int(row["trial"]): row for row in recorded.trials.to_dict("records")}
         if trial not in rows or seed not in rows[trial]["planned"]:
             raise UserError(f"study {self.name!r} has no seed {seed} of a trial {trial}: see its trials()")
         row = rows[trial]
         values = {name: row[name] for name in recorded.hyperparameters if row[name] == row[name]}
         planned = trial_for(self.spec, row["criterion"], values, row["role"])
-        for parts in range(1, len(planned.seeds) + 1):
-            shards = split(planned.seeds, parts)
+        addition, together = self._trained_together(trial, seed, planned.seeds)
+        for parts in range(1, len(together) + 1):
+            shards = split(together, parts)
             position = next(place for place, seeds in enumerate(shards) if seed in seeds)
-            content = _weights(recorded, trial, Shard(position, parts))
+            content = _weights(recorded, trial, Shard(position, parts), addition)
             if content is not None:
                 read = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
                 return Network(Trained(_of_seeds(planned, shards[position]), read), seed)
         raise UserError(
             f"trial {trial} of study {self.name!r} has no weights yet ({row['state']}): run the study to its end"
         )
+
+    def _trained_together(self, trial: int, seed: int, planned: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
+        """How many times seeds had been added to the trial before this one was, and the seeds given to it with this."""
+        from study.record import status, trials
+
+        study = status.optuna_study(self.spec, self.home)
+        given = trials.additions(self.spec, study, trial) if study is not None else [planned]
+        return next(((time, seeds) for time, seeds in enumerate(given) if seed in seeds), (0, planned))
 
 
 @dataclass(frozen=True)
@@ -223,12 +232,12 @@ def _of_seeds(trial: Trial, seeds: tuple[int, ...]) -> Trial:
     return replace(trial, seeds=seeds, options=fetched(find(trial.benchmark).Options, trial.options))
 
 
-def _weights(recorded: runs.Study, trial: int, shard: tuple[int, int]) -> bytes | None:
+def _weights(recorded: runs.Study, trial: int, shard: tuple[int, int], addition: int) -> bytes | None:
     from analysis import artifacts, schema
 
     wanted = {schema.LEVEL: "trial", schema.TRIAL: str(trial)}
     run = next(run for run in recorded.runs if wanted.items() <= run.data.tags.items())
-    return artifacts.read(recorded.tracking_uri, run, schema.weights_file(*shard))
+    return artifacts.read(recorded.tracking_uri, run, schema.weights_file(*shard, addition))
 
 
 def _as_html(section: Section) -> str:

@@ -34,11 +34,12 @@ class _Final(Study):
     def final(self) -> pd.DataFrame:
         done = [run for run in self._level("seed") if run.info.status == "FINISHED"]
         rows = [
-            (int(run.data.tags[schema.TRIAL]), int(run.data.tags[schema.SEED]), metric, value)
+            (int(run.data.tags[schema.TRIAL]), int(run.data.tags[schema.SEED]), metric, 0, value)
             for run in done
             for metric, value in run.data.metrics.items()
         ]
-        return pd.DataFrame(rows, columns=["trial", "seed", "metric", "value"])
+        # of which epoch a value is, MLflow does not tell there
+        return pd.DataFrame(rows, columns=["trial", "seed", "metric", "epoch", "value"])
 
 
 def attach_report(tracking_uri: str, name: str, page: Path) -> None:
@@ -172,7 +173,7 @@ def _main(study: Study) -> list[str]:
 def _reproduce(study: Study) -> str:
     name, tags = study.name, study.tags
     commit = tags.get("mlflow.source.git.commit")
-    code = f" Code: commit {commit[:12]}; {tags.get('fierce.versions')}." if commit else ""
+    code = f" Code: commit {commit[:12]}; {tags.get(schema.VERSIONS)}." if commit else ""
     return (
         f"**Reproduce**: `{schema.STUDY_FILE}` among this run's artifacts is the study file as it was resolved: "
         f"`fierce run {schema.STUDY_FILE} --name {name} && fierce report {name}`.{code}"
@@ -193,7 +194,7 @@ def _where_to_look(study: Study) -> str:
 
 def _view(study: Study) -> dict[str, Any]:
     """The trials by criterion with the columns worth showing, as MLflow's interface describes a shared view."""
-    read = [name for name in study.hyperparameters if study.trials[name].notna().any()]
+    read = [name for name in study.axes if study.trials[name].notna().any()]
     return {
         "searchFilter": f"tags.`{schema.LEVEL}` = 'trial'",
         "selectedColumns": [

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import stdev
 from typing import TYPE_CHECKING, Any
 
 from analysis import schema
@@ -53,12 +55,12 @@ class Tracking:
     #: how long the end of a trial waits for a server that does not answer, in seconds
     patience: float = 300.0
 
-    def open_trial(self, assignment: Assignment) -> TrialTracker:
-        """The tracker of a trial or of a shard of one."""
-        return TrialTracker(self, assignment)
+    def open_trial(self, assignment: Assignment, *, renewed: bool = False) -> TrialTracker:
+        """The tracker of a trial or of a part of one; ``renewed``: of one whose means are others with its new seeds."""
+        return TrialTracker(self, assignment, renewed=renewed)
 
     def open_shards(self, whole: Assignment) -> None:
-        """Make the runs of a trial before its shards, which could not agree on who makes the trial's own."""
+        """Make the runs of a trial before its parts, which could not agree on who makes the trial's own."""
         self.open_trial(whole).begin()
 
 
@@ -69,8 +71,8 @@ class _Line:
     run: Run
     column: int | None
     status: str
-    #: (metric, epoch) and params that the run held when it was reopened
-    held: set[tuple[str, int]]
+    #: (metric, epoch) -> last value, and params, that the run held when it was reopened
+    held: dict[tuple[str, int], float]
     params: set[str]
     #: how many of the trial's records it holds
     sent: int = 0
@@ -85,14 +87,18 @@ class _Line:
 class TrialTracker:
     """The runs of one trial, from the process that trains it (see `trainables.trainable.Tracker`).
 
-    The tracker of a shard writes to the runs of its seeds, and the facts to the trial's own; the means over all seeds
-    are that of the whole trial's tracker, which is opened once more when all shards have finished.
+    The tracker of a part writes to the runs of its seeds, and the facts to the trial's own; the means over all seeds
+    are that of the whole trial's tracker, which is opened once more when all parts have finished.
     """
 
-    def __init__(self, tracking: Tracking, assignment: Assignment) -> None:
+    def __init__(self, tracking: Tracking, assignment: Assignment, *, renewed: bool = False) -> None:
         self.tracking = tracking
         self.number, self.role, self.trial = assignment.number, assignment.role, assignment.trial
-        self._shard, self._share, self._repeats = assignment.shard, assignment.share, assignment.repeats
+        self._share, self._repeats, self._is_part = assignment.share, assignment.repeats, assignment.is_part
+        self._weights = schema.weights_file(*assignment.shard, assignment.addition)
+        self._renewed = renewed
+        #: what tells the trial from others of the study
+        self._values = {**assignment.trial.hyperparameters, **assignment.settings}
         self._client: MlflowClient | None = None
         self._lines: list[_Line] | None = None
         self._records: list[Record] = []
@@ -112,12 +118,22 @@ class TrialTracker:
         self._dataset = facts.dataset_input(told)
 
     def begin(self) -> None:
-        """Make the runs that are not there yet."""
+        """Make the runs that are not there yet; the trial's own is opened again where its seeds are more by now."""
         self._insist(self._begin)
 
     def _begin(self) -> None:
         with tracking_errors(self.tracking.uri):
-            self._open()
+            client, lines = self._open()
+            own = lines[-1]
+            if own.run.data.tags.get(schema.SEEDS) != self._seeds:
+                with writing(self.tracking.uri):
+                    # the tag last: it tells a launch after a kill that all of this is done
+                    client.update_run(own.run_id, status="RUNNING")
+                    client.set_tag(own.run_id, schema.SEEDS, self._seeds)
+
+    @property
+    def _seeds(self) -> str:
+        return ",".join(map(str, self.trial.seeds))
 
     def add(self, records: Sequence[Record]) -> None:
         """Take records; the next flush that is due sends them."""
@@ -191,7 +207,7 @@ class TrialTracker:
 
     def _is_partial(self, line: _Line) -> bool:
         """Whether the run is of more seeds than this tracker's."""
-        return self._shard.parts > 1 and line.column is None
+        return self._is_part and line.column is None
 
     def _take_facts(self, line: _Line) -> tuple[Mapping[str, str], Mapping[str, str]]:
         """Tags and params that the next request of a run carries; the recipe stands on the trial's run alone."""
@@ -201,17 +217,22 @@ class TrialTracker:
         return self._facts.tags, {name: value for name, value in params.items() if name not in line.params}
 
     def _hyperparameters(self) -> dict[str, str]:
-        return {name: str(value) for name, value in self.trial.hyperparameters.items()}
+        own = {name: str(value) for name, value in self._values.items()}
+        return {schema.CRITERION_PARAM: self.trial.criterion, **own}
 
     def _metrics(self, line: _Line, records: Sequence[Record]) -> list[Any]:
         from mlflow.entities import Metric
 
+        def is_held(name: str, epoch: int, value: float) -> bool:
+            held = line.held.get((name, epoch))
+            return held is not None and (not self._renewed or held == value or (held != held and value != value))
+
         return [
             # the record's own time: a request that is repeated after a lost answer adds no second row
-            Metric(name, _value(values, line.column), record.time, record.epoch)
+            Metric(name, value, record.time, record.epoch)
             for record in records
-            for name, values in record.metrics.items()
-            if (name, record.epoch) not in line.held
+            for name, value in _values(record, line.column).items()
+            if not is_held(name, record.epoch, value)
         ]
 
     def _open(self) -> tuple[MlflowClient, list[_Line]]:
@@ -228,7 +249,7 @@ class TrialTracker:
             client, self.tracking.experiment, {schema.TRIAL: str(self.number)}, parent=self.tracking.run
         )
         # for people to read, so rounded: the params hold the exact values
-        name = label(self.trial.criterion, self.trial.hyperparameters, digits=4)
+        name = label(self.trial.criterion, self._values, digits=4)
         common = {
             schema.STUDY: self.tracking.study,
             schema.TRIAL: str(self.number),
@@ -240,7 +261,7 @@ class TrialTracker:
         own = {
             schema.LEVEL: "trial",
             schema.ROLE: self.role,
-            schema.SEEDS: ",".join(map(str, self.trial.seeds)),
+            schema.SEEDS: self._seeds,
             "mlflow.parentRunId": self.tracking.run,
         }
         if self._repeats is not None:
@@ -257,7 +278,7 @@ class TrialTracker:
     ) -> _Line:
         if run is None:
             run = client.create_run(self.tracking.experiment, tags=dict(tags), run_name=name)
-        line = _Line(run, column, run.info.status, set(), set(run.data.params))
+        line = _Line(run, column, run.info.status, {}, set(run.data.params))
         runs.adopt(client, tags["mlflow.parentRunId"], [run])
         if line.status == "FINISHED":
             return line
@@ -269,8 +290,9 @@ class TrialTracker:
             client.log_batch(line.run_id, params=_params(missing))
         if line.status != "RUNNING":
             client.update_run(line.run_id, status="RUNNING")
-        if schema.REASON in run.data.tags:
-            client.delete_tag(line.run_id, schema.REASON)
+        for tag in (schema.REASON, schema.TRACEBACK):
+            if tag in run.data.tags:
+                client.delete_tag(line.run_id, tag)
         return line
 
     def _upload(
@@ -295,7 +317,7 @@ class TrialTracker:
                         "trial %d has weights that were deleted with its run and are kept nowhere else", self.number
                     )
                 elif line.column is None:
-                    file = Path(scratch) / schema.weights_file(*self._shard)
+                    file = Path(scratch) / self._weights
                     torch.save(dict(weights), file)
                     artifacts.write(self.tracking.uri, line.run, file)
                 elif arrays:
@@ -319,22 +341,34 @@ def _requests(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
     """``records`` in parts of at most 1,000 metrics, whole records each; one empty part where there are none."""
     start = size = 0
     for position, record in enumerate(records):
-        if size + len(record.metrics) > METRICS_PER_REQUEST:
+        # a trial's run holds a standard error beside each mean
+        if size + 2 * len(record.metrics) > METRICS_PER_REQUEST:
             yield records[start:position]
             start, size = position, 0
-        size += len(record.metrics)
+        size += 2 * len(record.metrics)
     yield records[start:]
 
 
-def _value(values: Sequence[float], column: int | None) -> float:
-    return float(sum(values) / len(values)) if column is None else float(values[column])
-
-
-def _held(client: MlflowClient, run: Run) -> set[tuple[str, int]]:
-    """The (metric, epoch) pairs that a run holds."""
-    return {
-        (name, metric.step) for name in run.data.metrics for metric in client.get_metric_history(run.info.run_id, name)
+def _values(record: Record, column: int | None) -> dict[str, float]:
+    """What a run holds of a record: a replica's values, or the means over all replicas with their standard errors."""
+    if column is not None:
+        return {name: float(values[column]) for name, values in record.metrics.items()}
+    means = {name: float(sum(values) / len(values)) for name, values in record.metrics.items()}
+    return means | {
+        f"{schema.STANDARD_ERROR}{name}": stdev(values) / math.sqrt(len(values))
+        for name, values in record.metrics.items()
+        if len(values) > 1 and all(map(math.isfinite, values))
     }
+
+
+def _held(client: MlflowClient, run: Run) -> dict[tuple[str, int], float]:
+    """(metric, epoch) -> the last value of it that a run holds."""
+    rows = [
+        (metric.timestamp, name, metric.step, metric.value)
+        for name in run.data.metrics
+        for metric in client.get_metric_history(run.info.run_id, name)
+    ]
+    return {(name, step): value for _, name, step, value in sorted(rows, key=lambda row: row[0])}
 
 
 @contextmanager
