@@ -178,8 +178,9 @@ def _by_seeds(study: Study, metric: str, reference: int) -> Recommendation | Non
     choosing = [seed for seed in table.columns if seed not in chosen.index]
     means = options[choosing].mean(axis=1)
     ahead = bool(means[best] > means[reference] if higher else means[best] < means[reference])
-    pairs = (table.loc[trial, list(chosen.index)] for trial in (best, reference))
-    difference = statistics.paired(*pairs, statistics.left_to_test(selection.planned(study, reference)))
+    tested = table[list(chosen.index)].T
+    wanted = statistics.left_to_test(selection.planned(study, reference))
+    difference = statistics.paired(tested[best], tested[reference], wanted)
     difference = selection.corrected(study, metric, int(best), difference)
     evidence = _evidence(study, metric, difference, difference.p, difference.exact)
     words = f"{study.metric(metric).label} of seeds {', '.join(map(str, choosing))}"
@@ -211,10 +212,10 @@ def way(study: Study, found: Recommendation) -> Way | None:
     sign = -1 if study.metric(found.metric).better == "lower" else 1
     planned = selection.planned(study, found.reference)
     ends = [sign * next(iter(floors.values())), sign * values.loc[top]]
-    shares = {
-        trial: statistics.share_of_way(*pd.DataFrame([sign * values.loc[trial], *ends]).to_numpy(float), planned)
-        for trial in (found.rival, found.reference)
-    }
+    shares = {}
+    for trial in (found.rival, found.reference):
+        own, floor, ceiling = pd.DataFrame([sign * values.loc[trial], *ends]).to_numpy(float)
+        shares[trial] = statistics.share_of_way(own, floor, ceiling, planned)
     return Way(
         {words: statistics.estimate(each, planned) for words, each in floors.items()},
         statistics.estimate(values.loc[top], planned),
@@ -244,7 +245,8 @@ def _difference(study: Study, metric: str, rival: int, reference: int, options: 
         return None
     level = 1 - (1 - LEVEL) / options
     wanted = max(selection.planned(study, trial) for trial in (rival, reference))
-    found = statistics.paired(table.loc[rival], table.loc[reference], wanted, level)
+    rows = table.T
+    found = statistics.paired(rows[rival], rows[reference], wanted, level)
     return selection.corrected(study, metric, rival, found)
 
 

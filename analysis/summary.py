@@ -105,9 +105,9 @@ def _shown(study: Study, found: Recommendation | None) -> list[int]:
         ["order", *study.hyperparameters, "trial"]
     )
     trials = [
-        int(row.trial)
-        for row in order.itertuples()
-        if row.trial in recommendation.whole(study) and (row.role != "search" or row.trial in best)
+        int(trial)
+        for trial, role in zip(order["trial"], order["role"], strict=True)
+        if trial in recommendation.whole(study) and (role != "search" or trial in best)
     ]
     if len(trials) > MOST:
         spoken = {choice.trial for choice in selection.headline(study).values()} | ({found.tested} if found else set())

@@ -57,7 +57,8 @@ def _search(study: Study, criterion: Criterion, out: Path) -> list[Figure]:
     limits = {"vmin": means.min(), "vmax": means.max(), "cmap": "viridis"}
     places = rows[[across.name, up.name]].to_numpy(float)
     drawn = axes.scatter(
-        *places[feasible].T,
+        places[feasible, 0],
+        places[feasible, 1],
         c=means[feasible],
         s=60,
         label=None if feasible.all() else "within the constraint",
@@ -65,11 +66,19 @@ def _search(study: Study, criterion: Criterion, out: Path) -> list[Figure]:
     )
     if not feasible.all():
         axes.scatter(
-            *places[~feasible].T, c=means[~feasible], s=60, marker="X", label="outside the constraint", **limits
+            places[~feasible, 0],
+            places[~feasible, 1],
+            c=means[~feasible],
+            s=60,
+            marker="X",
+            label="outside the constraint",
+            **limits,
         )
     if best is not None:
         own = places[(rows["trial"] == best.trial).to_numpy()][0]
-        axes.scatter(*own, s=220, facecolors="none", edgecolors="#CC3311", linewidths=2, label=f"chosen: {best.label}")
+        axes.scatter(
+            own[0], own[1], s=220, facecolors="none", edgecolors="#CC3311", linewidths=2, label=f"chosen: {best.label}"
+        )
     for axis, each, values in (("x", across, places[:, 0]), ("y", up, places[:, 1])):
         if each.log and (values > 0).all():
             getattr(axes, f"set_{axis}scale")("log")
