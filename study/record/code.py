@@ -108,7 +108,13 @@ def keep(code: Code, folder: Folder) -> None:
     if before is not None:
         modules = {**before.modules, **code.modules}
         versions = tuple(dict.fromkeys((*before.versions, *code.versions)))
-        code = replace(code, modules=modules, versions=versions, data=code.data or before.data)
+        code = replace(
+            code,
+            modules=modules,
+            versions=versions,
+            data=code.data or before.data,
+            folder=code.folder or before.folder,
+        )
     folder.write(CODE, json.dumps(asdict(code), indent=1).encode())
 
 

@@ -54,10 +54,10 @@ def no_servers(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name, raising=False)
 
 
-def table(path: Path, shift: float = 0.0) -> Path:
+def table(path: Path, spread: float = 0.0) -> Path:
     random = np.random.default_rng(0)
     fine = np.arange(80) % 4
-    frame = pd.DataFrame({"x": fine + random.normal(0, 0.3, 80) + shift, "y": random.normal(0, 1, 80)})
+    frame = pd.DataFrame({"x": fine + random.normal(0, 0.3, 80) * (1 + spread), "y": random.normal(0, 1, 80)})
     frame["fine"], frame["coarse"] = [f"f{each}" for each in fine], [f"c{each // 2}" for each in fine]
     frame.to_csv(path, index=False)
     return path
@@ -80,7 +80,7 @@ def test_changed_data_is_refused_and_a_version_is_told(ray_here: None, tmp_path:
     kept = code.read(home.files("t"))
     assert kept is not None and len(kept.data) == 64 and kept.folder == str(Path.cwd())
     more = of_table(data, criteria=["ce", "ls"])
-    table(data, shift=0.5)
+    table(data, spread=0.5)
     with pytest.raises(UserError, match=r"was trained on other data: .* --name, or anew with --replace"):
         sweep.run(more, home)
     table(data)
@@ -90,7 +90,7 @@ def test_changed_data_is_refused_and_a_version_is_told(ray_here: None, tmp_path:
     file = tmp_path / "t.yaml"
     file.write_text(more.to_yaml(), encoding="utf-8")
     arguments = ["run", str(file), "--home", str(home.root)]
-    table(data, shift=0.5)
+    table(data, spread=0.5)
     for extra in ([], ["--dry-run"]):
         refused = CliRunner().invoke(app, [*arguments, *extra])
         assert refused.exit_code == 2 and "was trained on other data" in refused.output

@@ -19,6 +19,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
+from analysis.runs import Study
 from study.cli import app
 from study.errors import UserError
 from study.file.spec import StudySpec, ready_made
@@ -293,12 +294,19 @@ def test_a_finished_study_has_nothing_left_to_do(finished: tuple[Path, str]) -> 
     assert "epoch" not in again
 
 
+def accuracy(home: Path, trial: int) -> str:
+    """As a person reads it, the mean over the trial's seeds after the last epoch."""
+    frame = Study.open(Home(home).tracking_uri(), "first").final
+    own = frame[(frame["trial"] == trial) & (frame["metric"] == "accuracy/coarse")]
+    return f"{own['value'].mean():.4g}"
+
+
 def test_status_by_trial_and_seed(finished: tuple[Path, str]) -> None:
     home, _ = finished
     assert asked(home, "status", "first").splitlines() == [
-        "trial\tcriterion\trole\tstate\tepoch\tseeds\treason",
-        "0\tce\tbaseline\tdone\t2/2\t2 done\t",
-        "1\tfierce λ=2 e=10\tbaseline\tdone\t2/2\t2 done\t",
+        "trial\tcriterion\trole\tstate\tepoch\tseeds\taccuracy/coarse\treason",
+        f"0\tce\tbaseline\tdone\t2/2\t2 done\t{accuracy(home, 0)}\t",
+        f"1\tfierce λ=2 e=10\tbaseline\tdone\t2/2\t2 done\t{accuracy(home, 1)}\t",
         "trials: 2 done, 0 running, 0 failed, 0 missing",
         "replicas: 4 done, 0 running, 0 failed, 0 missing",
     ]
@@ -344,7 +352,9 @@ def test_events_in_place_of_the_display(tmp_path: Path) -> None:
     events = [json.loads(line) for line in printed.splitlines()]
     assert [event["event"] for event in events[:2]] == ["message", "started"]
     assert events[1]["planned"] == 2
-    assert events[-1] == {"event": "outcome", "done": 2, "failed": 0, "missing": 0, "interrupted": False}
+    outcome = events[-1]
+    assert outcome.pop("time") >= events[0]["time"]
+    assert outcome == {"event": "outcome", "done": 2, "failed": 0, "missing": 0, "interrupted": False}
     started = [(event["number"], event["label"]) for event in events if event["event"] == "trial_started"]
     assert started == [(0, "ce"), (1, "fierce λ=2 e=10")]
     assert [event["state"] for event in events if event["event"] == "trial_ended"] == ["done", "done"]

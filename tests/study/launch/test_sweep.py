@@ -23,6 +23,7 @@ from mlflow.entities import Run
 from ray import cloudpickle
 from ray.exceptions import ActorUnavailableError, RayActorError
 from rich.console import Console
+from scipy import stats
 
 from analysis import schema
 from study.errors import UserError
@@ -108,7 +109,18 @@ def check_trajectories(home: Home, study: StudySpec) -> None:
                 for record in records
                 for name, values in record.metrics.items()
             ]
-            np.testing.assert_equal(sorted(rows), sorted(wanted))
+            errors = sorted(row for row in rows if row[0].startswith(schema.STANDARD_ERROR))
+            plain = [row for row in rows if not row[0].startswith(schema.STANDARD_ERROR)]
+            np.testing.assert_equal(sorted(plain), sorted(wanted))
+            several = seed is None and len(trial.seeds) > 1
+            expected = sorted(
+                (f"{schema.STANDARD_ERROR}{name}", record.epoch, float(stats.sem(values)))
+                for record in (records if several else [])
+                for name, values in record.metrics.items()
+                if np.isfinite(values).all()
+            )
+            assert [row[:2] for row in errors] == [row[:2] for row in expected]
+            np.testing.assert_allclose([row[2] for row in errors], [row[2] for row in expected], rtol=1e-9, atol=1e-15)
 
 
 def snapshot(home: Home, name: str = "s") -> list[tuple[int, str]]:

@@ -153,9 +153,12 @@ def test_a_submitted_study_is_followed_and_read_back_from_mlflow(
 
     # nothing of the study is on the user's machine, and Optuna's database is the cluster's own
     status = user.fierce("status", "first").stdout.splitlines()
+    # with what is known of their objective so far
+    means = [float(line.split("\t")[-2]) for line in status[1:3]]
+    assert all(0 <= mean <= 1 for mean in means)
     assert status[1:] == [
-        "0\tce\tbaseline\tdone\t3/3\t2 done\t",
-        "1\tfierce λ=2 e=10\tbaseline\tdone\t3/3\t2 done\t",
+        f"0\tce\tbaseline\tdone\t3/3\t2 done\t{means[0]:.4g}\t",
+        f"1\tfierce λ=2 e=10\tbaseline\tdone\t3/3\t2 done\t{means[1]:.4g}\t",
         "trials: 2 done, 0 running, 0 failed, 0 missing",
         "replicas: 4 done, 0 running, 0 failed, 0 missing",
     ]
