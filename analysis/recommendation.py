@@ -13,12 +13,11 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 
-from analysis import selection, statistics
+from analysis import selection, shares, statistics
 from analysis.claims import FAILS, HOLDS, Evidence
 from analysis.runs import Study
-from analysis.statistics import ALPHA, LEVEL, Difference, Estimate
+from analysis.statistics import ALPHA, LEVEL, Difference, Estimate, Ratio
 
 #: where the rival is tested: on ``fresh`` seeds that confirm a search; on the ``heldout`` samples of the seeds that
 #: chose it on validation ones; on held-out samples of seeds set ``apart``; or not at all, chosen by a ``search``
@@ -64,12 +63,12 @@ class Way:
     """From what is there without training, the ``floor``, to what training on the fine labels gives, the ``ceiling``.
 
     ``floors`` are all that were measured, by what was measured in place of the trained network; the first is the
-    ``floor``. ``shares`` says, by trial, how much of the way is kept: empty where the ceiling is not above the floor.
+    ``floor``. ``shares`` says, by trial, how much of the way is kept: empty where the ceiling is not surely above it.
     """
 
     floors: Mapping[str, Estimate]
     ceiling: Estimate
-    shares: Mapping[int, Estimate]
+    shares: Mapping[int, Ratio]
 
 
 @lru_cache(maxsize=4)
@@ -196,30 +195,19 @@ def cost(found: Recommendation) -> Difference | None:
 def way(study: Study, found: Recommendation) -> Way | None:
     """How far it is from what an untrained network keeps to what training on the fine labels gives.
 
-    By the declarations: the metrics that are floors of the one that is judged, measured in a trial of the reference,
-    and the criterion that reads fine labels. None where either was not measured.
+    None where either was not measured, see `analysis.shares`.
     """
-    ceilings = [name for name, criterion in study.criteria.items() if criterion.fine]
-    rows = study.trials[study.trials["criterion"].isin(ceilings)]
+    top, floors = shares.ceiling(study), shares.floors(study, found.metric)
     values = selection.values(study, found.metric)
-    top = next((int(trial) for trial in rows["trial"] if trial in values.index), None)
-    floors = {}
-    for each in study.metrics.values():
-        if each.floor_of == found.metric and found.reference in selection.values(study, each.name).index:
-            floors[each.group or each.label] = selection.values(study, each.name).loc[found.reference]
-    if top is None or not floors:
+    if top is None or top not in values.index or not floors:
         return None
-    sign = -1 if study.metric(found.metric).better == "lower" else 1
     planned = selection.planned(study, found.reference)
-    ends = [sign * next(iter(floors.values())), sign * values.loc[top]]
-    shares = {}
-    for trial in (found.rival, found.reference):
-        own, floor, ceiling = pd.DataFrame([sign * values.loc[trial], *ends]).to_numpy(float)
-        shares[trial] = statistics.share_of_way(own, floor, ceiling, planned)
+    first = next(iter(floors))
+    kept = {trial: shares.share(study, found.metric, trial, first) for trial in (found.rival, found.reference)}
     return Way(
         {words: statistics.estimate(each, planned) for words, each in floors.items()},
         statistics.estimate(values.loc[top], planned),
-        {trial: share for trial, share in shares.items() if share.n},
+        {trial: share for trial, share in kept.items() if share is not None},
     )
 
 

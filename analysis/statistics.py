@@ -109,25 +109,6 @@ class Difference(Estimate):
         return _minus(text)
 
 
-def share_of_way(
-    values: ArrayLike, floor: ArrayLike, ceiling: ArrayLike, planned: int, level: float = LEVEL
-) -> Estimate:
-    """How much of the way from ``floor`` to ``ceiling`` the mean of ``values`` has gone, all three by seed.
-
-    The ratio of two means, with the interval of the ratio estimator: the t-interval of what each seed adds to the
-    numerator beyond its share of the denominator (Cochran 1977, Sampling Techniques, §6.4). NaN without a way to go.
-    """
-    low, way = np.asarray(floor, float), np.asarray(ceiling, float) - np.asarray(floor, float)
-    gone = np.asarray(values, float) - low
-    whole = np.isfinite(gone) & np.isfinite(way)
-    gone, way = gone[whole], way[whole]
-    if not len(way) or way.mean() <= 0:
-        return Estimate(np.nan, np.nan, 0, planned, level)
-    ratio = gone.mean() / way.mean()
-    mean, half, n = _interval(ratio + (gone - ratio * way) / way.mean(), level)
-    return Estimate(mean, half, n, planned, level)
-
-
 @dataclass(frozen=True)
 class Ratio:
     """A ratio of two means over the same seeds, with Fieller's interval, which need not lie evenly about it."""

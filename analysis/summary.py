@@ -172,7 +172,7 @@ def _way(study: Study, found: Recommendation) -> str:
         return text
     who = "It" if found.wins else _label(study, found.rival)
     first = next(iter(between.floors))
-    return f"{text} {who} keeps {_percent(share)} of the way from {first} to that, {name} {_percent(other)}."
+    return f"{text} {who} keeps {share} of the way from {first} to that, {name} {other}."
 
 
 def _cost(study: Study, found: Recommendation) -> str:
@@ -243,12 +243,6 @@ def _plain(value: Estimate) -> str:
 
 def _interval(value: Difference) -> str:
     return str(value).split(", p")[0]
-
-
-def _percent(value: Estimate) -> str:
-    if not value.complete:
-        return f"{value.mean:.0%}"
-    return f"{value.mean:.0%} [{value.low:.0%}, {value.high:.0%}]".replace("-", "−")
 
 
 def _explained(study: Study, name: str) -> str:

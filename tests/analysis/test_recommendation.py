@@ -8,6 +8,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -146,8 +147,8 @@ def test_the_ceiling_is_no_rival_and_says_how_far_it_is() -> None:
     assert answer.rival == 3 and answer.among == 3
     between = recommendation.way(own, answer)
     assert between is not None and between.floors["untrained network"].mean == pytest.approx(0.3)
-    assert between.shares[3].mean == pytest.approx(0.4 / 0.6, abs=0.02)
-    assert between.shares[0].mean == pytest.approx(0.2 / 0.6, abs=0.02)
+    assert between.shares[3].value == pytest.approx(0.4 / 0.6, abs=0.02)
+    assert between.shares[0].value == pytest.approx(0.2 / 0.6, abs=0.02)
     assert "of the way from untrained network to that" in summary.sentences(own, answer)[2]
 
 
@@ -206,13 +207,15 @@ def test_the_share_of_the_way_covers() -> None:
     for _ in range(draws):
         seed = random.normal(0, 0.02, 10)
         floor, value, ceiling = (mean + seed + random.normal(0, 0.02, 10) for mean in (0.3, 0.5, 0.7))
-        share = statistics.share_of_way(value, floor, ceiling, 10)
+        share = statistics.ratio(pd.Series(value - floor), pd.Series(ceiling - floor), 10)
+        assert share is not None
         covered += share.low <= 0.5 <= share.high
     assert stats.binom.ppf(0.001, draws, 0.95) <= covered <= stats.binom.ppf(0.999, draws, 0.97)
-    exact = statistics.share_of_way([0.4, 0.5], [0.3, 0.3], [0.7, 0.7], 2)
+    exact = statistics.ratio(pd.Series([0.1, 0.2]), pd.Series([0.4, 0.4]), 2)
+    assert exact is not None
     low, high = stats.t.interval(0.95, 1, 0.375, stats.sem([0.25, 0.5]))
-    assert (exact.mean, exact.low, exact.high) == pytest.approx((0.375, low, high))
-    assert statistics.share_of_way([0.4], [0.7], [0.3], 1).n == 0
+    assert (exact.value, exact.low, exact.high) == pytest.approx((0.375, low, high))
+    assert statistics.ratio(pd.Series([-0.3]), pd.Series([-0.4]), 1) is None
 
 
 def test_small_trainings_of_a_table_whose_answer_is_known() -> None:
