@@ -208,7 +208,7 @@ def _smallest(values: pd.Series) -> int:
 
 
 def _row(study: Study, metric: str, cost: Cost, holm: Mapping[str, float], best: Sequence[int] = ()) -> dict[str, str]:
-    against = "–" if cost.against is None else str(cost.against).split(", p")[0]
+    against = "–" if cost.against is None else cost.against.bounds
     p = holm.get(cost.name, np.nan)
     return {
         "fine labels read by": study.metric(metric).label,

@@ -38,8 +38,8 @@ class Cell:
         lines = [str(self.value)]
         if self.difference is not None:
             # a corrected interval stands in the file of numbers
-            bounds = str(self.difference).split(", p")[0]
-            lines.append(bounds if np.isnan(self.p) else f"{bounds}, {_p(self.p)}")
+            bounds = self.difference.bounds
+            lines.append(bounds if np.isnan(self.p) else f"{bounds}, {statistics.p_text(self.p)}")
         if self.share is not None:
             lines.append(f"{self.share} of the way")
         return "; ".join(lines)
@@ -238,10 +238,6 @@ def _labels(study: Study) -> Mapping[int, str]:
 
 def _seeds(study: Study, shown: Mapping[str, int]) -> str:
     return output.seeds_note(study, shown, statistics.LEVEL).rstrip(".")
-
-
-def _p(value: float) -> str:
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
 if __name__ == "__main__":

@@ -87,26 +87,38 @@ class Difference(Estimate):
         """The same differences, each less ``shift``."""
         return one_sample([value - shift for value in self.values], self.planned, self.level)
 
-    def __str__(self) -> str:
-        """``−0.020 [−0.022, −0.018], p < 0.001``, and where there is one ``; corrected [−0.025, −0.015]``.
-
-        ``−0.02000 ± 1e-09, p < 0.001`` where no place tells the bounds apart.
-        """
+    @property
+    def bounds(self) -> str:
+        """``−0.020 [−0.022, −0.018]``, or ``−0.02000 ± 1e-09`` where no place tells the bounds apart."""
         if not self.complete:
             return super().__str__()
         digits = decimals(self.mean, self.half)
         mean = _fixed(self.mean, digits, sign="+")
         if np.isnan(self.p):
             return _minus(f"{mean}, the same for every seed: exact p = {self.exact:.3g}")
-        p = "p < 0.001" if self.p < 0.001 else f"p = {self.p:.3f}"
-        if not float(f"{self.half:.{digits}f}"):
-            return _minus(f"{mean} ± {_fixed(self.half, digits, 1)}, {p}")
-        low, high = (f"{bound:+.{digits}f}" for bound in (self.low, self.high))
-        text = f"{mean} [{low}, {high}], {p}"
-        if np.isfinite(self.corrected):
+        if self._are_one(digits):
+            return _minus(f"{mean} ± {_fixed(self.half, digits, 1)}")
+        return _minus(f"{mean} [{self.low:+.{digits}f}, {self.high:+.{digits}f}]")
+
+    def __str__(self) -> str:
+        """`bounds` and ``, p < 0.001``, and where there is one ``; corrected [−0.025, −0.015]``."""
+        if not self.complete or np.isnan(self.p):
+            return self.bounds
+        text = f"{self.bounds}, {p_text(self.p)}"
+        digits = decimals(self.mean, self.half)
+        if np.isfinite(self.corrected) and not self._are_one(digits):
             low, high = (f"{self.mean + side * self.corrected:+.{digits}f}" for side in (-1, 1))
             text += f"; corrected [{low}, {high}]"
         return _minus(text)
+
+    def _are_one(self, digits: int) -> bool:
+        """Whether so many places don't tell the bounds apart."""
+        return not float(f"{self.half:.{digits}f}")
+
+
+def p_text(p: float) -> str:
+    """``p = 0.012``, or ``p < 0.001``."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 @dataclass(frozen=True)

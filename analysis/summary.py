@@ -14,7 +14,7 @@ from analysis import command, output, recommendation, selection, statistics
 from analysis.output import Figure, Lead, Section
 from analysis.recommendation import Recommendation
 from analysis.runs import Study
-from analysis.statistics import Difference, Estimate
+from analysis.statistics import Estimate
 
 TITLE = "The answer"
 ACCURACY = "accuracy/coarse"
@@ -142,7 +142,7 @@ def _kept(study: Study, found: Recommendation) -> str:
     who = "It" if found.wins else f"The best rival, {_label(study, found.rival)},"
     return (
         f"{who} reaches {_plain(own)} against {name}'s {_plain(other)} ({metric.label}, on held-out samples; "
-        f"{metric.better} is better): {_interval(found.difference)}{_allowing(found)}."
+        f"{metric.better} is better): {found.difference.bounds}{_allowing(found)}."
     )
 
 
@@ -180,7 +180,7 @@ def _cost(study: Study, found: Recommendation) -> str:
     if value is None:
         return "What it costs in coarse accuracy was not measured."
     own, other = (_plain(selection.summary(found.part, ACCURACY)[trial]) for trial in (found.tested, found.against))
-    numbers = f"{own} against {other}, {_interval(value)}"
+    numbers = f"{own} against {other}, {value.bounds}"
     who = "It" if found.wins else _label(study, found.rival)
     if not value.complete:
         return f"Coarse accuracy: {numbers}."
@@ -210,7 +210,7 @@ def _how(study: Study, found: Recommendation) -> str:
 def _p(found: Recommendation) -> str:
     """p of both tests."""
     p, exact = found.evidence.p, found.evidence.exact
-    shown = " ".join(("p < 0.001" if p < 0.001 else f"p = {p:.3f}").split())
+    shown = statistics.p_text(p)
     both = (
         f"{shown} by the larger of t-test and exact sign-flip test"
         if p == exact
@@ -239,10 +239,6 @@ def _reference(study: Study, found: Recommendation) -> str:
 def _plain(value: Estimate) -> str:
     """The mean alone, to as many places as its interval says."""
     return str(value).split(" ± ")[0]
-
-
-def _interval(value: Difference) -> str:
-    return str(value).split(", p")[0]
 
 
 def _explained(study: Study, name: str) -> str:
