@@ -325,13 +325,13 @@ class Study:
 
     @cached_property
     def courses(self) -> Mapping[str, Mapping[str, np.ndarray]]:
-        """metric -> the columns of its rows of `frame`; to select rows of the frame itself takes much longer."""
-        return by_metric(self.frame)
+        """metric -> columns trial, seed, epoch and value of its rows of `frame`: to select rows takes much longer."""
+        return by_metric(self.frame, ("trial", "seed", "epoch", "value"))
 
     @cached_property
     def ends(self) -> Mapping[str, Mapping[str, np.ndarray]]:
-        """metric -> the columns of its rows of `final`."""
-        return by_metric(self.final)
+        """metric -> columns trial, seed and value of its rows of `final`."""
+        return by_metric(self.final, ("trial", "seed", "value"))
 
     @cached_property
     def final(self) -> pd.DataFrame:
@@ -506,13 +506,12 @@ def laid_out(axes: Mapping[str, np.ndarray], value: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(values, index, columns)
 
 
-def by_metric(rows: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
-    """metric -> the columns trial, seed, epoch and value of its ``rows``."""
+def by_metric(rows: pd.DataFrame, columns: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
+    """metric -> the ``columns`` of its ``rows``."""
     codes, names = pd.factorize(rows["metric"])
     order = np.argsort(codes, kind="stable")
-    columns = {name: rows[name].to_numpy()[order] for name in ("trial", "seed", "epoch", "value")}
     ends = np.cumsum(np.bincount(codes, minlength=len(names)))[:-1]
-    parts = {name: np.split(column, ends) for name, column in columns.items()}
+    parts = {name: np.split(rows[name].to_numpy()[order], ends) for name in columns}
     return {str(metric): {name: parts[name][place] for name in parts} for place, metric in enumerate(names)}
 
 

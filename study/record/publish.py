@@ -34,12 +34,11 @@ class _Final(Study):
     def final(self) -> pd.DataFrame:
         done = [run for run in self._level("seed") if run.info.status == "FINISHED"]
         rows = [
-            (int(run.data.tags[schema.TRIAL]), int(run.data.tags[schema.SEED]), metric, 0, value)
+            (int(run.data.tags[schema.TRIAL]), int(run.data.tags[schema.SEED]), metric, value)
             for run in done
             for metric, value in run.data.metrics.items()
         ]
-        # of which epoch a value is, MLflow does not tell there
-        return pd.DataFrame(rows, columns=["trial", "seed", "metric", "epoch", "value"])
+        return pd.DataFrame(rows, columns=["trial", "seed", "metric", "value"])
 
 
 def attach_report(tracking_uri: str, name: str, page: Path) -> None:
