@@ -21,7 +21,8 @@ from trainables.benchmarks import BENCHMARKS, Data
 #: digits of a digest
 DIGITS = 16
 
-_PROJECT = Path(__file__).resolve().parents[1]
+#: the project's own packages
+_PACKAGES = [Path(__file__).resolve().parents[1] / name for name in ("trainables", "study", "analysis")]
 _INSTALLED = ("site-packages", "dist-packages")
 
 
@@ -30,8 +31,7 @@ def is_own(filename: str) -> bool:
     if not filename or filename.startswith("<"):
         return False
     path = Path(filename).resolve()
-    packages = [_PROJECT / name for name in ("trainables", "study", "analysis")]
-    foreign = [*packages, Path(sysconfig.get_path("stdlib")).resolve()]
+    foreign = [*_PACKAGES, Path(sysconfig.get_path("stdlib")).resolve()]
     return not any(path.is_relative_to(each) for each in foreign) and not any(part in _INSTALLED for part in path.parts)
 
 
@@ -67,9 +67,8 @@ def _own_traceback(error: BaseException) -> tuple[str, str]:
 
 def _without_project(frames: list[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
     """Own code may be called back by the project's, which is no help to its author."""
-    packages = [_PROJECT / name for name in ("trainables", "study", "analysis")]
     return [
-        frame for frame in frames if not any(Path(frame.filename).resolve().is_relative_to(each) for each in packages)
+        frame for frame in frames if not any(Path(frame.filename).resolve().is_relative_to(each) for each in _PACKAGES)
     ]
 
 
