@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure as Canvas
 from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
 
@@ -36,22 +38,20 @@ def section(study: Study, out: Path, distances: Sequence[str] = ()) -> Section:
     kept = kept_arrays(study, _finite)
     if not kept:
         return Section(title, (output.lost_note(study) or "No features were kept with the replicas.",))
-    panels = one_seed(kept)
-    canvas, grid = output.row_of_panels(len(kept), 3.3, [3.4])
-    for axes, (criterion, seed) in zip(grid.flat, panels.items(), strict=True):
-        arrays = kept[criterion][seed]
+
+    def draw(axes: Axes, arrays: Arrays) -> None:
         places = embed(arrays["features"])
         coarse = arrays["coarse"][: len(places)]
         opacity = _opacity(arrays.get("fine"), len(places))
         for number in np.unique(coarse):
             rows = coarse == number
             colours = [(*to_rgb(CLASSES[number % len(CLASSES)]), float(alpha)) for alpha in opacity[rows]]
-            axes.scatter(*places[rows].T, s=7, c=colours, linewidths=0, rasterized=True)
+            axes.scatter(places[rows, 0], places[rows, 1], s=7, c=colours, linewidths=0, rasterized=True)
             axes.scatter([], [], s=25, color=CLASSES[number % len(CLASSES)], label=study.class_name(int(number)))
-        axes.set_title(chosen[criterion].label, color=output.colour(study, criterion))
         axes.set(xticks=[], yticks=[])
         axes.grid(visible=False)
-    output.legend_below(canvas, grid.flat[0])
+
+    canvas, _, panels = one_seed_each(study, kept, draw)
     seeds = ", ".join(sorted({str(seed) for seed in panels.values()}))
     shares = any(arrays[panels[criterion]].get("fine", np.empty(0)).ndim == 2 for criterion, arrays in kept.items())
     fading = "; the fainter, the more mixed the sample (its largest fine value)" if shares else ""
@@ -125,10 +125,24 @@ def kept_arrays(study: Study, usable: Callable[[Arrays], bool]) -> dict[str, dic
     return {criterion: arrays for criterion, arrays in kept_by_criterion.items() if arrays}
 
 
-def one_seed(kept: Mapping[str, Mapping[int, Arrays]]) -> dict[str, int]:
-    """criterion -> the seed to draw: the same for all where there is one, so of the same split and initial weights."""
+def one_seed_each(
+    study: Study, kept: Mapping[str, Mapping[int, Arrays]], draw: Callable[[Axes, Arrays], None]
+) -> tuple[Canvas, Sequence[Axes], dict[str, int]]:
+    """A panel for each criterion of ``kept``, with a legend below: the figure, its panels, and criterion -> seed.
+
+    ``draw`` is given a panel and the arrays of one seed: the same for all criteria where there is one, so of the same
+    split and initial weights.
+    """
     common = set.intersection(*(set(arrays) for arrays in kept.values()))
-    return {criterion: min(common or arrays) for criterion, arrays in kept.items()}
+    seeds = {criterion: min(common or arrays) for criterion, arrays in kept.items()}
+    chosen = selection.headline(study)
+    canvas, grid = output.row_of_panels(len(kept), 3.3, [3.4])
+    panels = list(grid.flat)
+    for axes, (criterion, seed) in zip(panels, seeds.items(), strict=True):
+        draw(axes, kept[criterion][seed])
+        axes.set_title(chosen[criterion].label, color=output.colour(study, criterion))
+    output.legend_below(canvas, panels[0])
+    return canvas, panels, seeds
 
 
 def _finite(kept: Arrays) -> bool:
