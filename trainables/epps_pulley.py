@@ -133,7 +133,7 @@ class _OverAllSlices(torch.autograd.Function):
     def forward(ctx: Any, features: Tensor) -> Tensor:
         samples, d = features.shape[1:]
         table = _table(d, features.dtype, features.device)
-        of_length, slope = table.at(features.square().sum(2), table.of_length)
+        of_length, slope = table.at(features.square().sum(2) + 1, table.of_length)
         statistic = samples * table.constant - 2 * of_length.sum(1, dtype=torch.float64)
         gradient = -4 * slope.unsqueeze(2) * features
         # differences are as before, and their squares lose fewer digits
@@ -143,10 +143,10 @@ class _OverAllSlices(torch.autograd.Function):
         for replica, (x, lengths) in enumerate(zip(centred, squares, strict=True)):
             for start in range(0, samples, height):
                 block = slice(start, start + height)
-                distances = torch.addmm(lengths, x[block], x.T, alpha=-2).add_(lengths[block, None]).clamp_(min=0)
+                above = torch.addmm(lengths + 1, x[block], x.T, alpha=-2).add_(lengths[block, None]).clamp_(min=1)
                 # of large features a sample's distance to itself would be a rounding error that counts
-                distances[:, block].fill_diagonal_(0)
-                values, slopes = table.at(distances, table.of_distance)
+                above[:, block].fill_diagonal_(1)
+                values, slopes = table.at(above, table.of_distance)
                 statistic[replica] += values.sum(dtype=torch.float64) / samples
                 pull = slopes.sum(1, keepdim=True) * x[block] - slopes @ x
                 gradient[replica, block] += pull * (4 / samples)
@@ -170,12 +170,12 @@ class _Table(NamedTuple):
     constant: float
     width: float
 
-    def at(self, squares: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor]:
-        """The function at ``squares``, and its derivative by s."""
-        root = (squares + 1).sqrt_()
+    def at(self, above: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor]:
+        """The function at s where s + 1 is ``above``, and its derivative by s."""
+        root = above.sqrt()
         place = (root - 1).mul_(1 / self.width)
-        # a value that is not finite stays one by its place in the interval
-        interval = place.clamp(0, len(coefficients) - 1).nan_to_num_(0.0).int()
+        # the lesser that is a number: what is not finite stays so by its place in the interval
+        interval = torch.fmin(place, place.new_tensor(len(coefficients) - 1)).int()
         place -= interval
         a, b, c, e = (row.view_as(root) for row in coefficients.index_select(0, interval.view(-1)).unbind(1))
         # Horner's scheme, for the polynomial and its derivative
