@@ -160,7 +160,7 @@ class _OverAllSlices(torch.autograd.Function):
 
 
 class _Table(NamedTuple):
-    """Two functions of a squared length s, as cubic polynomials (intervals, 4) of √(s + 1) − 1 in equal intervals.
+    """Two functions of a squared length s, as cubic polynomials (4, intervals) of √(s + 1) − 1 in equal intervals.
 
     Beyond the last interval both are 0, what they fall to.
     """
@@ -174,10 +174,11 @@ class _Table(NamedTuple):
         """The function at s where s + 1 is ``above``, and its derivative by s."""
         root = above.sqrt()
         place = (root - 1).mul_(1 / self.width)
-        # the lesser that is a number: what is not finite stays so by its place in the interval
-        interval = torch.fmin(place, place.new_tensor(len(coefficients) - 1)).int()
+        # what is no number becomes the least integer here, and stays none by its place in the interval
+        interval = place.clamp(max=coefficients.shape[1] - 1).int().clamp_(min=0)
         place -= interval
-        a, b, c, e = (row.view_as(root) for row in coefficients.index_select(0, interval.view(-1)).unbind(1))
+        # four selections of numbers are faster than one of rows, which are then read with gaps
+        a, b, c, e = (row.index_select(0, interval.view(-1)).view_as(root) for row in coefficients)
         # Horner's scheme, for the polynomial and its derivative
         value = torch.addcmul(c, e, place)
         slope = torch.addcmul(value, e, place)
@@ -204,8 +205,8 @@ def _table(d: int, dtype: torch.dtype, device: torch.device) -> _Table:
         value, slope = values @ factor, slopes @ factor
         rise = np.diff(value)
         polynomial = [value[:-1], slope[:-1], 3 * rise - 2 * slope[:-1] - slope[1:], slope[:-1] + slope[1:] - 2 * rise]
-        rows = np.stack(polynomial, 1)
-        rows[-1] = 0
+        rows = np.stack(polynomial)
+        rows[:, -1] = 0
         made.append(torch.from_numpy(rows).to(device, dtype))
     return _Table(made[0], made[1], float((weight * target**2).sum()), width)
 
