@@ -1,7 +1,8 @@
 """How a study stands in MLflow: the names that the tracking writes and the analysis reads.
 
 An experiment per study. Three levels of runs: study -> trial -> seed, nested by ``mlflow.parentRunId``.
-The seed runs hold the trajectories (step = epoch, 1-based); a trial's run holds their means over its seeds.
+The trajectories (step = epoch, 1-based) are an artifact of the trial's run, which holds their means over its seeds as
+metrics; of seed runs the metrics are thinned. Before 0.2 they were all that there was, and whole.
 """
 
 from __future__ import annotations
@@ -21,8 +22,12 @@ PROTOCOL = "fierce.protocol"
 BENCHMARK = "fierce.benchmark"
 #: tag on seed runs
 SEED = "fierce.seed"
+#: another, absent where the run's metrics are all there is: how many points of each it holds at most, or "all"
+SEED_POINTS = "fierce.seed_points"
 #: tag on study and trial runs: the planned seeds, "0,1,2"
 SEEDS = "fierce.seeds"
+#: metrics of trial runs: the standard error over the seeds, two or more, of the metric whose name follows
+STANDARD_ERROR = "standard-error/"
 #: tags on trial and seed runs, known once the data is loaded
 DATA_NAME = "fierce.data.name"
 DATA_PROVENANCE = "fierce.data.provenance"  # real, semi-synthetic or simulated
@@ -40,7 +45,7 @@ CONFIRM, REPEATS = "confirm", "fierce.repeats"
 REASON = "fierce.reason"
 #: tag on the study run: the resolved study file, as YAML, is the artifact of this name
 STUDY_FILE = "study.yaml"
-#: tag on trial and seed runs: names of their artifacts, "a,b", once they are there
+#: tags on trial and seed runs, this one and those that it begins: names of their artifacts, "a,b", once they are there
 KEPT = "fierce.kept"
 #: tag on the study run: how many trials are planned, decimal
 PLANNED_TRIALS = "fierce.planned_trials"
@@ -63,3 +68,21 @@ WEIGHTS = "weights.pt"
 def weights_file(position: int, count: int) -> str:
     """The artifact's name where the trial was trained in ``count`` shards of its seeds: each has its own."""
     return WEIGHTS if count == 1 else f"weights-{position + 1}-of-{count}.pt"
+
+
+#: artifact of a trial run: the trajectories of all its seeds (see `analysis.columns`)
+TRAJECTORIES = "trajectories.parquet"
+
+
+def trajectories_file(*part: int) -> str:
+    """The artifact's name where the trial was trained in parts, as `weights_file` has it."""
+    return (
+        weights_file(*part)
+        .replace(*(name.split(".")[0] for name in (WEIGHTS, TRAJECTORIES)))
+        .replace(".pt", ".parquet")
+    )
+
+
+def kept_tag(file: str) -> str:
+    """The tag that names this artifact alone: parts of a trial, which write theirs at once, share none."""
+    return f"{KEPT}.{file.split('.')[0]}"

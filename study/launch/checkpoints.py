@@ -53,7 +53,7 @@ def end_shards(folder: Folder, tracked: Tracking, whole: Assignment, shards: Seq
         if checkpoint is None:
             raise UserError(f"a checkpoint of trial {shard.number} in {folder} is gone; resume the study")
         parts.append(checkpoint.records)
-    tracker = tracked.open_trial(whole)
+    tracker = tracked.open_trial(whole, merged=True)
     tracker.add([_merged(records) for records in zip(*parts, strict=True)])
     tracker.complete({}, {})
     tracker.finish()

@@ -22,7 +22,7 @@ from trainables.storage import Folder, Held
 
 LOCK, HOLDER = "lock", "driver.json"
 #: keys of a study file that may change between launches
-CHANGEABLE = {"description", "resources", "concurrency", "max_failures", "storage"}
+CHANGEABLE = {"description", "resources", "concurrency", "max_failures", "storage", "tracking"}
 
 
 def studies_here(home: Home) -> list[str]:

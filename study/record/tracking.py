@@ -76,7 +76,8 @@ def open_study(spec: StudySpec, home: Home, identity: str = "", patience: float 
         runs.adopt(client, run.info.run_id, runs.search(client, experiment, {schema.LEVEL: "trial"}))
     _keep(uri, run, schema.STUDY_FILE, without_passwords(spec).to_yaml())
     _keep(uri, run, schema.CRITERIA_FILE, _json(declared_criteria(spec)))
-    return Tracking(uri, spec.name, experiment, run.info.run_id, source, patience)
+    points = spec.tracking.seed_points
+    return Tracking(uri, spec.name, experiment, run.info.run_id, source, patience, points)
 
 
 def _require_same_recipe(spec: StudySpec, run: Run, now: Mapping[str, Any]) -> None:
@@ -191,12 +192,20 @@ def read_runs(uri: str, study: str) -> dict[tuple[int, int], tuple[str, int | No
         experiment = client.get_experiment_by_name(study)
         if experiment is None:
             return states
+
+        def last_epoch(run: Run) -> int:
+            losses = client.get_metric_history(run.info.run_id, "loss/train")
+            return max((loss.step for loss in losses), default=0)
+
+        # a seed's run may lack epochs; the trial's has none before its end where seeds are trained apart
+        unfinished = runs.search(
+            client, experiment.experiment_id, {schema.LEVEL: "trial"}, "attributes.status != 'FINISHED'"
+        )
+        reached = {run.data.tags[schema.TRIAL]: last_epoch(run) for run in unfinished}
         for run in runs.search(client, experiment.experiment_id, {schema.LEVEL: "seed"}):
-            epoch = None
+            epoch, tags = None, run.data.tags
             if run.info.status != "FINISHED":
-                losses = client.get_metric_history(run.info.run_id, "loss/train")
-                epoch = max((loss.step for loss in losses), default=0)
-            tags = run.data.tags
+                epoch = reached.get(tags[schema.TRIAL]) or last_epoch(run)
             states[int(tags[schema.TRIAL]), int(tags[schema.SEED])] = (run.info.status, epoch)
     return states
 

@@ -23,6 +23,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from scipy import stats
 
 from analysis import schema
 from analysis.runs import Study
@@ -98,15 +99,27 @@ def rows(client: MlflowClient, run: Run) -> list[tuple[str, int, float]]:
 
 
 def expected(training: Training, column: int | None) -> list[tuple[str, int, float]]:
-    return [
-        (name, entry.epoch, float(np.mean(values)) if column is None else values[column])
-        for entry in entries(training)
-        for name, values in entry.metrics.items()
-    ]
+    """A replica's values, or means and standard errors over all of them."""
+    found = []
+    for entry in entries(training):
+        for name, values in entry.metrics.items():
+            found.append((name, entry.epoch, float(np.mean(values)) if column is None else values[column]))
+            if column is None and np.isfinite(values).all():
+                found.append((f"standard-error/{name}", entry.epoch, float(stats.sem(values))))
+    return found
+
+
+def check_frame(uri: str, training: Training) -> None:
+    """What the analysis reads is every value of both seeds, to the last bit."""
+    frame = Study.open(uri, "s").frame
+    read = [tuple(row) for row in frame[["seed", "metric", "epoch", "value"]].itertuples(index=False)]
+    wanted = [(seed, *row) for column, seed in enumerate(TRIAL.seeds) for row in expected(training, column)]
+    np.testing.assert_equal(sorted(read), sorted(wanted))
 
 
 def check_trajectories(client: MlflowClient, training: Training) -> None:
-    """Each run holds each (metric, epoch) once, with the replica's value or the mean."""
+    """Each run holds each (metric, epoch) once, with the replica's value or the mean; the artifact has all of them."""
+    check_frame(client.tracking_uri, training)
     by_key = runs(client)
     for key, column in {("seed", "3"): 0, ("seed", "5"): 1, ("trial", None): None}.items():
         held = rows(client, by_key[key])
@@ -270,8 +283,7 @@ def _write(tracked: Tracking, number: int, epochs: int) -> None:
     tracker = tracked.open_trial(replace(GIVEN, number=number))
     for epoch in range(1, epochs + 1):
         tracker.add([Record(epoch, {"loss/train": [1.0, 2.0]}, epoch)])
-        tracker._next_flush = 0.0
-        tracker.flush()
+        tracker.flush(now=True)
         assert all(line.sent == epoch for line in tracker._lines or ())
     tracker.finish()
 
