@@ -25,6 +25,7 @@ from ray.exceptions import ActorUnavailableError, RayActorError
 from rich.console import Console
 
 from analysis import schema
+from analysis.runs import Study
 from study.errors import UserError
 from study.file.spec import Resources, StudySpec
 from study.home import Home
@@ -89,6 +90,7 @@ def check_trajectories(home: Home, study: StudySpec) -> None:
     """Every replica's rows are those of a training that nothing disturbs, each once; means on the trial's run."""
     torch.set_num_threads(1)
     client, held = MlflowClient(home.tracking_uri()), runs(home, study.name)
+    frame = Study.open(home.tracking_uri(), study.name).whole.frame
     loaded = trials.load_study(study, home)
     assert loaded is not None
     for number, attempt in trials.attempts(loaded).items():
@@ -101,6 +103,7 @@ def check_trajectories(home: Home, study: StudySpec) -> None:
                 (name, row.step, row.value)
                 for name in run.data.metrics
                 for row in client.get_metric_history(run.info.run_id, name)
+                if not name.startswith(schema.STANDARD_ERROR)
             ]
             wanted = [
                 (name, record.epoch, values[column] if seed is not None else sum(values) / len(values))
@@ -108,6 +111,10 @@ def check_trajectories(home: Home, study: StudySpec) -> None:
                 for name, values in record.metrics.items()
             ]
             np.testing.assert_equal(sorted(rows), sorted(wanted))
+            if seed is not None:
+                own = frame[(frame["trial"] == number) & (frame["seed"] == seed)]
+                read = list(zip(own["metric"], own["epoch"], own["value"], strict=True))
+                np.testing.assert_equal(sorted(read), sorted(wanted))
 
 
 def snapshot(home: Home, name: str = "s") -> list[tuple[int, str]]:
