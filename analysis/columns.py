@@ -68,7 +68,7 @@ def read(content: bytes) -> pd.DataFrame:
     table = parquet.read_table(BytesIO(content), schema=_SCHEMA)
     columns = {name: table[name].to_numpy() for name in ("seed", "epoch", "value")}
     coded = table["metric"].unify_dictionaries().combine_chunks()
-    metric = pd.Categorical.from_codes(coded.indices.to_numpy(), pd.Index(coded.dictionary.to_pylist(), dtype=object))
+    metric = pd.Categorical.from_codes(coded.indices.to_numpy(), pd.Index(coded.dictionary.to_pylist()))
     return pd.DataFrame({"metric": metric, **columns})
 
 
@@ -138,6 +138,8 @@ def _of_seeds(values: pd.DataFrame, places: Mapping[int, Sequence[int]]) -> list
 
 
 def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    # names that are none have no type of their own
+    parts = [part for part in parts if len(part)] or parts[:1]
     metric = pd.api.types.union_categoricals([part["metric"].astype("category") for part in parts])
     columns: dict[str, object] = {"run": np.concatenate([part["run"].to_numpy(np.intp) for part in parts])}
     columns["metric"] = metric
