@@ -99,25 +99,18 @@ def ray_head(environment: Mapping[str, str], ports: Mapping[str, int] | None = N
             yield address
 
 
-@contextlib.contextmanager
-def mlflow_server(folder: Path) -> Iterator[str]:
-    """An MLflow server that asks for the login of `USER`, with all it keeps in ``folder``; its address."""
-    port = free_port()
-    database = f"sqlite:///{folder / 'auth.db'}"
+def mlflow_environment(folder: Path) -> dict[str, str]:
+    """Environment of an MLflow server that asks for the login of `USER`, with all it keeps in ``folder``."""
     settings = folder / "auth.ini"
     settings.write_text(
-        f"[mlflow]\ndefault_permission = READ\ndatabase_uri = {database}\nadmin_username = {USER}\n"
+        f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{folder / 'auth.db'}\nadmin_username = {USER}\n"
         f"admin_password = {PASSWORD}\nauthorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
         # as in the service: each request would hash the password anew
         "auth_cache_ttl_seconds = 60\n",
         encoding="utf-8",
     )
-    command = [
-        *(sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", "--workers", "1"),
-        *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
-        *("--artifacts-destination", str(folder / "artifacts"), "--host", "127.0.0.1", "--port", str(port)),
-    ]
-    login = {
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    return ours | {
         "MLFLOW_AUTH_CONFIG_PATH": str(settings),
         "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD,
         "MLFLOW_FLASK_SERVER_SECRET_KEY": "0" * 32,
@@ -127,9 +120,19 @@ def mlflow_server(folder: Path) -> Iterator[str]:
         "MLFLOW_BASIC_AUTH_FAIL_CLOSED": "true",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+
+
+@contextlib.contextmanager
+def mlflow_server(folder: Path) -> Iterator[str]:
+    """An MLflow server in the environment of `mlflow_environment`; its address."""
+    port = free_port()
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", "--workers", "1"),
+        *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
+        *("--artifacts-destination", str(folder / "artifacts"), "--host", "127.0.0.1", "--port", str(port)),
+    ]
     address = f"http://127.0.0.1:{port}"
-    with _serving(command, {**ours, **login}, folder, f"{address}/health"):
+    with _serving(command, mlflow_environment(folder), folder, f"{address}/health"):
         yield address
 
 

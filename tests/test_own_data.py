@@ -17,6 +17,7 @@ from torch import nn
 from study.file.spec import StudySpec
 from trainables import backbones
 from trainables.benchmarks import Data
+from trainables.benchmarks.own_images import OwnImagesOptions
 from trainables.benchmarks.table import TableOptions
 from trainables.replicas import stream, streams
 
@@ -56,15 +57,17 @@ def test_the_example_runs_as_documented(tmp_path: Path) -> None:
     assert (report / "trajectories.svg").is_file()
 
 
-def test_the_studies_of_a_table_are_study_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("place", "name", "options"), [(0, "table", TableOptions), (1, "images", OwnImagesOptions)])
+def test_the_studies_without_python_are_study_files(
+    place: int, name: str, options: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "houses.yaml").write_text(blocks("yml")[0], encoding="utf-8")
-    for path in (tmp_path / "houses.yaml", ROOT / "examples" / "table.yaml"):
-        spec = StudySpec.load(path)
-        assert spec.benchmark.name == "table" and len(spec.seeds) == 10
+    (tmp_path / "documented.yaml").write_text(blocks("yml")[place], encoding="utf-8")
+    for path in (tmp_path / "documented.yaml", ROOT / "examples" / f"{name}.yaml"):
+        assert StudySpec.load(path).benchmark.name == name
     # every option is in the table of the document
-    told = DOCUMENT.read_text(encoding="utf-8").partition("| option |")[2].partition("\n\n")[0]
-    assert {field.name for field in fields(TableOptions)} <= set(re.findall(r"`(\w+)`", told))
+    told = DOCUMENT.read_text(encoding="utf-8").split("| option |")[place + 1].partition("\n\n")[0]
+    assert {field.name for field in fields(options)} <= set(re.findall(r"`(\w+)`", told))
 
 
 class Small(nn.Module):

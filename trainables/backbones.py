@@ -133,7 +133,11 @@ def find(name: str) -> Callable[[Data], nn.Module]:
 
 def own(name: str, data: Data, generators: Sequence[torch.Generator]) -> Looped:
     """S networks of the backbone at ``name``, see `find`; replica s is initialised from its own generator alone."""
-    factory = find(name)
+    return looped(find(name), data, generators)
+
+
+def looped(factory: Callable[[Data], nn.Module], data: Data, generators: Sequence[torch.Generator]) -> Looped:
+    """S networks that ``factory`` makes from the data, replica s from its own generator alone."""
     networks = []
     for generator in generators:
         # torch's layers draw their weights from the global stream

@@ -33,8 +33,8 @@ _SIGNED = (torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def own_network(name: str, options: Any) -> bool:
-    """Whether the network of the benchmark called ``name`` is the user's own: its code, or its option ``backbone``."""
-    return name not in BENCHMARKS or getattr(options, "backbone", None) is not None
+    """Whether the network of the benchmark called ``name`` is the user's own: its code, or its options."""
+    return name not in BENCHMARKS or any(getattr(options, each, None) is not None for each in ("backbone", "weights"))
 
 
 def load(benchmark: Benchmark, options: Any, dtype: torch.dtype = torch.float32) -> Data:

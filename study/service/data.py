@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -56,6 +56,12 @@ def prepare(
     """
     images = _image_benchmark(benchmark)
     source, cache = source.expanduser().resolve(), cache and cache.expanduser().resolve()
+    required = [each.name for each in fields(images.Options) if each.default is MISSING and each.name != "data"]
+    if required:
+        raise UserError(
+            f"benchmark {benchmark!r} needs {', '.join(required)} of a study file, whose first fierce check or fierce "
+            "run decodes the images, and keeps them"
+        )
     edge = images.Options().size if size is None else size
     given = {"data": str(source), "size": edge} | ({"cache": str(cache)} if cache else {})
     if metadata is not None and not isinstance(images, Age):

@@ -38,7 +38,7 @@ def importable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 #: the benchmarks of one's own data, which the default page is for
-OWN_DATA = {"table"}
+OWN_DATA = {"table", "images"}
 
 
 @pytest.mark.parametrize("benchmark", sorted(BENCHMARKS.keys() - OWN_DATA))

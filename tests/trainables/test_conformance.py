@@ -65,6 +65,12 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "cifar10": {"samples": 20, "size": 16, "width": 2},
     "coarse-cifar10": {"samples": 20, "size": 16, "width": 2},
     "table": {"data": str(Path(__file__).with_name("flowers.csv")), "coarse": "colour", "fine": "kind"},
+    "images": {
+        "data": str(Path(__file__).with_name("pets.zip")),
+        "groups": {"furred": ["cat", "dog"], "winged": ["owl", "wren"]},
+        "size": 8,
+        "width": 2,
+    },
 }
 
 

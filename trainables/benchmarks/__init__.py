@@ -27,6 +27,7 @@ BENCHMARKS: Mapping[str, str] = {
     "cifar10": "trainables.benchmarks.cifar10:Cifar10",
     "coarse-cifar10": "trainables.benchmarks.coarse_cifar10:CoarseCifar10",
     "table": "trainables.benchmarks.table:TableBenchmark",
+    "images": "trainables.benchmarks.own_images:OwnImages",
 }
 
 #: what a criterion is tried on: a benchmark that needs no file, and options that make it small

@@ -27,10 +27,15 @@ DOWNLOADS: Mapping[str, type[CIFAR10]] = {c.base_folder: c for c in (CIFAR10, CI
 CUB = "CUB_200_2011"
 #: its lists; the last may be absent
 _CUB_LISTS = ("images.txt", "classes.txt", "image_class_labels.txt", "train_test_split.txt")
-#: folders that are a part of the data or hold a class's images and are no class, in lower case
-_TEST_PARTS = frozenset({"test", "testing"})
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+#: folders that are a part of the data and no class, in lower case, and which part
+PARTS: Mapping[str, str] = {
+    **dict.fromkeys(("train", "training"), TRAIN),
+    **dict.fromkeys(("val", "valid", "validation"), VALIDATION),
+    **dict.fromkeys(("test", "testing"), TEST),
+}
+#: folders that hold a class's images and are no class, in lower case
 _IMAGES = frozenset({"images", "image", "imgs", "img"})
-_PARTS = _TEST_PARTS | {"train", "training", "val", "valid", "validation"}
 
 
 @dataclass(frozen=True)
@@ -181,7 +186,8 @@ class _Label:
 
     def __call__(self, name: str) -> list[Any]:
         if self.cub is None:
-            return [*_class_and_test(name), "class folders"]
+            folder, part = class_and_part(name)
+            return [folder, part == TEST, "class folders"]
         root, lists = self.cub
         return lists(name.removeprefix(root + "images/"))
 
@@ -229,15 +235,25 @@ def _labelled(images: Images, names: tuple[str, ...], note: str) -> LabelledImag
     )
 
 
-def _class_and_test(name: str) -> tuple[str, bool]:
-    """The class of a file is the folder (or archive) it is in; it is for testing where a folder ``test`` is above."""
-    folders = [without_ending(folder) for folder in _class_folder(name).parts]
-    if not folders or folders[-1].lower() in _PARTS:
+def class_and_part(name: str) -> tuple[str, str]:
+    """The class of a file, the folder (or archive) it is in, and its part by the folders above.
+
+    The part is ``train``, ``validation`` or ``test``, "" where no folder says. `Rejected` for a file that is in no
+    class's folder.
+    """
+    folders = [without_ending(folder) for folder in class_folder(name).parts]
+    if not folders or folders[-1].lower() in PARTS:
         raise Rejected("not in a class folder")
-    return folders[-1], any(folder.lower() in _TEST_PARTS for folder in folders[:-1])
+    return folders[-1], part_of(PurePosixPath(*folders[:-1]))
 
 
-def _class_folder(name: str) -> PurePosixPath:
+def part_of(folder: PurePosixPath) -> str:
+    """The part that the folders of a path name, "" where none does; of several, testing before training."""
+    named = {PARTS[part.lower()] for part in folder.parts if part.lower() in PARTS}
+    return next((part for part in (TEST, VALIDATION, TRAIN) if part in named), "")
+
+
+def class_folder(name: str) -> PurePosixPath:
     """The folder that a file is in, or the one above where it is called ``images`` or the like."""
     folder = PurePosixPath(name).parent
     return folder.parent if folder.name.lower() in _IMAGES else folder
@@ -248,7 +264,7 @@ def _without_loose(images: LabelledImages, files: Sequence[str], path: Path) -> 
 
     Raises `DataError` for images beside some class folders: what the classes are cannot be told.
     """
-    folders = [_class_folder(file) for file in files]
+    folders = [class_folder(file) for file in files]
     held = set(folders)
     mixed = held & {above for folder in held for above in folder.parents}
     if not mixed:

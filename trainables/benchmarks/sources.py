@@ -24,6 +24,8 @@ MAX_FILE_BYTES = 64 * 2**20
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz")
 OTHER_ARCHIVES = (".7z", ".rar", ".tar.zst", ".tar.lz", ".tar.z")
 _IMAGES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm")
+#: endings of images that are not read
+OTHER_IMAGES = (".heic", ".heif", ".avif", ".jxl")
 #: what systems and programs leave beside a user's files, in lower case; hidden names are such as well
 _SYSTEM = frozenset(
     {
@@ -89,6 +91,11 @@ def is_archive(name: str) -> bool:
     return name.lower().endswith(ARCHIVES)
 
 
+def is_image(name: str) -> bool:
+    """Whether a file is called as an image that is read."""
+    return name.lower().endswith(_IMAGES)
+
+
 def without_ending(name: str) -> str:
     """The name of a file or folder without the ending of an archive."""
     ending = max((ending for ending in ARCHIVES if name.lower().endswith(ending)), key=len, default="")
@@ -130,7 +137,7 @@ def _listed(source: Sequence[tuple[str, bytes | Path]], limit: int) -> Iterator[
 def _loose_images(root: Path) -> bool:
     """Whether a folder holds images outside of archives, by their names."""
     return any(
-        file.lower().endswith(_IMAGES) and not _left_behind((Path(folder) / file).relative_to(root).as_posix())
+        is_image(file) and not _left_behind((Path(folder) / file).relative_to(root).as_posix())
         for folder, _, files in os.walk(root)
         for file in files
     )

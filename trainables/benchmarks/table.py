@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables import backbones
-from trainables.benchmarks import Data, DataError, DataPath, Provenance, Split, grouped
+from trainables.benchmarks import Data, DataError, DataPath, Provenance, Split, grouped, stratified
 from trainables.benchmarks.cifar10 import kept_arrays
 from trainables.benchmarks.few_shot import coarse_accuracy, fingerprint
 from trainables.benchmarks.options import Bounds, Checked, is_number
@@ -159,20 +159,9 @@ class TableBenchmark:
         if data.extra["groups"] is not None:
             counts = {part: round(count * share) for part, share in shares.items()}
             return grouped.split(data, data.extra["groups"], counts, generator)
-        order = torch.randperm(count, generator=generator)
-        dealt: dict[str, list[Tensor]] = {"heldout": [], "validation": [], "train": []}
-        for label in range(data.classes):
-            of_class = order[data.coarse[order] == label]
-            # one at least of each class in each part, which is what `check_sizes` looked for
-            heldout = min(max(1, round(len(of_class) * options.heldout)), len(of_class) - 1 - bool(options.validation))
-            checked = 0
-            if options.validation:
-                checked = min(max(1, round(len(of_class) * options.validation)), len(of_class) - heldout - 1)
-            sizes = [heldout, checked, len(of_class) - heldout - checked]
-            for part, indices in zip(dealt, torch.split(of_class, sizes), strict=True):
-                dealt[part].append(indices)
-        joined = {part: torch.cat(indices) for part, indices in dealt.items()}
-        return {part: indices[torch.randperm(len(indices), generator=generator)] for part, indices in joined.items()}
+        # heldout first, as the order of the parts is that of the random numbers
+        dealt = {part: shares[part] for part in ("heldout", "validation")}
+        return stratified.split(data.coarse, data.classes, dealt, generator)
 
     def batch(
         self, inputs: Tensor, options: TableOptions, train: bool, generators: Sequence[torch.Generator]

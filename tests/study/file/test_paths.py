@@ -67,6 +67,7 @@ def test_options_say_that_they_are_paths() -> None:
         "age": {"data", "metadata", "cache"},
         **{name: {"data", "cache"} for name in ("cifar-fs", "cub", "cifar10-few-shot", "cifar10", "coarse-cifar10")},
         "table": {"data"},
+        "images": {"data", "folder", "weights", "cache"},
     }
 
 
