@@ -76,11 +76,8 @@ TRAJECTORIES = "trajectories.parquet"
 
 def trajectories_file(*part: int) -> str:
     """The artifact's name where the trial was trained in parts, as `weights_file` has it."""
-    return (
-        weights_file(*part)
-        .replace(*(name.split(".")[0] for name in (WEIGHTS, TRAJECTORIES)))
-        .replace(".pt", ".parquet")
-    )
+    (weights, before), (own, suffix) = WEIGHTS.split("."), TRAJECTORIES.split(".")
+    return f"{weights_file(*part).removesuffix(f'.{before}').replace(weights, own)}.{suffix}"
 
 
 def kept_tag(file: str) -> str:
