@@ -82,9 +82,9 @@ def history_of(tracking_uri: str, experiment_id: str, trials: Sequence[Run], see
     filed = [run.data.tags[schema.TRIAL] in of_trial for run in seeds]
     # of a run whose trial was deleted, or has sent no file yet, there are rows but not all of them
     rows = [not held and schema.SEED_POINTS not in run.data.tags for held, run in zip(filed, seeds, strict=True)]
-    position = np.flatnonzero(rows)
+    position = [place for place, is_read in enumerate(rows) if is_read]
     old = store.history(tracking_uri, experiment_id, [seeds[place] for place in position])
-    parts = [old.assign(run=position[old["run"].to_numpy()])]
+    parts = [old.assign(run=np.array(position, np.intp)[old["run"].to_numpy()])]
     places: dict[str, dict[int, list[int]]] = {}
     for place, run in enumerate(seeds):
         tags = run.data.tags
