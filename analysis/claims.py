@@ -95,7 +95,8 @@ def section(study: Study, out: Path, claims: Sequence[Claim], title: str = "The 
             f" Chosen by the search on the data that it would be tested on, hence no verdict: {'; '.join(searched)}."
         )
     shown = data.assign(**{name: data[name].map(_p) for name in ("p", "exact p", "adjusted p")})
-    table = output.save_table(study, shown, out, "claims", caption, data)
+    first = ("claim", "measured by", "verdict", "adjusted p", "numbers")
+    table = output.save_table(study, shown, out, "claims", caption, data, first)
     words = "; ".join(f"{choice.label} ({choice.why})" for choice in chosen.values())
     return Section(title, (f"Trials compared: {words or 'none'}.", table))
 
@@ -177,7 +178,7 @@ def similar(study: Study, metric: str, first: str, second: str, margin: float, r
     if difference is None:
         return Verdict(measure, UNTESTED, f"{metric} was not measured")
     if relative:
-        rows = selection.values(study, metric).T
+        rows = selection.by_trial(study, metric)
         of_both = (rows[chosen[first].trial], rows[chosen[second].trial])
         evidence = decide_within_share(*of_both, margin, difference.planned)
     else:
@@ -293,9 +294,7 @@ def _sided(
 
 def _beyond(value: Difference, bound: float) -> Evidence:
     """Evidence that the mean lies farther from 0 than ``bound`` does, on its side; above it where it is 0."""
-    turned = (
-        value if bound < 0 else statistics.one_sample([-number for number in value.values], value.planned, value.level)
-    )
+    turned = value if bound < 0 else replace(value, mean=-value.mean, values=tuple(-number for number in value.values))
     return _evidence(FAILS, *statistics.below(turned, -abs(bound)), value.n, one_sided=True)
 
 

@@ -1,7 +1,7 @@
 """Trajectories in columns: all values of a trial's seeds in one Parquet file among the artifacts of the trial's run.
 
 A row a value, sorted by metric, seed and epoch. A trial that was trained in parts has a file for each. MLflow's own
-rows are for its interface: they are thinned, and so are read only of trials of before these files, trial by trial.
+rows are for its interface: they are thinned, and so are read only of seeds that were trained before these files.
 """
 
 from __future__ import annotations
@@ -75,26 +75,25 @@ def read(content: bytes) -> pd.DataFrame:
 def history_of(tracking_uri: str, experiment_id: str, trials: Sequence[Run], seeds: Sequence[Run]) -> pd.DataFrame:
     """All values of the runs ``seeds``: columns run (position among them), metric (categorical), epoch, value.
 
-    Those of a trial with files are its files', all others MLflow's rows. Raises `StoreError` where a file that was
-    there is gone or damaged.
+    Those of a seed that is in a file of its trial are the file's, others MLflow's rows: a trial of before there were
+    files may have been given further seeds since. Raises `StoreError` where a file that was there is gone or damaged.
     """
-    of_trial = {run.data.tags[schema.TRIAL]: run for run in trials if names(run)}
-    filed = [run.data.tags[schema.TRIAL] in of_trial for run in seeds]
-    # of a run whose trial was deleted, or has sent no file yet, there are rows but not all of them
-    rows = [not held and schema.SEED_POINTS not in run.data.tags for held, run in zip(filed, seeds, strict=True)]
-    position = [place for place, is_read in enumerate(rows) if is_read]
-    old = store.history(tracking_uri, experiment_id, [seeds[place] for place in position])
-    parts = [old.assign(run=np.array(position, np.intp)[old["run"].to_numpy()])]
     places: dict[str, dict[int, list[int]]] = {}
     for place, run in enumerate(seeds):
         tags = run.data.tags
         # a replica that is there twice is told of later, as it stands
         places.setdefault(tags[schema.TRIAL], {}).setdefault(int(tags[schema.SEED]), []).append(place)
-    wanted = [(run, name) for number, run in of_trial.items() if number in places for name in names(run)]
+    wanted = [(run, name) for run in trials if run.data.tags[schema.TRIAL] in places for name in names(run)]
+    parts, filed = [], set[int]()
     with ThreadPoolExecutor(FETCHED) as pool:
         for (run, _), values in zip(wanted, pool.map(lambda file: _fetch(tracking_uri, *file), wanted), strict=True):
-            parts += _of_seeds(values, places[run.data.tags[schema.TRIAL]])
-    return _joined(parts)
+            of_trial = places[run.data.tags[schema.TRIAL]]
+            parts += _of_seeds(values, of_trial)
+            filed.update(place for seed in values["seed"].unique() for place in of_trial.get(seed, ()))
+    # of a run whose trial was deleted, or has sent no file yet, there are rows but not all of them
+    rows = [place for place, run in enumerate(seeds) if place not in filed and schema.SEED_POINTS not in run.data.tags]
+    old = store.history(tracking_uri, experiment_id, [seeds[place] for place in rows])
+    return _joined([old.assign(run=np.array(rows, np.intp)[old["run"].to_numpy()]), *parts])
 
 
 def names(run: Run) -> list[str]:
@@ -140,7 +139,9 @@ def _of_seeds(values: pd.DataFrame, places: Mapping[int, Sequence[int]]) -> list
 def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     # names that are none have no type of their own
     parts = [part for part in parts if len(part)] or parts[:1]
-    metric = pd.api.types.union_categoricals([part["metric"].astype("category") for part in parts])
+    metric = pd.api.types.union_categoricals(
+        [part["metric"].astype("category") for part in parts], sort_categories=True
+    )
     columns: dict[str, object] = {"run": np.concatenate([part["run"].to_numpy(np.intp) for part in parts])}
     columns["metric"] = metric
     columns["epoch"] = np.concatenate([part["epoch"].to_numpy(np.int64) for part in parts])

@@ -15,7 +15,8 @@ class Metric:
     ``better`` is ``lower``, ``higher`` or ``none``; ``fine`` says whether fine labels are read; ``twin_of`` names the
     metric of held-out samples that this one is on validation samples, where it is one; ``heldout`` says whether it is
     of held-out samples itself. Metrics of one ``group`` share a table; those of a benchmark's own have none.
-    ``chance`` names the metric of what chance alone would give.
+    ``chance`` names the metric of what chance alone would give. ``floor_of`` names the metric that this one is where
+    nothing was trained, where it is one, and ``group`` then says what was measured: one row of a table.
     """
 
     name: str
@@ -28,11 +29,15 @@ class Metric:
     heldout: bool = False
     group: str = ""
     chance: str = ""
+    floor_of: str = ""
 
 
 @dataclass(frozen=True)
 class Hyperparameter:
-    """A hyperparameter of a criterion: ``whole`` numbers only, and searched on a ``log`` scale or not."""
+    """A hyperparameter of a criterion: ``whole`` numbers only, and searched on a ``log`` scale or not.
+
+    A training setting or option that varies between trials is declared alike.
+    """
 
     name: str
     symbol: str
@@ -44,13 +49,15 @@ class Hyperparameter:
 class Criterion:
     """A criterion: how it is called in figures and tables, and its hyperparameters in order.
 
-    ``reference``: whether it is the one that the others are compared with.
+    ``reference``: whether it is the one that the others are compared with; ``fine``: whether it reads fine labels, so
+    that it is a ceiling and no rival.
     """
 
     name: str
     label: str
     hyperparameters: tuple[Hyperparameter, ...] = ()
     reference: bool = False
+    fine: bool = False
 
 
 def read_metrics(content: bytes) -> Mapping[str, Metric]:
@@ -65,6 +72,14 @@ def read_criteria(content: bytes) -> Mapping[str, Criterion]:
         hyperparameters = tuple(_made(Hyperparameter, values) for values in declared.get("hyperparameters", ()))
         criteria[declared["name"]] = _made(Criterion, {**declared, "hyperparameters": hyperparameters})
     return criteria
+
+
+def read_settings(content: bytes) -> tuple[Hyperparameter, ...]:
+    """The settings that vary, in order; none where ``content`` is no JSON list of such declarations."""
+    try:
+        return tuple(_made(Hyperparameter, declared) for declared in _listed(content))
+    except ValueError:
+        return ()
 
 
 def _listed(content: bytes) -> list[dict[str, Any]]:

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure as Canvas
 from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
 
@@ -21,8 +23,10 @@ from analysis.runs import Study
 
 #: arrays that a replica kept after its last epoch, by name
 Arrays = Mapping[str, np.ndarray]
-#: points of one panel at most
+#: samples that the classes' separation is computed of at most
 POINTS = 1500
+#: points of one panel at most: t-SNE of 1,500 took half of a report's time, and shows no more than this does
+DRAWN = 600
 #: coarse class -> colour
 CLASSES = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#BBBBBB", "#222222", "#994F00", "#40B0A6")
 
@@ -34,28 +38,26 @@ def section(study: Study, out: Path, distances: Sequence[str] = ()) -> Section:
     kept = kept_arrays(study, _finite)
     if not kept:
         return Section(title, (output.lost_note(study) or "No features were kept with the replicas.",))
-    panels = one_seed(kept)
-    canvas, grid = output.row_of_panels(len(kept), 3.3, [3.4])
-    for axes, (criterion, seed) in zip(grid.flat, panels.items(), strict=True):
-        arrays = kept[criterion][seed]
+
+    def draw(axes: Axes, arrays: Arrays) -> None:
         places = embed(arrays["features"])
         coarse = arrays["coarse"][: len(places)]
         opacity = _opacity(arrays.get("fine"), len(places))
         for number in np.unique(coarse):
             rows = coarse == number
             colours = [(*to_rgb(CLASSES[number % len(CLASSES)]), float(alpha)) for alpha in opacity[rows]]
-            axes.scatter(*places[rows].T, s=7, c=colours, linewidths=0, rasterized=True)
+            axes.scatter(places[rows, 0], places[rows, 1], s=7, c=colours, linewidths=0, rasterized=True)
             axes.scatter([], [], s=25, color=CLASSES[number % len(CLASSES)], label=study.class_name(int(number)))
-        axes.set_title(chosen[criterion].label, color=output.colour(study, criterion))
         axes.set(xticks=[], yticks=[])
         axes.grid(visible=False)
-    output.legend_below(canvas, grid.flat[0])
+
+    canvas, _, panels = one_seed_each(study, kept, draw)
     seeds = ", ".join(sorted({str(seed) for seed in panels.values()}))
     shares = any(arrays[panels[criterion]].get("fine", np.empty(0)).ndim == 2 for criterion, arrays in kept.items())
     fading = "; the fainter, the more mixed the sample (its largest fine value)" if shares else ""
     caption = (
         f"t-SNE (scikit-learn, perplexity 30) of the held-out features, after figure A4: seed {seeds}, at most "
-        f"{POINTS} samples a panel, coloured by coarse class{fading}. Positions and distances between panels have no "
+        f"{DRAWN} samples a panel, coloured by coarse class{fading}. Positions and distances between panels have no "
         "meaning."
     )
     items: list[str | Figure | Table] = [output.save_figure(study, canvas, out, "feature-space", caption)]
@@ -88,8 +90,8 @@ def section(study: Study, out: Path, distances: Sequence[str] = ()) -> Section:
 
 
 def embed(features: np.ndarray) -> np.ndarray:
-    """Positions (n, 2) of the first at most `POINTS` rows of ``features`` (samples, d), the same at every call."""
-    part = features[:POINTS].astype(np.float32)
+    """Positions (n, 2) of the first at most `DRAWN` rows of ``features`` (samples, d), the same at every call."""
+    part = features[:DRAWN].astype(np.float32)
     perplexity = min(30.0, (len(part) - 1) / 3)
     positions: np.ndarray = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(part)
     return positions
@@ -123,10 +125,24 @@ def kept_arrays(study: Study, usable: Callable[[Arrays], bool]) -> dict[str, dic
     return {criterion: arrays for criterion, arrays in kept_by_criterion.items() if arrays}
 
 
-def one_seed(kept: Mapping[str, Mapping[int, Arrays]]) -> dict[str, int]:
-    """criterion -> the seed to draw: the same for all where there is one, so of the same split and initial weights."""
+def one_seed_each(
+    study: Study, kept: Mapping[str, Mapping[int, Arrays]], draw: Callable[[Axes, Arrays], None]
+) -> tuple[Canvas, Sequence[Axes], dict[str, int]]:
+    """A panel for each criterion of ``kept``, with a legend below: the figure, its panels, and criterion -> seed.
+
+    ``draw`` is given a panel and the arrays of one seed: the same for all criteria where there is one, so of the same
+    split and initial weights.
+    """
     common = set.intersection(*(set(arrays) for arrays in kept.values()))
-    return {criterion: min(common or arrays) for criterion, arrays in kept.items()}
+    seeds = {criterion: min(common or arrays) for criterion, arrays in kept.items()}
+    chosen = selection.headline(study)
+    canvas, grid = output.row_of_panels(len(kept), 3.3, [3.4])
+    panels = list(grid.flat)
+    for axes, (criterion, seed) in zip(panels, seeds.items(), strict=True):
+        draw(axes, kept[criterion][seed])
+        axes.set_title(chosen[criterion].label, color=output.colour(study, criterion))
+    output.legend_below(canvas, panels[0])
+    return canvas, panels, seeds
 
 
 def _finite(kept: Arrays) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from analysis import command, output, selection, statistics, tables
+from analysis import command, output, selection, shares, statistics, tables
 from analysis.output import Section, Table
 from analysis.runs import Study
 
@@ -51,7 +51,7 @@ def _tables(
     made = [
         output.save_table(
             study,
-            tables.beside(study, shown, columns),
+            tables.beside(study, shown, columns, _floors(study, metrics)),
             out,
             stem,
             f"{title}, means over seeds on held-out samples ({seeds[:-1]}). {notes}.",
@@ -64,6 +64,15 @@ def _tables(
         numbers = tables.difference_numbers(study, shown, metrics)
         made.append(output.save_table(study, differences, out, f"{stem}-differences", caption, numbers))
     return made
+
+
+def _floors(study: Study, metrics: Sequence[str]) -> tables.Printed:
+    """Rows of what is read where nothing was trained, without a number where that was not measured."""
+    found = {
+        name: {metric: str(value) for metric, value in values.items()}
+        for name, values in shares.rows(study, metrics).items()
+    }
+    return [("floor", found)] if found else []
 
 
 if __name__ == "__main__":

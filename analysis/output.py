@@ -32,6 +32,8 @@ STYLES = ("--", "-.", "-", ":")
 MARKERS = ("s", "^", "o", "D", "v", "P", "X")
 #: panels that stand side by side at most
 PANELS = 5
+#: columns that a page shows of a table at most
+COLUMNS = 7
 #: replicas that a sentence names at most
 LISTED = 10
 
@@ -83,13 +85,32 @@ class Figure:
     caption: str
 
 
+class Lead(str):
+    """A paragraph that says the most in the fewest words, set larger than others."""
+
+
 @dataclass(frozen=True)
 class Table:
-    """A table for reading; its files stand beside the figures under ``stem``."""
+    """A table for reading; its files stand beside the figures under ``stem``.
+
+    A page shows the columns ``first``, or as many as are legible, and folds the others away.
+    """
 
     stem: str
     frame: pd.DataFrame
     caption: str
+    first: tuple[str, ...] = ()
+
+    @property
+    def shown(self) -> list[str]:
+        """The columns that a page shows at once."""
+        return list(self.first or self.frame.columns[:COLUMNS])
+
+    @property
+    def folded(self) -> list[list[str]]:
+        """The columns of further tables, each with the first column before them; empty where all are shown."""
+        key, rest = self.frame.columns[0], [name for name in self.frame.columns if name not in self.shown]
+        return [[key, *rest[start : start + COLUMNS - 1]] for start in range(0, len(rest), COLUMNS - 1)]
 
 
 @dataclass(frozen=True)
@@ -107,18 +128,31 @@ def save_figure(study: Study, canvas: Canvas, out: Path, stem: str, caption: str
         canvas.text(0.995, 1.005, f"{origin} data", ha="right", va="bottom", fontsize=8, color="#a04000", weight="bold")
     out.mkdir(parents=True, exist_ok=True)
     svg, png = out / f"{stem}.svg", out / f"{stem}.png"
+    # laid out once for both files, which takes as long as to draw them
+    canvas.draw_without_rendering()
+    canvas.set_layout_engine("none")
+    box = canvas.get_tightbbox().padded(mpl.rcParams["savefig.pad_inches"])
     # the same values give the same bytes
     with mpl.rc_context({"svg.hashsalt": stem}):
-        canvas.savefig(svg, metadata={"Date": None}, bbox_inches="tight")
-    canvas.savefig(png, bbox_inches="tight")
+        canvas.savefig(svg, metadata={"Date": None}, bbox_inches=box)
+    canvas.savefig(png, bbox_inches=box)
     plt.close(canvas)
     return Figure(svg, png, f"{caption} {data_note(study)}")
 
 
 def save_table(
-    study: Study, frame: pd.DataFrame, out: Path, stem: str, caption: str, data: pd.DataFrame | None = None
+    study: Study,
+    frame: pd.DataFrame,
+    out: Path,
+    stem: str,
+    caption: str,
+    data: pd.DataFrame | None = None,
+    first: Sequence[str] = (),
 ) -> Table:
-    """Write ``frame`` as ``stem``.md and .tex under ``out``, and ``data`` (numbers; else ``frame``) as .csv."""
+    """Write ``frame`` as ``stem``.md and .tex under ``out``, and ``data`` (numbers; else ``frame``) as .csv.
+
+    ``first``: columns that a page shows where there are too many.
+    """
     caption = f"{caption} {data_note(study)}"
     out.mkdir(parents=True, exist_ok=True)
     (frame if data is None else data).to_csv(out / f"{stem}.csv", index=False)
@@ -128,7 +162,7 @@ def save_table(
         index=False, caption=_escape_latex(caption), label=f"tab:{stem}", column_format="l" * len(frame.columns)
     )
     (out / f"{stem}.tex").write_text(latex, encoding="utf-8")
-    return Table(stem, frame, caption)
+    return Table(stem, frame, caption, tuple(first))
 
 
 def provenance(study: Study) -> str:

@@ -38,6 +38,7 @@ class Page:
     benchmarks: Sequence[str] = ()
     settings: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     metrics: Sequence[str] = ()
+    summary: SectionFunction | None = None
 
 
 def find(benchmark: str, module: str = "") -> Page:

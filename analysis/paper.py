@@ -44,7 +44,7 @@ def stable_anchors(study: Study, metric: str, start: int = 100) -> Verdict:
     if start not in trials.index or trials[start] not in estimates or not beyond:
         return Verdict(measure, UNTESTED, f"needs e = {start} and a larger e at one λ")
     differences = {e: selection.difference(study, metric, int(trials[e]), int(trials[start])) for e in beyond}
-    rows = selection.values(study, metric).T
+    rows = selection.by_trial(study, metric)
     outcomes = [
         claims.decide_within_share(rows[trials[e]], rows[trials[start]], MSE_MARGIN, difference.planned)
         for e, difference in differences.items()

@@ -131,8 +131,17 @@ def costs(study: Study, metric: str) -> tuple[Cost, ...]:
 
 
 def points(study: Study) -> list[int]:
-    """The trials that a rule may choose: done with all their seeds."""
+    """The trials that a rule may choose: done with all their seeds, and not trained on fine labels.
+
+    Where training settings vary, those at one setting.
+    """
+    rivals = [name for name, criterion in study.criteria.items() if not criterion.fine]
     table = study.trials[study.trials["role"].isin(ROLES) & (study.trials["state"] == "done")]
+    table = table[table["criterion"].isin(rivals)]
+    reference = selection.headline(study).get(study.reference)
+    if study.varied and reference is not None:
+        own = selection.settings(study)
+        table = table[table["trial"].map(own) == own[reference.trial]]
     whole = [set(done) == set(planned) for done, planned in zip(table["found"], table["planned"], strict=True)]
     return [int(trial) for trial in table.loc[whole, "trial"]]
 
@@ -199,7 +208,7 @@ def _smallest(values: pd.Series) -> int:
 
 
 def _row(study: Study, metric: str, cost: Cost, holm: Mapping[str, float], best: Sequence[int] = ()) -> dict[str, str]:
-    against = "–" if cost.against is None else str(cost.against).split(", p")[0]
+    against = "–" if cost.against is None else cost.against.bounds
     p = holm.get(cost.name, np.nan)
     return {
         "fine labels read by": study.metric(metric).label,

@@ -23,10 +23,13 @@ from analysis import (
     measures,
     output,
     regret,
+    rivals,
     saturation,
     selection,
     similarity,
     statistics,
+    summary,
+    versions,
 )
 from analysis.output import Figure, Section, Table
 from analysis.pages import PageError, SectionFunction
@@ -34,7 +37,7 @@ from analysis.runs import StoreError, Study
 
 TEMPLATES = Path(__file__).parent / "templates"
 #: sections of every page, each None where a study has nothing for it
-EVERYWHERE = (measures.section, similarity.section)
+EVERYWHERE = (rivals.section, measures.section, similarity.section, regret.section)
 
 #: what a reader must know of data that is not real
 WARNINGS: Mapping[str, str] = {
@@ -55,20 +58,19 @@ def write(tracking_uri: str, study: str, out: Path, page_module: str = "") -> Pa
     """
     opened = Study.open(tracking_uri, study, page_module)
     # a page that is none is said before anything is written
-    made = opened.page.sections
+    made, summarised = opened.page.sections, opened.page.summary or summary.section
+    answer = _of_page(summarised, opened, out) if len(opened.final) else None
     sections = [overview(opened, out)]
     if len(opened.final):
         if search := search_result(opened, out):
             sections.append(search)
-        if costs := regret.section(opened, out):
-            sections.append(costs)
         sections += [section for make in made if (section := _of_page(make, opened, out))]
         sections += [section for make in EVERYWHERE if (section := make(opened, out))]
     # known once all that is drawn was read
     if lost := output.lost_note(opened):
         sections[0] = Section(sections[0].title, (lost, *sections[0].items))
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
-    environment.filters |= {"data_uri": _data_uri, "kind": _kind, "cell": _cell}
+    environment.filters |= {"data_uri": _data_uri, "kind": _kind, "cell": _cell, "chips": _chips}
     origin = output.provenance(opened)
     page = environment.get_template("report.html.j2").render(
         study=opened,
@@ -76,6 +78,7 @@ def write(tracking_uri: str, study: str, out: Path, page_module: str = "") -> Pa
         warning=WARNINGS.get(origin, ""),
         provenance=origin,
         data=output.data_note(opened),
+        answer=answer,
         sections=sections,
         verdicts=claims.OUTCOMES,
         command=f"fierce run {study}.yaml && fierce report {study}",
@@ -129,6 +132,8 @@ def overview(study: Study, out: Path) -> Section:
         sentences.append(f"Not started: {study.planned_trials - len(table)} trials.")
     if len(set(table["fingerprint"]) - {""}) > 1:
         sentences.append("The trials were trained on different data (their fingerprints differ): compare with care.")
+    if mixed := versions.note(study.runs):
+        sentences.append(mixed)
     items: list[str | Figure | Table] = [" ".join(sentences)]
     items += [text for text in (*dict.fromkeys(table["description"]), output.split_note(study)) if text]
     items += saturation.sentences(study) if len(study.final) else []
@@ -220,11 +225,17 @@ def _kind(item: str | Figure | Table) -> str:
     return type(item).__name__.lower()
 
 
+def _chips(value: str) -> list[tuple[int, str]]:
+    """The outcomes in a cell of verdicts, each with its place among all outcomes, by which it is coloured."""
+    words = str(value).split("; ")
+    return [(claims.OUTCOMES.index(word.split(" ×")[0]), word) for word in words]
+
+
 def _cell(value: object, is_wide: bool) -> str:
     """Ties the spaces inside a number with its interval; those of a wide table may break before the sign."""
     text = re.sub(r" ([<=]) ", "\u00a0\\1\u00a0", str(value))
     if is_wide:
-        return text.replace(" ± ", " ±\u00a0")
+        return text.replace(" ± ", " ±\u00a0").replace("; ", ";\n")
     text = re.sub(r" ± |(?<=\d), (?=[+−])", lambda match: match[0].replace(" ", "\u00a0"), text)
     return text.replace("; ", ";\n")
 

@@ -20,7 +20,7 @@ from mlflow.entities import Experiment, Run
 from analysis import artifacts, declarations, dialect, legacy, pages, schema, store
 from analysis.addresses import without_login, without_logins
 from analysis.columns import history_of
-from analysis.declarations import Criterion, Metric
+from analysis.declarations import Criterion, Hyperparameter, Metric
 from analysis.numbers import number
 from analysis.pages import Page
 from analysis.store import StoreError, StudyNotFound
@@ -120,6 +120,19 @@ class Study:
         return tuple(dict.fromkeys([*first, *declared]))
 
     @cached_property
+    def varied(self) -> tuple[Hyperparameter, ...]:
+        """The training settings and options that differ between trials, in the order of columns."""
+        text = self.tags.get(schema.VARIED, "")
+        declared = declarations.read_settings(text.encode()) if text else ()
+        runs = self.whole._level("trial")
+        return tuple(each for each in declared if len({run.data.params.get(each.name) for run in runs}) > 1)
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Names of what tells the study's trials apart: hyperparameters, and the settings that are `varied`."""
+        return (*self.hyperparameters, *(each.name for each in self.varied))
+
+    @cached_property
     def reference(self) -> str:
         """Name of the criterion that the others are compared with; the study need not have a trial of it."""
         criteria = [*self.criteria.values(), *legacy.CRITERIA.values()]
@@ -129,7 +142,7 @@ class Study:
     def columns(self) -> tuple[str, ...]:
         """Columns of `frame`, in order."""
         # those who read exported frames expect the columns that these always had, so they come first
-        read = tuple(dict.fromkeys([*legacy.HYPERPARAMETERS, *self.hyperparameters]))
+        read = tuple(dict.fromkeys([*legacy.HYPERPARAMETERS, *self.axes]))
         return ("study", "trial", "criterion", "protocol", *read, "seed", "metric", "epoch", "value")
 
     def metric(self, name: str) -> Metric:
@@ -144,20 +157,20 @@ class Study:
         """Place of a criterion in figures and tables, from 0."""
         return list(self.criteria).index(criterion)
 
-    def label(self, criterion: str, hyperparameters: Mapping[str, float], digits: int = 3) -> str:
-        """How a trial is called in figures and tables: ``FIERCE λ=1 e=100``, values to so many digits."""
+    def label(self, criterion: str, values: Mapping[str, Any], digits: int = 4) -> str:
+        """How a trial is called in figures and tables: ``FIERCE λ=1 e=100``, ``values`` of `axes` to so many digits."""
         declared = self.criterion(criterion)
-        values = {own.symbol: hyperparameters.get(own.name, np.nan) for own in declared.hyperparameters}
-        read = [f"{symbol}={number(value, digits)}" for symbol, value in values.items() if not np.isnan(value)]
+        own = {each.symbol: values.get(each.name, np.nan) for each in (*declared.hyperparameters, *self.varied)}
+        read = [f"{symbol}={_shown(value, digits)}" for symbol, value in own.items() if not pd.isna(value)]
         return " ".join([declared.label, *read])
 
-    def labels(self, trials: Sequence[tuple[int, str, Mapping[str, float]]]) -> list[str]:
-        """Labels of ``trials`` (number, criterion, hyperparameters), each unlike the others.
+    def labels(self, trials: Sequence[tuple[int, str, Mapping[str, Any]]]) -> list[str]:
+        """Labels of ``trials`` (number, criterion, values of `axes`), each unlike the others.
 
         Values have as many digits as tell the settings apart; two trials of one setting have their number behind.
         """
         labels = [self.label(criterion, values) for _, criterion, values in trials]
-        for digits in (4, 5, 7, 10, 17):
+        for digits in (5, 7, 10, 17):
             again = {label for label in labels if labels.count(label) > 1}
             for place, (_, criterion, values) in enumerate(trials):
                 if labels[place] in again:
@@ -194,7 +207,7 @@ class Study:
     def trials(self) -> pd.DataFrame:
         """One row per trial, in order of its number.
 
-        Columns: trial, label, criterion, protocol, benchmark, those of `hyperparameters` (NaN where not read), role,
+        Columns: trial, label, criterion, protocol, benchmark, those of `axes` (NaN where not read), role,
         repeats (the number of the trial that it trains again on fresh seeds, −1 for none), state, planned (tuple of
         seeds), found (tuple of the seeds whose run is done), data_name, provenance, fingerprint, description, classes
         (names), epochs (planned; NaN where unknown), reason.
@@ -229,9 +242,7 @@ class Study:
                     "reason": "; ".join(dict.fromkeys(reason for reason in reasons if reason)),
                 }
             )
-        settings: Any = [
-            (row["trial"], row["criterion"], {name: row[name] for name in self.hyperparameters}) for row in rows
-        ]
+        settings: Any = [(row["trial"], row["criterion"], {name: row[name] for name in self.axes}) for row in rows]
         for row, label in zip(rows, self.labels(settings), strict=True):
             row["label"] = label
         columns = [
@@ -240,7 +251,7 @@ class Study:
             "criterion",
             "protocol",
             "benchmark",
-            *self.hyperparameters,
+            *self.axes,
             "role",
             "repeats",
             "state",
@@ -293,11 +304,16 @@ class Study:
             "protocol": _category([tag.get(schema.PROTOCOL, "") for tag in tags], position),
         }
         # a seed's run has them only once its first metrics are there
-        own = {run.data.tags[schema.TRIAL]: run for run in trials}
-        settings = [self._settings(own.get(run.data.tags[schema.TRIAL], run)) for run in runs]
+        parents = {run.data.tags[schema.TRIAL]: run for run in trials}
+        settings = [self._settings(parents.get(run.data.tags[schema.TRIAL], run)) for run in runs]
         columns |= dict.fromkeys(legacy.HYPERPARAMETERS, np.full(len(history), np.nan))
         for name in self.hyperparameters:
             columns[name] = np.array([setting[name] for setting in settings], np.float64)[position]
+        if self.varied:
+            # a trial's own run has all of them, whenever it was made
+            own = self.trials.set_index("trial")
+            for each in self.varied:
+                columns[each.name] = own[each.name].reindex(columns["trial"]).to_numpy()
         columns["seed"] = np.array([int(tag[schema.SEED]) for tag in tags], np.int64)[position]
         columns |= {name: history[name].array for name in ("metric", "epoch", "value")}
         frame = pd.DataFrame(columns, columns=list(self.columns))
@@ -310,6 +326,16 @@ class Study:
                 f"{first.trial}, seed {first.seed}, epoch {first.epoch}: delete that run in MLflow and resume the study"
             )
         return frame
+
+    @cached_property
+    def courses(self) -> Mapping[str, Mapping[str, np.ndarray]]:
+        """metric -> columns trial, seed, epoch and value of its rows of `frame`: to select rows takes much longer."""
+        return by_metric(self.frame, ("trial", "seed", "epoch", "value"))
+
+    @cached_property
+    def ends(self) -> Mapping[str, Mapping[str, np.ndarray]]:
+        """metric -> columns trial, seed and value of its rows of `final`."""
+        return by_metric(self.final, ("trial", "seed", "value"))
 
     @cached_property
     def final(self) -> pd.DataFrame:
@@ -437,8 +463,20 @@ class Study:
                     ) from error
         return old
 
-    def _settings(self, run: Run) -> dict[str, float]:
-        return {name: float(run.data.params.get(name, "nan")) for name in self.hyperparameters}
+    def _settings(self, run: Run) -> dict[str, Any]:
+        params = run.data.params
+        found: dict[str, Any] = {name: float(params.get(name, "nan")) for name in self.hyperparameters}
+        for setting in self.varied:
+            value = params.get(setting.name)
+            is_text = value is not None and setting.name in self._words
+            found[setting.name] = value if is_text else float(value or "nan")
+        return found
+
+    @cached_property
+    def _words(self) -> frozenset[str]:
+        """The settings that vary of which some value is no number: all of theirs are text."""
+        held = [(each.name, run.data.params.get(each.name, "nan")) for run in self.runs for each in self.varied]
+        return frozenset(name for name, value in held if not _is_number(value))
 
     def _level(self, level: str) -> list[Run]:
         """The runs of a level, of those trials that are seen."""
@@ -460,10 +498,37 @@ def spread(rows: pd.DataFrame, index: str, columns: str) -> pd.DataFrame:
 
     What `DataFrame.pivot` gives of rows that are there once, in a tenth of its time.
     """
-    (down, row), (across, column) = (np.unique(rows[name].to_numpy(), return_inverse=True) for name in (index, columns))
+    return laid_out({name: rows[name].to_numpy() for name in (index, columns)}, rows["value"].to_numpy())
+
+
+def laid_out(axes: Mapping[str, np.ndarray], value: np.ndarray) -> pd.DataFrame:
+    """``value`` (n) laid out over two ``axes`` (n), the index and the columns, each with its name."""
+    (down, row), (across, column) = (np.unique(each, return_inverse=True) for each in axes.values())
     values = np.full((len(down), len(across)), np.nan)
-    values[row, column] = rows["value"].to_numpy()
-    return pd.DataFrame(values, pd.Index(down, name=index), pd.Index(across, name=columns))
+    values[row, column] = value
+    index, columns = (pd.Index(each, name=name) for name, each in zip(axes, (down, across), strict=True))
+    return pd.DataFrame(values, index, columns)
+
+
+def by_metric(rows: pd.DataFrame, columns: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
+    """metric -> the ``columns`` of its ``rows``."""
+    codes, names = pd.factorize(rows["metric"])
+    order = np.argsort(codes, kind="stable")
+    ends = np.cumsum(np.bincount(codes, minlength=len(names)))[:-1]
+    parts = {name: np.split(rows[name].to_numpy()[order], ends) for name in columns}
+    return {str(metric): {name: parts[name][place] for name in parts} for place, metric in enumerate(names)}
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _shown(value: float | str, digits: int) -> str:
+    return value if isinstance(value, str) else number(value, digits)
 
 
 def _seeds(text: str) -> tuple[int, ...]:

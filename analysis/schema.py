@@ -13,6 +13,8 @@ LEVEL = "fierce.level"
 STUDY = "fierce.study"
 #: of the study's own run: what tells it from another study of that name
 IDENTITY = "fierce.study_id"
+#: tag on every run: the versions of what trained it, ``fierce-study 0.2.0 python 3.12.3 …``
+VERSIONS = "fierce.versions"
 #: tag on the study run: the recipe that its trials are trained by, as JSON
 RECIPE = "fierce.recipe"
 #: tags on trial and seed runs
@@ -26,6 +28,8 @@ SEED = "fierce.seed"
 SEED_POINTS = "fierce.seed_points"
 #: tag on study and trial runs: the planned seeds, "0,1,2"
 SEEDS = "fierce.seeds"
+#: param on trial and seed runs: the criterion, for the columns of MLflow's list of runs
+CRITERION_PARAM = "criterion"
 #: metrics of trial runs: the standard error over the seeds, two or more, of the metric whose name follows
 STANDARD_ERROR = "standard-error/"
 #: tags on trial and seed runs, known once the data is loaded
@@ -43,6 +47,8 @@ ROLE = "fierce.role"
 CONFIRM, REPEATS = "confirm", "fierce.repeats"
 #: tag on failed trial and seed runs
 REASON = "fierce.reason"
+#: tag on a failed trial's own run: where in code of the user's own the error arose, as Python tells it
+TRACEBACK = "fierce.traceback"
 #: tag on the study run: the resolved study file, as YAML, is the artifact of this name
 STUDY_FILE = "study.yaml"
 #: tags on trial and seed runs, this one and those that it begins: names of their artifacts, "a,b", once they are there
@@ -50,13 +56,17 @@ KEPT = "fierce.kept"
 #: tag on the study run: how many trials are planned, decimal
 PLANNED_TRIALS = "fierce.planned_trials"
 
+#: tag on the study run: the training settings and options that vary between its trials, as a JSON list of {name,
+#: symbol, log}; they stand as MLflow params of their name (training.learning_rate) on trial and seed runs
+VARIED = "fierce.varied"
+
 #: artifacts of the study run: what it declares of itself, each a JSON list (see `analysis.declarations`)
 #: of the metrics that are measured: {name, label, note, unit, better: lower | higher | none, fine, twin_of,
-#: heldout, group}
+#: heldout, group, chance, floor_of}
 METRICS_FILE = "metrics.json"
-#: of the criteria in report order: {name, label, hyperparameters: [{name, symbol, whole, log}]}, and reference: true
-#: of the one that the others are compared with; hyperparameters stand as MLflow params of their name on trial and seed
-#: runs, absent where the criterion does not read them
+#: of the criteria in report order: {name, label, hyperparameters: [{name, symbol, whole, log}]}, reference: true of
+#: the one that the others are compared with, and fine: true of one that reads fine labels; hyperparameters stand as
+#: MLflow params of their name on trial and seed runs, absent where the criterion does not read them
 CRITERIA_FILE = "criteria.json"
 
 #: artifact of a seed run: arrays kept after the last epoch, by name (see the evaluators' ``arrays``)
@@ -65,21 +75,31 @@ ARRAYS = "arrays.npz"
 WEIGHTS = "weights.pt"
 
 
-def weights_file(position: int, count: int) -> str:
-    """The artifact's name where the trial was trained in ``count`` shards of its seeds: each has its own."""
-    return WEIGHTS if count == 1 else f"weights-{position + 1}-of-{count}.pt"
+def weights_file(position: int, count: int, addition: int = 0) -> str:
+    """The artifact's name where the trial was trained in parts, each with a file of its own.
+
+    That is in ``count`` shards of its seeds; and seeds that were added later, the ``addition``-th time. The tag `SEEDS`
+    has the seeds of all files in order: by addition, then by position.
+    """
+    return _part(WEIGHTS, position, count, addition)
 
 
 #: artifact of a trial run: the trajectories of all its seeds (see `analysis.columns`)
 TRAJECTORIES = "trajectories.parquet"
 
 
-def trajectories_file(*part: int) -> str:
+def trajectories_file(position: int, count: int, addition: int = 0) -> str:
     """The artifact's name where the trial was trained in parts, as `weights_file` has it."""
-    (weights, before), (own, suffix) = WEIGHTS.split("."), TRAJECTORIES.split(".")
-    return f"{weights_file(*part).removesuffix(f'.{before}').replace(weights, own)}.{suffix}"
+    return _part(TRAJECTORIES, position, count, addition)
 
 
 def kept_tag(file: str) -> str:
     """The tag that names this artifact alone: parts of a trial, which write theirs at once, share none."""
     return f"{KEPT}.{file.split('.')[0]}"
+
+
+def _part(name: str, position: int, count: int, addition: int) -> str:
+    stem, suffix = name.split(".")
+    added = f"-added-{addition}" if addition else ""
+    part = f"-{position + 1}-of-{count}" if count > 1 else ""
+    return f"{stem}{added}{part}.{suffix}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -12,7 +12,8 @@ import pandas as pd
 from scipy import stats
 
 from analysis import statistics
-from analysis.runs import Study, spread
+from analysis.declarations import Metric
+from analysis.runs import Study, laid_out, spread
 from analysis.statistics import Difference, Estimate
 
 #: seeds from which on one standard error is a bound to rely on
@@ -21,7 +22,7 @@ ENOUGH_SEEDS = 5
 
 @dataclass(frozen=True)
 class Choice:
-    """A trial and the reason why it was taken; ``searched``: by a search, on the study's own results."""
+    """A trial and the reason why it was taken; ``searched``: on the study's own results, by a search or otherwise."""
 
     trial: int
     label: str
@@ -32,8 +33,10 @@ class Choice:
 @lru_cache(maxsize=64)
 def values(study: Study, metric: str) -> pd.DataFrame:
     """``metric`` at the last epoch, of replicas that are done: trials × seeds, NaN where a seed lacks it."""
-    final = study.final
-    return spread(final[final["metric"] == metric], "trial", "seed")
+    rows = study.ends.get(metric)
+    if rows is None:
+        return spread(study.final.iloc[:0], "trial", "seed")
+    return laid_out({"trial": rows["trial"], "seed": rows["seed"]}, rows["value"])
 
 
 def planned(study: Study, trial: int) -> int:
@@ -55,17 +58,26 @@ def _planned(study: Study) -> Mapping[int, tuple[int, ...]]:
 def summary(study: Study, metric: str) -> Mapping[int, Estimate]:
     """Mean over seeds of ``metric`` at the last epoch, by trial; trials without a value are left out."""
     table = values(study, metric)
-    numbers = [int(trial) for trial in table.index]
-    return {trial: statistics.estimate(table.loc[trial], planned(study, trial)) for trial in numbers}
+    numbers = zip(table.index.tolist(), table.to_numpy(), strict=True)
+    return {trial: statistics.estimate(row, planned(study, trial)) for trial, row in numbers}
 
 
+@lru_cache(maxsize=64)
+def by_trial(study: Study, metric: str) -> Mapping[int, pd.Series]:
+    """The rows of `values`: of each trial ``metric`` at the last epoch, by seed."""
+    rows = values(study, metric).T
+    trials: list[Any] = rows.columns.tolist()
+    return {trial: rows[trial] for trial in trials}
+
+
+# a page asks for the same few again and again
+@lru_cache(maxsize=512)
 def difference(study: Study, metric: str, first: int, second: int) -> Difference | None:
     """Paired difference of two trials at the last epoch, on the seeds of both; None where one lacks ``metric``."""
-    table = values(study, metric)
-    if not {first, second} <= set(table.index):
+    rows = by_trial(study, metric)
+    if first not in rows or second not in rows:
         return None
     wanted = max(planned(study, first), planned(study, second))
-    rows = table.T
     return corrected(study, metric, first, statistics.paired(rows[first], rows[second], wanted))
 
 
@@ -79,11 +91,64 @@ def corrected(study: Study, metric: str, trial: int, value: Difference) -> Diffe
 
 
 @lru_cache(maxsize=4)
+def settings(study: Study) -> Mapping[int, tuple[str, ...]]:
+    """By trial, its values of the settings that vary, as text; trials of equal ones are alike but for the criterion."""
+    names = [each.name for each in study.varied]
+    trials = study.trials
+    rows = trials[names].astype(str).itertuples(index=False, name=None) if names else ((),) * len(trials)
+    return dict(zip(trials["trial"], rows, strict=True))
+
+
+def counterpart(study: Study, trial: int) -> int | None:
+    """The trial of the reference criterion that ``trial`` is compared with; None where there is none like it.
+
+    Where settings vary, one of the same settings; where a search chose the settings of either, what speaks for the
+    reference, and for what speaks for its own criterion alone.
+    """
+    chosen = headline(study)
+    reference = chosen.get(study.reference)
+    if reference is None or not study.varied:
+        return None if reference is None else reference.trial
+    own = settings(study)
+    rows = study.trials[study.trials["criterion"] == study.reference]
+    alike = [int(each) for each in rows["trial"] if own[each] == own[trial]]
+    if any(choice.searched for choice in chosen.values()) or study.part == "confirm":
+        is_chosen = trial in {choice.trial for choice in chosen.values()}
+        return reference.trial if is_chosen else next(iter(alike), None)
+    return reference.trial if reference.trial in alike else next(iter(alike), None)
+
+
+def compared(study: Study) -> str:
+    """What trials of other settings are compared with, in a sentence; empty where no setting varies."""
+    if not study.varied:
+        return ""
+    names = " and ".join(each.symbol for each in study.varied)
+    label = study.criterion(study.reference).label
+    chosen = headline(study)
+    own = {choice.trial: settings(study)[choice.trial] for choice in chosen.values()}
+    sentence = f"Each is compared with {label} at the same {names}; what has none is left out."
+    if len(set(own.values())) > 1:
+        words = "; ".join(choice.label for choice in chosen.values())
+        sentence = f"{names} differ between criteria, each at the settings that were chosen for it: {words}. {sentence}"
+    return sentence
+
+
+def _alike(study: Study, table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the settings that most criteria have, the first of several: criteria are compared at equal ones."""
+    own = table["trial"].map(settings(study))
+    criteria = table.groupby(own, sort=False)["criterion"].nunique()
+    common = table[own == criteria.idxmax()] if len(criteria) else table
+    # a criterion that has no such trial keeps its own, which its label tells apart
+    return table[table.index.isin(common.index) | ~table["criterion"].isin(common["criterion"])]
+
+
+@lru_cache(maxsize=4)
 def headline(study: Study) -> Mapping[str, Choice]:
     """The trial that speaks for each criterion, in the order of figures and tables.
 
-    The paper's setting where it was run; else the search's best point; else the setting closest to the paper's, or
-    the first where the paper has none. Among the trials that confirm a search, its choice.
+    The paper's setting where it was run; else the search's best point; else the setting closest to the paper's. Where
+    the paper has none, the best on validation samples, and the first where these were not measured. Where a grid varies
+    training settings, all at the same ones. Among the trials that confirm a search, its choice.
     """
     measured = study.final["trial"].unique()
     if study.part == "confirm":
@@ -92,6 +157,8 @@ def headline(study: Study) -> Mapping[str, Choice]:
     table = study.trials[["trial", "criterion", "label", *study.hyperparameters]]
     table = table[table["trial"].isin(measured)]
     searched = {criterion: choice for criterion, (choice, _) in search(study).items() if choice is not None}
+    if study.varied and not searched:
+        table = _alike(study, table)
     chosen = {}
     for criterion in sorted(set(table["criterion"]), key=study.rank):
         rows = table[table["criterion"] == criterion]
@@ -99,16 +166,62 @@ def headline(study: Study) -> Mapping[str, Choice]:
         distance = _distance(rows, setting)
         nearest = rows.loc[distance.idxmin()]
         if len(rows) == 1:
-            why = "the only setting"
-        elif setting and distance.min() < 1e-9:
+            why = "the only setting" if not study.varied else "the only one of its settings"
+        elif setting and distance.min() < 1e-9 and not (study.varied and criterion in searched):
             why = "the paper's setting"
         elif criterion in searched:
             chosen[criterion] = searched[criterion]
             continue
+        elif setting:
+            why = "the setting closest to the paper's"
+        elif (best := best_on_validation(study, rows["trial"])) is not None:
+            by = study.metric(validation_of(study, fine_metric(study))).label
+            why = f"the best of {len(rows)} settings by {by}"
+            label = str(rows.loc[rows["trial"] == best, "label"].iloc[0])
+            chosen[criterion] = Choice(best, label, why, searched=True)
+            continue
         else:
-            why = "the setting closest to the paper's" if setting else f"the first of {len(rows)} settings"
+            why = f"the first of {len(rows)} settings"
         chosen[criterion] = Choice(int(nearest["trial"]), nearest["label"], why)
     return chosen
+
+
+@lru_cache(maxsize=4)
+def fine_metric(study: Study) -> str:
+    """The metric of held-out samples that says how much of the fine labels is kept; empty where none was measured.
+
+    What a search chooses by, else the first main one of the page, else the first that the study declares, a linear
+    probe's before others and those with a twin on validation samples before those without.
+    """
+    searched = scored_by(study) or objective_metric(study)
+    declared = [*study.page.metrics, *sorted(study.metrics, key=lambda name: not name.endswith("/fine-linear"))]
+    names = [searched, *sorted(declared, key=lambda name: not validation_of(study, name))]
+    wanted = (study.metric(name) for name in names if name)
+    return next((each.name for each in wanted if _judges(each) and summary(study, each.name)), "")
+
+
+def _judges(metric: Metric) -> bool:
+    return metric.fine and metric.better in ("lower", "higher") and not metric.twin_of and not metric.floor_of
+
+
+def validation_of(study: Study, metric: str) -> str:
+    """The twin of ``metric`` on validation samples that the study declares and a trial has; else empty."""
+    twins = (each.name for each in study.metrics.values() if metric and each.twin_of == metric)
+    return next((name for name in twins if summary(study, name)), "")
+
+
+def best_on_validation(study: Study, trials: Iterable[int]) -> int | None:
+    """Of ``trials`` the one with the best mean of `fine_metric` on validation samples; None where that is not known.
+
+    Trials that lack a planned seed are left out.
+    """
+    metric = fine_metric(study)
+    found = summary(study, validation_of(study, metric)) if validation_of(study, metric) else {}
+    means = {
+        int(trial): found[trial].mean for trial in trials if trial in found and found[trial].n == found[trial].planned
+    }
+    sign = -1 if study.metric(metric).better == "lower" else 1
+    return max(means, key=lambda trial: sign * means[trial], default=None)
 
 
 def search(study: Study) -> dict[str, tuple[Choice | None, pd.DataFrame]]:
@@ -233,14 +346,21 @@ def _bound(study: Study, settings: Mapping[str, Any], label_free: bool) -> tuple
     metric = "accuracy/validation" if label_free else str(limit.get("metric") or "accuracy/coarse")
     if limit.get("at_least") is not None:
         return metric, float(limit["at_least"])
-    reference = study.trials.loc[study.trials["criterion"] == study.reference, "trial"]
-    rows = values(study, metric).reindex(reference).dropna(how="all")
+    rows = values(study, metric).reindex(_compared_with(study)).dropna(how="all")
     if rows.empty:
         return metric, np.nan
     ce = rows.iloc[0].dropna().to_numpy(float)
     # of one seed there is no standard error, hence nothing is feasible
     slack = (stats.sem(ce) if len(ce) > 1 else np.nan) if label_free else float(limit["within_of_ce"])
     return metric, float(ce.mean() - slack)
+
+
+def _compared_with(study: Study) -> pd.Series:
+    """The trials of the reference criterion that a search compares with: baselines, where it has any."""
+    own = study.trials[study.trials["criterion"] == study.reference]
+    baselines = own[own["role"] == "baseline"]
+    found: pd.Series = (baselines if len(baselines) else own)["trial"]
+    return found
 
 
 def _feasible(limit: Estimate | None, metric: str, bound: float) -> bool:

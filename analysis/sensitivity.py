@@ -5,13 +5,14 @@ python -m analysis.sensitivity --study NAME [--tracking-uri URI] --out DIR
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter, NullLocator
@@ -30,12 +31,12 @@ Panels = Sequence[tuple[str, Sequence[str]]]
 
 @dataclass(frozen=True)
 class Sweep:
-    """A figure against the hyperparameter ``name``: its ``label`` at the axis, and the figure that it is ``after``."""
+    """A figure against the hyperparameter ``name``: its ``label`` at the axis, and the paper's that it is ``after``."""
 
     name: str
     label: str
     stem: str
-    after: str
+    after: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def section(
         if axis is None:
             items.append(f"Sensitivity to {sweep.label}: fewer than three values were run.")
         else:
-            items.append(_figure(study, criterion, axis, sweep, panels, labels or {}, out))
+            items.append(figure(study, criterion, axis, sweep, panels, labels or {}, out))
     metrics = [metric for _, group in panels for metric in group]
     table = points(study, criterion, metrics)
     if len(table) > 1:
@@ -85,20 +86,19 @@ def along(study: Study, criterion: str, name: str) -> Axis | None:
 
     Those that share the most frequent values of its other hyperparameters, as a line; else, for a search, all of them.
     """
-    symbols = {
-        hyperparameter.name: hyperparameter.symbol for hyperparameter in study.criterion(criterion).hyperparameters
-    }
+    symbols = {each.name: each.symbol for each in (*study.criterion(criterion).hyperparameters, *study.varied)}
     others = [other for other in symbols if other != name]
     # rows of few columns are cheap to take
-    table = study.trials[["trial", "criterion", "label", *study.hyperparameters]]
+    table = study.trials[["trial", "criterion", "label", *study.axes]]
     rows = table[(table["criterion"] == criterion) & table["trial"].isin(study.final["trial"].unique())]
     if rows.empty or name not in symbols:
         return None
-    groups = list(rows.groupby(others, sort=True)) if others else [((), rows)]
+    # a setting that some trial lacks is a value of its own
+    groups = list(rows.groupby(others, sort=True, dropna=False)) if others else [((), rows)]
     sizes = [group[name].nunique() for _, group in groups]
     if sizes and max(sizes) >= 3:
         values, group = groups[sizes.index(max(sizes))]
-        fixed = ", ".join(f"{symbols[other]} = {value:g}" for other, value in zip(others, values, strict=True))
+        fixed = ", ".join(f"{symbols[other]} = {_given(value)}" for other, value in zip(others, values, strict=True))
         return Axis(name, group.drop_duplicates(name).sort_values(name), fixed, is_line=True)
     if rows[name].nunique() >= 3:
         varying = f"all points, {', '.join(symbols[other] for other in others)} varies"
@@ -108,7 +108,7 @@ def along(study: Study, criterion: str, name: str) -> Axis | None:
 
 def points(study: Study, criterion: str, metrics: Sequence[str]) -> pd.DataFrame:
     """A row per trial of ``criterion`` in order of its hyperparameters, a column per metric: mean and interval."""
-    hyperparameters = study.criterion(criterion).hyperparameters
+    hyperparameters = (*study.criterion(criterion).hyperparameters, *study.varied)
     rows = study.trials[study.trials["criterion"] == criterion]
     read = [hyperparameter for hyperparameter in hyperparameters if hyperparameter.name in rows]
     rows = rows.sort_values([hyperparameter.name for hyperparameter in read]) if read else rows
@@ -122,8 +122,14 @@ def points(study: Study, criterion: str, metrics: Sequence[str]) -> pd.DataFrame
     return table
 
 
+def _given(value: object) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
+
+
 def _distinct(values: pd.Series) -> list[str]:
     """``values`` as text, with as many digits as tell them apart."""
+    if any(isinstance(value, str) for value in values):
+        return [_given(value) for value in values]
     texts = [number(value) for value in values]
     for digits in (4, 5, 7, 10, 17):
         if len(set(texts)) == values.nunique():
@@ -132,9 +138,10 @@ def _distinct(values: pd.Series) -> list[str]:
     return texts
 
 
-def _figure(
+def figure(
     study: Study, criterion: str, axis: Axis, sweep: Sweep, panels: Panels, names: Mapping[str, str], out: Path
 ) -> Figure:
+    """A panel for each of ``panels``, its metrics against the hyperparameter of ``axis``, and the reference's mean."""
     measured = [(title, [m for m in group if selection.summary(study, m)]) for title, group in panels]
     measured = [(title, group) for title, group in measured if group]
     canvas, grid = plt.subplots(
@@ -142,6 +149,7 @@ def _figure(
     )
     reference = selection.headline(study).get(study.reference)
     name, colour = study.criterion(study.reference).label, output.colour(study, study.reference)
+    after = f", after figure {sweep.after}" if sweep.after else ""
     for axes, (title, group) in zip(grid.flat, measured, strict=True):
         for metric, (shade, marker, line) in zip(group, LOOKS, strict=False):
             estimates = selection.summary(study, metric)
@@ -162,11 +170,11 @@ def _figure(
             # less than a decade has too few major ticks to read a value from
             axes.yaxis.set_minor_formatter("{x:g}" if highest < 10 * lowest else NullFormatter())
         if len(group) > 1:
-            axes.legend(fontsize=8)
+            axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     labels = dict(zip(axis.trials["label"], axis.trials["trial"], strict=True))
     caption = (
-        f"{study.criterion(criterion).label} against {sweep.label} at the last epoch, after figure {sweep.after}; red "
-        f"lines are {name}'s means, in the line style of their metric. "
+        f"{study.criterion(criterion).label} against {sweep.label} at the last epoch{after}; "
+        f"level lines are {name}'s means, in the line style of their metric. "
         f"{output.seeds_note(study, labels, statistics.LEVEL)}"
     )
     return output.save_figure(study, canvas, out, sweep.stem, caption)
@@ -186,11 +194,27 @@ def _scale(axes: Axes, axis: Axis) -> None:
     smallest = values[values > 0].min()
     if (values == 0).any():
         axes.set_xscale("symlog", linthresh=smallest)
-    else:
+    elif (values > 0).all():
         axes.set_xscale("log")
     if axis.is_line:
-        axes.set_xticks(values, [f"{value:g}" for value in values], rotation=60)
+        ticks = apart(values, axes)
+        axes.set_xticks(ticks, [number(value, 4) for value in ticks])
         axes.xaxis.set_minor_locator(NullLocator())
+
+
+def apart(values: Iterable[float], axes: Axes) -> list[float]:
+    """Those of ``values`` whose labels stand apart along the x-axis of ``axes``, from the smallest on."""
+    span = float(np.diff(axes.transData.transform([(limit, 0) for limit in axes.get_xlim()])[:, 0])[0])
+    shown: list[float] = []
+    free = -np.inf
+    for value in sorted(set(values)):
+        place = float(axes.transData.transform((value, 0))[0])
+        # a digit is some 3 per cent of a panel wide, and a label is centred
+        half = 0.015 * (2 + len(number(value, 4))) * span
+        if place - half >= free:
+            shown.append(value)
+            free = place + half
+    return shown
 
 
 if __name__ == "__main__":

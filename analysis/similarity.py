@@ -5,6 +5,7 @@ python -m analysis.similarity --study NAME [--tracking-uri URI] --out DIR
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
 
@@ -41,13 +42,18 @@ def of_trials(study: Study, first: int, second: int) -> pd.Series:
     by_seed = {}
     seeds = [set(study.final.loc[study.final["trial"] == trial, "seed"]) for trial in (first, second)]
     for seed in sorted(seeds[0] & seeds[1]):
-        kept = [study.arrays(trial, int(seed)).get("features") for trial in (first, second)]
+        kept = [_features(study.arrays(trial, int(seed))) for trial in (first, second)]
         one, other = kept
         if one is None or other is None or one.shape[:1] != other.shape[:1] or one.ndim != 2 or other.ndim != 2:
             continue
         if np.isfinite(one).all() and np.isfinite(other).all():
             by_seed[int(seed)] = linear_cka(one.astype(float), other.astype(float))
     return pd.Series(by_seed, dtype=float)
+
+
+def _features(arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """Held-out features, of all samples where the benchmark kept them, else of those that are kept of every one."""
+    return arrays.get("features", arrays.get("heldout-features"))
 
 
 def linear_cka(first: np.ndarray, second: np.ndarray) -> float:

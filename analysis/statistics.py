@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -86,26 +87,83 @@ class Difference(Estimate):
         """The same differences, each less ``shift``."""
         return one_sample([value - shift for value in self.values], self.planned, self.level)
 
-    def __str__(self) -> str:
-        """``−0.020 [−0.022, −0.018], p < 0.001``, and where there is one ``; corrected [−0.025, −0.015]``.
-
-        ``−0.02000 ± 1e-09, p < 0.001`` where no place tells the bounds apart.
-        """
+    @property
+    def bounds(self) -> str:
+        """``−0.020 [−0.022, −0.018]``, or ``−0.02000 ± 1e-09`` where no place tells the bounds apart."""
         if not self.complete:
             return super().__str__()
         digits = decimals(self.mean, self.half)
         mean = _fixed(self.mean, digits, sign="+")
         if np.isnan(self.p):
             return _minus(f"{mean}, the same for every seed: exact p = {self.exact:.3g}")
-        p = "p < 0.001" if self.p < 0.001 else f"p = {self.p:.3f}"
-        if not float(f"{self.half:.{digits}f}"):
-            return _minus(f"{mean} ± {_fixed(self.half, digits, 1)}, {p}")
-        low, high = (f"{bound:+.{digits}f}" for bound in (self.low, self.high))
-        text = f"{mean} [{low}, {high}], {p}"
-        if np.isfinite(self.corrected):
+        if self._are_one(digits):
+            return _minus(f"{mean} ± {_fixed(self.half, digits, 1)}")
+        return _minus(f"{mean} [{self.low:+.{digits}f}, {self.high:+.{digits}f}]")
+
+    def __str__(self) -> str:
+        """`bounds` and ``, p < 0.001``, and where there is one ``; corrected [−0.025, −0.015]``."""
+        if not self.complete or np.isnan(self.p):
+            return self.bounds
+        text = f"{self.bounds}, {p_text(self.p)}"
+        digits = decimals(self.mean, self.half)
+        if np.isfinite(self.corrected) and not self._are_one(digits):
             low, high = (f"{self.mean + side * self.corrected:+.{digits}f}" for side in (-1, 1))
             text += f"; corrected [{low}, {high}]"
         return _minus(text)
+
+    def _are_one(self, digits: int) -> bool:
+        """Whether so many places don't tell the bounds apart."""
+        return not float(f"{self.half:.{digits}f}")
+
+
+def p_text(p: float) -> str:
+    """``p = 0.012``, or ``p < 0.001``."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A ratio of two means over the same seeds, with Fieller's interval, which need not lie evenly about it."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    planned: int
+    level: float = LEVEL
+
+    @property
+    def complete(self) -> bool:
+        """Whether every planned seed counts, and an interval exists."""
+        return self.n == self.planned and self.n >= 2
+
+    def __str__(self) -> str:
+        """``84% [78, 90]``; where seeds are missing ``84% (n = 7 of 10)``."""
+        if not self.complete:
+            return _minus(f"{100 * self.value:.0f}% (n = {self.n} of {self.planned})")
+        return _minus(f"{100 * self.value:.0f}% [{100 * self.low:.0f}, {100 * self.high:.0f}]")
+
+
+def ratio(numerator: pd.Series, denominator: pd.Series, planned: int, level: float = LEVEL) -> Ratio | None:
+    """Ratio of the means of ``numerator`` and ``denominator`` over the seeds (the index) that both have.
+
+    The interval holds every ratio ρ that the paired t-test of numerator − ρ·denominator does not reject. None where
+    fewer than two seeds have both, or where the denominator's own mean is not told from 0, since every ratio of its
+    sign is then possible. After Fieller (1954), Journal of the Royal Statistical Society B 16.
+    """
+    pairs = pd.concat([numerator, denominator], axis=1, join="inner").dropna().to_numpy(float)
+    pairs = pairs[np.isfinite(pairs).all(1)]
+    n = len(pairs)
+    if n < 2:
+        return None
+    above, below = pairs.mean(0)
+    bound = special.stdtrit(n - 1, (1 + level) / 2) ** 2 * np.cov(pairs, rowvar=False) / n
+    # the interval's ends are the roots of a·ρ² − 2b·ρ + c
+    a, b, c = below**2 - bound[1, 1], above * below - bound[0, 1], above**2 - bound[0, 0]
+    if a <= 0:
+        return None
+    half = math.sqrt(max(0.0, b**2 - a * c)) / a
+    return Ratio(above / below, b / a - half, b / a + half, n, planned, level)
 
 
 def estimate(values: ArrayLike, planned: int, level: float = LEVEL) -> Estimate:
@@ -120,7 +178,8 @@ def estimate(values: ArrayLike, planned: int, level: float = LEVEL) -> Estimate:
 def paired(first: pd.Series, second: pd.Series, planned: int, level: float = LEVEL) -> Difference:
     """Mean of ``first − second`` over the seeds (the index) that both have, with interval and tests."""
     if not first.index.equals(second.index):
-        first, second = first.align(second, join="inner")
+        common = first.index.intersection(second.index)
+        first, second = first[common], second[common]
     pairs = np.abs([first.to_numpy(float), second.to_numpy(float)])
     scale = float(pairs.max(where=np.isfinite(pairs), initial=0))
     return one_sample(first.to_numpy(float) - second.to_numpy(float), planned, level, scale)
@@ -137,7 +196,7 @@ def one_sample(values: ArrayLike, planned: int, level: float = LEVEL, scale: flo
     p = exact = np.nan
     if n >= 2:
         exact = sign_flip(numbers)
-        if np.ptp(numbers) > ROUNDING * max(scale, float(np.abs(numbers).max())):
+        if _varies(numbers, scale):
             p = float(2 * special.stdtr(n - 1, -abs(mean) / _error(numbers)))
     return Difference(mean, half, n, planned, level, p, exact, tuple(map(float, numbers)))
 
@@ -161,19 +220,55 @@ def sign_flip(values: ArrayLike, larger: bool = False) -> float:
             rng=np.random.default_rng(0),
         )
         return float(test.pvalue)
+    # sums of the same numbers in another order differ by rounding
+    least = (values.sum() if larger else abs(values.sum())) - 1e-9 * np.abs(values).sum()
+    if not larger and least <= 0:
+        return 1.0
+    # of the sums of one half of the values, sorted, those that take each of the other half's as far
+    half = len(values) // 2
+    first, second = _signed_sums(values[:half]), np.sort(_signed_sums(values[half:]))
+    reached = len(first) * len(second) - np.searchsorted(second, least - first).sum()
+    return float((1 if larger else 2) * reached / 2 ** len(values))
+
+
+def _signed_sums(values: np.ndarray) -> np.ndarray:
+    """The sums (2^n) of ``values`` (n) under every pattern of signs."""
     sums = np.zeros(1)
     for value in values:
         sums = np.concatenate([sums + value, sums - value])
-    # sums of the same numbers in another order differ by rounding
-    least = (values.sum() if larger else abs(values.sum())) - 1e-9 * np.abs(values).sum()
-    return float(np.mean((sums if larger else np.abs(sums)) >= least))
+    return sums
+
+
+def sign_flip_best(values: ArrayLike, option: int) -> float:
+    """p of the exact test of the ``option`` that was singled out of all columns of ``values`` (seeds × options).
+
+    The share of the patterns of signs, one sign a seed for all options alike, in which any option's mean is as far from
+    0, in units of its own spread, as that of ``option`` is: however it was singled out, one of nothing but noise is
+    found in at most so many cases, and options that go together count as less than so many. Patterns as of `sign_flip`.
+    After Westfall and Young (1993), Resampling-based multiple testing.
+    """
+    given = np.asarray(values, dtype=float)
+    # the sum of squares is the same in every pattern, so that a t-statistic rises with the mean alone
+    sizes = np.linalg.norm(given, axis=0)
+    scaled: np.ndarray = np.divide(given, sizes, out=np.zeros_like(given), where=sizes > 0)
+    seeds = len(scaled)
+    if seeds > EXACT_SEEDS:
+        patterns = np.random.default_rng(0).integers(0, 2, (RESAMPLES, seeds), np.int8)
+    else:
+        # the pattern with all signs turned has the same distances: the first seed keeps its own
+        patterns = (np.arange(2 ** max(seeds - 1, 0))[:, None] >> np.arange(seeds)[None]).astype(np.int8) & 1
+    least = abs(scaled[:, option].sum()) - 1e-9
+    counts = [
+        (np.abs((1 - 2.0 * part) @ scaled).max(1) >= least).sum()
+        for part in np.array_split(patterns, 1 + len(patterns) // 2**14)
+    ]
+    drawn = seeds > EXACT_SEEDS
+    return float((sum(counts) + drawn) / (len(patterns) + drawn))
 
 
 def below(value: Difference, bound: float) -> tuple[float, float]:
     """One-sided p that the mean is at or above ``bound``: of the t-test (NaN without variance), and the exact one."""
-    less = value.less(bound)
-    p = np.nan if np.isnan(less.p) else float(special.stdtr(less.n - 1, less.mean / _error(np.array(less.values))))
-    return p, sign_flip([-value for value in less.values], larger=True)
+    return _below(np.array(value.values) - bound)
 
 
 def within(value: Difference, width: float) -> tuple[float, float]:
@@ -181,8 +276,7 @@ def within(value: Difference, width: float) -> tuple[float, float]:
 
     Two one-sided tests (TOST), of which the larger p counts. After Schuirmann (1987), J. Pharmacokinetics Biopharm. 15.
     """
-    opposite = one_sample([-number for number in value.values], value.planned, value.level)
-    (high, high_exact), (low, low_exact) = below(value, width), below(opposite, width)
+    (high, high_exact), (low, low_exact) = below(value, width), _below(-np.array(value.values) - width)
     return float(np.maximum(high, low)), max(high_exact, low_exact)
 
 
@@ -227,7 +321,10 @@ def chosen_apart(values: pd.DataFrame, largest: bool = False) -> pd.Series:
     """
     seeds = sorted(values.columns)
     choosing = len(seeds) - left_to_test(len(seeds))
-    means = values[seeds[:choosing]].mean(axis=1).to_numpy()
+    places = values.columns.tolist()
+    numbers = values.to_numpy(float)[:, [places.index(seed) for seed in seeds[:choosing]]]
+    counts = (~np.isnan(numbers)).sum(axis=1)
+    means = np.divide(np.nansum(numbers, axis=1), counts, out=np.full(len(numbers), np.nan), where=counts > 0)
     known = bool(np.isfinite(means).any())
     best = values.index[int(np.nanargmax(means) if largest else np.nanargmin(means))] if known else None
     return pd.Series(best, index=seeds[choosing:], dtype=object)
@@ -240,8 +337,11 @@ def left_to_test(seeds: int) -> int:
 
 def at(values: pd.DataFrame, chosen: pd.Series) -> pd.Series:
     """By seed, ``values`` (options × seeds) at the option that was chosen for that seed; NaN where there is none."""
-    known = {seed: values.at[option, seed] if option in values.index else np.nan for seed, option in chosen.items()}
-    return pd.Series(known, dtype=float)
+    numbers = values.to_numpy(float)
+    columns: dict[Any, int] = {seed: place for place, seed in enumerate(values.columns)}
+    rows = {option: numbers[place] for place, option in enumerate(values.index)}
+    known = [rows[option][columns[seed]] if option in rows else np.nan for seed, option in chosen.items()]
+    return pd.Series(known, chosen.index, dtype=float)
 
 
 def band(values: pd.DataFrame, planned: int, level: float = LEVEL) -> pd.DataFrame:
@@ -279,6 +379,18 @@ def _fixed(value: float, digits: int, significant: int = 3, sign: str = "-") -> 
 def _minus(text: str) -> str:
     """``text`` with minus signs in place of hyphens, exponents excepted."""
     return re.sub(r"(?<!e)-(?=\d)", "−", text)
+
+
+def _below(less: np.ndarray) -> tuple[float, float]:
+    """One-sided p that the mean of ``less`` is at or above 0: of the t-test, and the exact one."""
+    known = len(less) >= 2 and _varies(less)
+    p = float(special.stdtr(len(less) - 1, less.mean() / _error(less))) if known else np.nan
+    return p, sign_flip(-less, larger=True)
+
+
+def _varies(values: np.ndarray, scale: float = 0.0) -> bool:
+    """Whether ``values`` spread by more than rounding of numbers of that ``scale``, or of their own."""
+    return bool(np.ptp(values) > ROUNDING * max(scale, float(np.abs(values).max())))
 
 
 def _error(values: np.ndarray) -> float:

@@ -98,7 +98,11 @@ def history(tracking_uri: str, experiment_id: str, runs: Sequence[Run]) -> pd.Da
         columns = {"run": np.empty(0, np.intp), "metric": np.empty(0, np.int64), "epoch": np.empty(0, np.int64)}
         kept = [pd.DataFrame({**columns, "value": np.empty(0)})]
     history: pd.DataFrame = pd.concat(kept, ignore_index=True)
-    history["metric"] = pd.Categorical.from_codes(history["metric"].to_numpy(), pd.Index(list(names)))
+    # in alphabetical order, whichever came first
+    ordered = sorted(names)
+    places = np.empty(len(names), np.int64)
+    places[[names[name] for name in ordered]] = np.arange(len(names))
+    history["metric"] = pd.Categorical.from_codes(places[history["metric"].to_numpy()], pd.Index(ordered))
     return history
 
 

@@ -26,8 +26,16 @@ def rows(study: Study, every: bool = False) -> dict[str, int]:
     table = table[every | table["trial"].isin(chosen) | (table["role"] == "baseline")]
     # the order of equal criteria is that of their hyperparameters' values
     order = table.assign(order=table["criterion"].map(study.rank))
-    order = order.sort_values(["order", *study.hyperparameters, "trial"])
+    settings = [each.name for each in study.varied]
+    order[settings] = order[settings].apply(_ranked)
+    order = order.sort_values(["order", *study.axes, "trial"])
     return dict(zip(order["label"].astype(str), order["trial"].astype(int), strict=True))
+
+
+def _ranked(column: pd.Series) -> pd.Series:
+    """The places of numbers or words in their order."""
+    numbers = pd.to_numeric(column, errors="coerce")
+    return column.astype(str).rank() if numbers.isna().any() else numbers
 
 
 def beside(study: Study, shown: Mapping[str, int], columns: Mapping[str, str], printed: Printed = ()) -> pd.DataFrame:
@@ -57,7 +65,10 @@ def numbers(study: Study, shown: Mapping[str, int], metrics: Mapping[str, str]) 
 
 
 def against_reference(study: Study, shown: Mapping[str, int], columns: Mapping[str, str]) -> pd.DataFrame:
-    """Paired difference of each trial to the reference criterion, a column per metric; empty where that was not run."""
+    """Paired difference of each trial to the reference criterion, a column per metric; empty where that was not run.
+
+    Where settings vary, to its trial at the same ones (see `analysis.selection.counterpart`).
+    """
     reference = study.criterion(study.reference).label
     table = [
         {"": f"{label} − {reference}"} | {columns[metric]: str(value) for metric, value in differences.items()}
@@ -68,7 +79,11 @@ def against_reference(study: Study, shown: Mapping[str, int], columns: Mapping[s
 
 def differences_caption(study: Study, seeds: str = "the same seeds") -> str:
     """What stands below a table of `against_reference`."""
-    return f"Paired differences to {study.criterion(study.reference).label} {paired_tests(seeds)}"
+    sentences = (
+        f"Paired differences to {study.criterion(study.reference).label} {paired_tests(seeds)}",
+        selection.compared(study),
+    )
+    return " ".join(filter(None, sentences))
 
 
 def paired_tests(seeds: str = "the same seeds", over: str = "") -> str:
@@ -98,13 +113,11 @@ def difference_numbers(study: Study, shown: Mapping[str, int], metrics: Iterable
 
 def _differences(study: Study, shown: Mapping[str, int], metrics: Iterable[str]) -> dict[str, dict[str, Difference]]:
     """label -> metric -> paired difference of that trial to the reference criterion; empty where that was not run."""
-    reference = selection.headline(study).get(study.reference)
-    if reference is None:
-        return {}
     differences: dict[str, dict[str, Difference]] = {}
     for label, trial in shown.items():
-        if trial != reference.trial:
-            pairs = ((metric, selection.difference(study, metric, trial, reference.trial)) for metric in metrics)
+        other = selection.counterpart(study, trial)
+        if other is not None and other != trial:
+            pairs = ((metric, selection.difference(study, metric, trial, other)) for metric in metrics)
             differences[label] = {metric: value for metric, value in pairs if value is not None}
     return differences
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from analysis import command, output, selection, statistics
 from analysis.output import Section
-from analysis.runs import Study, spread
+from analysis.runs import Study, laid_out
 
 
 def section(study: Study, out: Path, panels: Sequence[str] = (), errors: Sequence[str] = ()) -> Section:
@@ -68,13 +68,15 @@ def section(study: Study, out: Path, panels: Sequence[str] = (), errors: Sequenc
 @lru_cache(maxsize=32)
 def by_criterion(study: Study, metric: str) -> dict[str, pd.DataFrame]:
     """``metric`` of the trial that speaks for each criterion, epochs × seeds; with values at two epochs or more."""
-    frame = study.frame[study.frame["metric"] == metric]
-    spreads = {}
+    frame = study.courses.get(metric)
+    spreads: dict[str, pd.DataFrame] = {}
+    if frame is None:
+        return spreads
     for criterion, choice in selection.headline(study).items():
-        done = np.isin(frame["seed"].to_numpy(), _done(study).get(choice.trial, ()))
-        rows = frame[(frame["trial"].to_numpy() == choice.trial) & done]
-        if len(np.unique(rows["epoch"].to_numpy())) > 1 and rows["value"].notna().any():
-            spreads[criterion] = spread(rows, "epoch", "seed")
+        taken = np.isin(frame["seed"], _done(study).get(choice.trial, ())) & (frame["trial"] == choice.trial)
+        rows = laid_out({name: frame[name][taken] for name in ("epoch", "seed")}, frame["value"][taken])
+        if len(rows) > 1 and rows.notna().to_numpy().any():
+            spreads[criterion] = rows
     return spreads
 
 

@@ -1,6 +1,7 @@
 """How often verdicts are wrong, and how often they find what is there: studies drawn at random, judged by the pages.
 
-python -m benchmarks.verdicts [--studies N] [--power N] [--seeds N] [--noise normal|heavy|skewed] [--processes N]
+python -m benchmarks.verdicts [--studies N] [--first N] [--power N] [--seeds N] [--noise normal|heavy|skewed]
+                              [--processes N]
 
 First null studies, in which no claim is true: differences are 0, or lie exactly at the margin where a claim says
 "within", and metrics follow a course that is common to all seeds, wander independently and share what a seed brings,
@@ -26,6 +27,7 @@ from scipy import stats
 from analysis import claims, statistics
 from analysis.age.claims import CLAIMS as AGE
 from analysis.claims import FAILS, HOLDS, Claim
+from analysis.declarations import Hyperparameter
 from analysis.hyperspectral.claims import CLAIMS as HYPERSPECTRAL
 from analysis.natural_images.claims import CIFAR10, few_shot
 from analysis.runs import Study
@@ -33,7 +35,7 @@ from analysis.statistics import ALPHA
 from benchmarks import machine
 
 #: criterion, hyperparameters, role
-Trial = tuple[str, Mapping[str, float], str]
+Trial = tuple[str, Mapping[str, Any], str]
 #: benchmark -> its claims
 PAGES: Mapping[str, Sequence[Claim]] = {
     "hyperspectral": HYPERSPECTRAL,
@@ -102,13 +104,18 @@ def made(
     values: Mapping[str, np.ndarray],
     settings: Mapping[str, Any] | None = None,
     arrays: Mapping[tuple[int, int], dict[str, np.ndarray]] | None = None,
+    varied: Sequence[Hyperparameter] = (),
 ) -> Study:
-    """A study without a store. ``values``: metric -> (trials, seeds, epochs), NaN where nothing was logged."""
+    """A study without a store. ``values``: metric -> (trials, seeds, epochs), NaN where nothing was logged.
+
+    ``varied`` are training settings and options whose values stand among the hyperparameters of ``trials``.
+    """
     study = Study("made", "", None, ())  # type: ignore[arg-type]
+    study.__dict__["varied"] = tuple(varied)
     shape = next(iter(values.values())).shape
     rows = []
     for number, (criterion, hyperparameters, role) in enumerate(trials):
-        settings_of = {name: hyperparameters.get(name, np.nan) for name in study.hyperparameters}
+        settings_of = {name: hyperparameters.get(name, np.nan) for name in study.axes}
         rows.append({"trial": number, "criterion": criterion, **settings_of, "role": role})
     labels = study.labels([(number, trial[0], trial[1]) for number, trial in enumerate(trials)])
     table = pd.DataFrame(rows).assign(label=labels, benchmark=benchmark, protocol="released", state="done", reason="")
@@ -123,10 +130,12 @@ def made(
     ]
     frame = pd.concat(frames, ignore_index=True)
     frame["metric"] = pd.Categorical.from_codes(np.repeat(np.arange(len(values)), trial.size), list(values))
-    frame["criterion"] = table["criterion"].to_numpy()[frame["trial"]]
+    frame["criterion"] = pd.Categorical(table["criterion"])[frame["trial"]]
     frame = frame[frame["value"].notna()]
     read = {"trials": table, "frame": frame, "final": frame[frame["epoch"] == shape[2]], "settings": settings or {}}
-    study.__dict__.update(read, file="", replicas=table, _arrays=dict(arrays or {}))
+    # a study without arrays asks its runs for each replica's
+    kept = arrays or {(number, seed): {} for number in range(len(trials)) for seed in seeds}
+    study.__dict__.update(read, file="", replicas=table, _arrays=dict(kept))
     return study
 
 
@@ -232,6 +241,9 @@ def _noise(random: np.random.Generator, kind: str, shape: tuple[int, ...]) -> np
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=10_000, help="null studies of each kind; 0: none")
+    parser.add_argument(
+        "--first", type=int, default=0, help="number of the first of them, to go on where another ended"
+    )
     parser.add_argument("--power", type=int, default=1_000, help="draws for each number of seeds and effect; 0: none")
     parser.add_argument("--seeds", type=int, default=10, help="seeds of a null study")
     parser.add_argument("--noise", choices=("normal", "heavy", "skewed"), default="normal")
@@ -245,7 +257,8 @@ def main() -> None:
             if name == "turned" and benchmark != "age":
                 continue
             begun = time.monotonic()
-            shares = [range(first, arguments.studies, arguments.processes) for first in range(arguments.processes)]
+            numbers = range(arguments.first, arguments.first + arguments.studies)
+            shares = [numbers[first :: arguments.processes] for first in range(arguments.processes)]
             judged = [(benchmark, name, share, arguments.seeds, arguments.noise) for share in shares]
             with get_context("spawn").Pool(arguments.processes) as pool:
                 parts = pool.starmap(false_findings, judged)

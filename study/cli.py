@@ -75,6 +75,7 @@ ClusterOption = Annotated[
     str | None,
     typer.Option("--address", help="Ray's dashboard; else RAY_API_SERVER_ADDRESS, else http://127.0.0.1:8265."),
 ]
+YesOption = Annotated[bool, typer.Option("--yes", help="Don't ask before something is deleted.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -112,24 +113,35 @@ def run(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try trials that failed again, as resume does.")
     ] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Delete the study of that name first, and train all of it anew.")
+    ] = False,
+    yes: YesOption = False,
 ) -> None:
-    """Run a study; a study that was begun before goes on where it stopped."""
+    """Run a study; one that was begun goes on where it stopped, and what its file has more of is trained beside it."""
     from study.file.spec import StudySpec
     from study.home import HOME_VARIABLE
-    from study.launch import footprint
+    from study.launch import continuing, footprint
     from study.launch.preflight import check_data, preflight
+    from study.record.files import studies_here
     from study.servers.reach import is_local
     from study.service import running, tables
 
     loaded = StudySpec.load(spec, overrides or (), name)
     address = address or os.environ.get("RAY_ADDRESS")
-    if warning := preflight(loaded, address):
+    for warning in preflight(loaded, address).splitlines():
         typer.echo(f"warning: {warning}", err=True)
     at = _home(home)
+    is_replaced = replace and loaded.name in studies_here(at)
     if dry_run:
-        tables.print_plan(loaded, at)
+        there = None if is_replaced else continuing.outlook(loaded, at, retry_failed=retry_failed)
+        tables.print_plan(loaded, at, there)
+        if is_replaced:
+            typer.echo(f"study {loaded.name} stands, and would be deleted first")
         if is_local(address):
             typer.echo(footprint.estimate(loaded))
+        return
+    if is_replaced and not _deleted(at, loaded.name, yes, "fierce run --replace"):
         return
     if import_data:
         from study.service.storage import import_data as into_storage
@@ -299,30 +311,48 @@ def studies(home: HomeOption = None) -> None:
 def delete(
     name: NameArgument,
     home: HomeOption = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    yes: YesOption = False,
 ) -> None:
     """Delete a study: its MLflow experiment, its Optuna study and its files."""
+    if _deleted(_home(home), name, yes, f"fierce delete {name}"):
+        typer.echo(f"deleted: {name}; MLflow keeps its runs as deleted until: mlflow gc")
+
+
+def _deleted(home: Home, name: str, yes: bool, command: str) -> bool:
+    """Delete the study, after asking unless ``yes``; whether it was deleted."""
     from analysis.addresses import without_password
     from study.record.deleting import delete as delete_study
     from study.record.files import load_spec
 
-    at = _home(home)
-    spec = load_spec(at, name)
+    spec = load_spec(home, name)
     if not yes:
         try:
             is_meant = typer.confirm(
-                f"delete study {name!r}: its experiment in {without_password(at.tracking_uri(spec))}, its study in "
-                f"{without_password(at.optuna_uri(spec))}, and {at.files(name, spec)}?"
+                f"delete study {name!r}: its experiment in {without_password(home.tracking_uri(spec))}, its study in "
+                f"{without_password(home.optuna_uri(spec))}, and {home.files(name, spec)}?"
             )
         except typer.Abort:
-            raise UserError(
-                f"fierce delete {name} asks before it deletes; give --yes where nobody can answer"
-            ) from None
+            raise UserError(f"{command} asks before it deletes; give --yes where nobody can answer") from None
         if not is_meant:
             typer.echo("nothing was deleted")
-            return
-    delete_study(at, name)
-    typer.echo(f"deleted: {name}; MLflow keeps its runs as deleted until: mlflow gc")
+            return False
+    delete_study(home, name)
+    return True
+
+
+@app.command(epilog="Example: fierce rename jasper jasper-200-epochs")
+def rename(
+    old: Annotated[str, typer.Argument(help="Name of the study.", metavar="OLD")],
+    new: Annotated[str, typer.Argument(help="Its name from then on.", metavar="NEW")],
+    home: HomeOption = None,
+) -> None:
+    """Give a study another name: its MLflow experiment, its Optuna study and its files."""
+    from study.record.renaming import rename as rename_study
+    from study.service.running import describe
+
+    at = _home(home)
+    describe(at.tracking_uri(rename_study(at, old, new)), new)
+    typer.echo(f"renamed: {old} is {new}; its report is written anew by: fierce report {new}")
 
 
 @app.command(epilog="Example: fierce schema > study.schema.json")

@@ -40,14 +40,14 @@ print(sweep.run(spec, Home.find(sys.argv[1]), cadence=sweep.Cadence(checkpoint=0
 
 
 class Launch:
-    """A driver in a process of its own, with a Ray of its own."""
+    """A driver in a process of its own, with a Ray of its own; ``first`` is code that it runs before anything else."""
 
-    def __init__(self, home: Home, spec: StudySpec) -> None:
+    def __init__(self, home: Home, spec: StudySpec, first: str = "") -> None:
         self.home = home
         environment = _environment(TESTS.parent, TESTS)
         self.log = (home.root / f"driver-{len(list(home.root.glob('driver-*')))}").open("w+", encoding="utf-8")
         self.process = subprocess.Popen(
-            [sys.executable, "-c", DRIVER, str(home.root)],
+            [sys.executable, "-c", first + DRIVER, str(home.root)],
             stdin=subprocess.PIPE, stdout=self.log, stderr=self.log, encoding="utf-8", env=environment,
         )  # fmt: skip
         assert self.process.stdin is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import runpy
 import socket
 import subprocess
 import sys
@@ -14,7 +15,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+ROOT = Path(__file__).resolve().parents[1]
 TOKEN = "0123456789abcdef" * 2
 USER, PASSWORD = "reader", "correct-horse-battery"
 #: seconds within which a server has to answer
@@ -134,6 +140,30 @@ def mlflow_server(folder: Path) -> Iterator[str]:
     address = f"http://127.0.0.1:{port}"
     with _serving(command, mlflow_environment(folder), folder, f"{address}/health"):
         yield address
+
+
+@contextlib.contextmanager
+def wsgi_server(application: WSGIApplication) -> Iterator[str]:
+    """``application`` in this process, several requests at a time; its address."""
+    from werkzeug.serving import make_server
+
+    server = make_server("127.0.0.1", 0, application, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+
+
+def locked_dashboard(storage: Any, user: str, password: str) -> WSGIApplication:
+    """optuna-dashboard as the service has it, behind a login."""
+    import optuna_dashboard
+
+    require_password = runpy.run_path(str(ROOT / "docker" / "dashboard.py"))["require_password"]
+    locked: WSGIApplication = require_password(optuna_dashboard.wsgi(storage), user, password)
+    return locked
 
 
 class Proxy:

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = {"study": {"trainables", "analysis"}, "trainables": set[str](), "analysis": set[str]()}
 #: the rooms of `study` from the bottom to the top: each may import from those before it
-ROOMS = ("errors", "file", "home", "servers", "record", "launch", "service", "cli")
+ROOMS = ("errors", "file", "home", "servers", "record", "launch", "service", "api", "cli")
 #: what trainables knows nothing of, save in the module that Tune calls
 SERVICES = {"ray", "optuna", "mlflow"}
 

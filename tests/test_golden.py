@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +19,9 @@ from study.file.plan import trial_for
 from study.home import Home
 from study.launch import sweep
 from study.record import files, publish, status, trials
+from tests.golden.homes import FOLDER, VERSIONS, unpacked
 from trainables.training import Training
 
-GOLDEN = Path(__file__).with_name("golden")
-VERSIONS = sorted(path.parent.name for path in GOLDEN.glob("*/home.tar.xz"))
 KEYS = ["trial", "seed", "metric", "epoch"]
 
 
@@ -36,11 +34,7 @@ def version(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def home(version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     """The home of that version, at another place than where it was made."""
-    for name in ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE", "FIERCE_STORAGE"):
-        monkeypatch.delenv(name, raising=False)
-    with tarfile.open(GOLDEN / version / "home.tar.xz") as archive:
-        archive.extractall(tmp_path, filter="data")
-    return Home(tmp_path / "home")
+    return unpacked(tmp_path, monkeypatch, version)
 
 
 def fierce(home: Home, *arguments: str) -> str:
@@ -79,7 +73,7 @@ def test_a_finished_study_ends_at_once_without_ray(home: Home, monkeypatch: pyte
 
 def test_there_is_one() -> None:
     assert VERSIONS
-    assert all(path.stat().st_size < 1_000_000 for path in GOLDEN.glob("*/*"))
+    assert all(path.stat().st_size < 1_000_000 for path in FOLDER.glob("*/*"))
 
 
 def test_what_is_done_and_what_is_missing(home: Home) -> None:
@@ -93,13 +87,13 @@ def test_what_is_done_and_what_is_missing(home: Home) -> None:
 @pytest.mark.parametrize("name", ["grid", "search"])
 def test_the_same_table_is_exported(version: str, home: Home, name: str, tmp_path: Path) -> None:
     fierce(home, "export", name, "--out", str(tmp_path / "now.csv"))
-    assert_frame_equal(table(tmp_path / "now.csv"), table(GOLDEN / version / f"{name}.csv"), check_exact=True)
+    assert_frame_equal(table(tmp_path / "now.csv"), table(FOLDER / version / f"{name}.csv"), check_exact=True)
 
 
 def test_the_report_shows_its_numbers(version: str, home: Home, tmp_path: Path) -> None:
     fierce(home, "report", "grid", "--out", str(tmp_path / "report"))
     assert (tmp_path / "report" / "report.html").is_file()
-    last = table(GOLDEN / version / "grid.csv").query("metric == 'accuracy/coarse' and epoch == 4")
+    last = table(FOLDER / version / "grid.csv").query("metric == 'accuracy/coarse' and epoch == 4")
     shown = pd.read_csv(tmp_path / "report" / "metrics.csv").query("metric == 'accuracy/coarse'")
     np.testing.assert_allclose(sorted(shown["mean"]), sorted(last.groupby("trial")["value"].mean()))
 
@@ -107,7 +101,7 @@ def test_the_report_shows_its_numbers(version: str, home: Home, tmp_path: Path) 
 def test_an_interrupted_study_goes_on_to_the_numbers_of_an_undisturbed_one(
     version: str, home: Home, ray_here: None
 ) -> None:
-    before = table(GOLDEN / version / "search.csv")
+    before = table(FOLDER / version / "search.csv")
     study = files.load_spec(home, "search")
     assert sweep.run(study, home) == sweep.Outcome(done=3, failed=0, missing=0, interrupted=False)
     after = load(home.tracking_uri(), "search").astype({"metric": str}).sort_values(KEYS, ignore_index=True)

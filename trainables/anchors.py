@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import binom
 from torch import Tensor
 from torch.nn import functional
 
@@ -125,6 +124,9 @@ def chance_entropy(samples: int, e: int) -> float:
     >>> round(chance_entropy(2, 2), 12)
     0.5
     """
+    # scipy.stats takes as long to import as all else here, and few commands come to this
+    from scipy.stats import binom
+
     share = np.arange(1, samples + 1) / samples
     return float(-e * (binom.pmf(np.arange(1, samples + 1), samples, 1 / e) * share * np.log2(share)).sum())
 

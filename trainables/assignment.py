@@ -39,7 +39,9 @@ class Assignment:
     """What one Tune trial works at: a trial of a study by its number, or a shard of it, with its share of the cluster.
 
     ``trial`` has the seeds of the shard alone. ``share`` is None where nothing is to be trained. ``repeats`` is the
-    number of the trial that this one trains again on fresh seeds, where it does.
+    number of the trial that this one trains again on fresh seeds, where it does. ``settings`` are what it has of those
+    that vary between the study's trials, by dotted name (``training.learning_rate``). ``addition`` counts from 1 where
+    the seeds are others than those that the trial began with, each time that the study was given more.
     """
 
     number: int
@@ -48,9 +50,16 @@ class Assignment:
     shard: Shard = WHOLE
     share: Share | None = None
     repeats: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    addition: int = 0
+
+    @property
+    def is_part(self) -> bool:
+        """Whether the trial has other seeds, which are trained apart."""
+        return self.shard.parts > 1 or self.addition > 0
 
     def to_config(self) -> dict[str, Any]:
-        """Tune's config: number, role, shard (k, n), trial (`Trial.to_dict`), cpus and gpus, and repeats."""
+        """Tune's config: number, role, shard, trial (`Trial.to_dict`), cpus, gpus, repeats, settings and addition."""
         share = {} if self.share is None else {"cpus": self.share.cpus, "gpus": self.share.gpus}
         repeats = {} if self.repeats is None else {"repeats": self.repeats}
         return {
@@ -60,6 +69,8 @@ class Assignment:
             "trial": self.trial.to_dict(),
             **share,
             **repeats,
+            **({"settings": dict(self.settings)} if self.settings else {}),
+            **({"addition": self.addition} if self.addition else {}),
         }
 
     @classmethod
@@ -68,7 +79,9 @@ class Assignment:
         share = Share(config["cpus"], config["gpus"]) if "cpus" in config else None
         shard = Shard(*map(int, config.get("shard", WHOLE)))
         trial = Trial.from_dict(config["trial"])
-        return cls(int(config["number"]), str(config.get("role", "")), trial, shard, share, config.get("repeats"))
+        role, repeats, settings = str(config.get("role", "")), config.get("repeats"), config.get("settings", {})
+        addition = int(config.get("addition", 0))
+        return cls(int(config["number"]), role, trial, shard, share, repeats, settings, addition)
 
 
 @dataclass(frozen=True)

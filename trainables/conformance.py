@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import io
 import math
-import sysconfig
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +18,7 @@ import torch
 from trainables import benchmarks, contract, criteria, network_contract
 from trainables.benchmarks import Data, DataError, make_options
 from trainables.contract_words import owner_of
+from trainables.own_code import own_traceback
 from trainables.training import Record, Training
 from trainables.trial import Trial
 
@@ -28,9 +26,6 @@ from trainables.trial import Trial
 SEEDS, BATCHES, SAMPLES = 3, 3, 32
 #: relative and absolute differences that reassociation may leave, by dtype
 TOLERANCES: Mapping[str, tuple[float, float]] = {"float64": (1e-6, 1e-9), "float32": (1e-2, 1e-4)}
-
-_PROJECT = Path(__file__).resolve().parents[1]
-_INSTALLED = ("site-packages", "dist-packages")
 
 
 @dataclass(frozen=True)
@@ -204,6 +199,11 @@ class Examination:
             )
         return f"{len(together.metrics)} metrics, of seed {self.seeds[1]} alone as among {len(self.seeds)} ({dtype})"
 
+    def measured(self) -> list[str]:
+        """The metrics that are measured after the last epoch, of a short training."""
+        (only,) = self._training(BATCHES, evaluate=True, batch_size=self._samples).run()
+        return sorted(only.metrics)
+
     @property
     def _samples(self) -> int:
         return min(int(self.recipe.batch_size), SAMPLES)
@@ -272,36 +272,6 @@ def sentence(error: BaseException) -> str:
     said = error.args[0] if isinstance(error, LookupError) and error.args else error
     text = " ".join(str(said).split())
     return text if isinstance(error, ValueError | LookupError) and text else f"{type(error).__name__}: {text}"
-
-
-def own_traceback(error: BaseException) -> str:
-    """The traceback of what led to ``error``, from the first frame of code of one's own; empty where there is none."""
-    chain: list[BaseException] = []
-    step: BaseException | None = error
-    while step is not None and step not in chain:
-        chain.append(step)
-        step = step.__cause__ or step.__context__
-    for link in reversed(chain):
-        # a file that cannot be parsed has no frames
-        if isinstance(link, SyntaxError) and _is_own(link.filename or ""):
-            return "".join(traceback.format_exception_only(link))
-        frames = traceback.extract_tb(link.__traceback__)
-        begin = next((position for position, frame in enumerate(frames) if _is_own(frame.filename)), None)
-        if begin is not None:
-            return "".join([*traceback.format_list(frames[begin:]), *traceback.format_exception_only(link)])
-    return ""
-
-
-def _is_own(filename: str) -> bool:
-    """Whether the file is neither the project's nor installed."""
-    if not filename or filename.startswith("<"):
-        return False
-    path = Path(filename).resolve()
-    packages = [_PROJECT / name for name in ("trainables", "study", "analysis")]
-    foreign = [*packages, Path(sysconfig.get_path("stdlib")).resolve()]
-    return not any(path.is_relative_to(folder) for folder in foreign) and not any(
-        part in _INSTALLED for part in path.parts
-    )
 
 
 def _close(one: float, other: float, tolerance: tuple[float, float]) -> bool:

@@ -23,6 +23,8 @@ from trainables.trial import Recipe
 
 #: parts of a split that share no sample with each other
 DISJOINT = ("train", "validation", "heldout")
+#: options that bring a network, or what it begins with, of the user's own
+OWN_NETWORK = ("backbone", "weights")
 #: metrics of the training itself
 TRAINING_METRICS = ("loss/train", "accuracy/train")
 #: what MLflow takes as a metric's name
@@ -34,7 +36,7 @@ _SIGNED = (torch.int8, torch.int16, torch.int32, torch.int64)
 
 def own_network(name: str, options: Any) -> bool:
     """Whether the network of the benchmark called ``name`` is the user's own: its code, or its options."""
-    return name not in BENCHMARKS or any(getattr(options, each, None) is not None for each in ("backbone", "weights"))
+    return name not in BENCHMARKS or any(getattr(options, option, None) is not None for option in OWN_NETWORK)
 
 
 def load(benchmark: Benchmark, options: Any, dtype: torch.dtype = torch.float32) -> Data:

@@ -86,6 +86,8 @@ class Setup:
     #: dimensions of the features, and number of coarse classes
     dimensions: int
     classes: int
+    #: the data's fine labels (N,) or (N, m) of all samples that have a coarse class, for a criterion that reads them
+    fine: Tensor | None = field(default=None, repr=False)
 
     @property
     def replicas(self) -> int:
@@ -115,6 +117,8 @@ class Batch:
     second: View | None = None
     #: the teacher's logits (S, B, C) of the same inputs, without gradient, for a criterion that has a `teacher`
     teacher: Tensor | None = None
+    #: the samples' fine labels (S, B) or (S, B, m), for a criterion that reads them
+    fine: Tensor | None = None
     #: the network's own features of all views, of which it made the logits; ``features`` where there are none
     origin: Tensor | None = None
 
@@ -153,6 +157,8 @@ class Criterion(nn.Module):
     position: ClassVar[int] = 100
     #: whether the others are compared with it
     is_reference: ClassVar[bool] = False
+    #: whether it reads fine labels, and is what the others are to come near: no rule chooses it, no test counts it
+    reads_fine: ClassVar[bool] = False
     #: views of each sample that it looks at; with 2 the batch has a `Batch.second`, see `trainables.views`
     views: ClassVar[Literal[1, 2]] = 1
 

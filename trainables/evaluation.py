@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainables import contract, twins
+from trainables import contract, floors, twins
 from trainables.benchmarks import Benchmark, Data, DataError
 from trainables.contract_words import owner_of
 from trainables.evaluators import Evaluator, Outputs, Snapshot
@@ -125,6 +125,21 @@ class Evaluation:
             measured |= added
         return measured
 
+    def measure_floors(
+        self, measured: Mapping[str, Tensor], untrained: Callable[[str], EpochSnapshot]
+    ) -> dict[str, Tensor]:
+        """The floors of what was ``measured``; ``untrained`` makes a snapshot of each kind of `trainables.floors`."""
+        evaluators = [each for each in (*self._own, *self._shared) if each.floors and each.measure is not None]
+        wanted = {metric.name for metric in floors.bounded(evaluators)} & measured.keys()
+        found: dict[str, Tensor] = {}
+        for kind in floors.KINDS if wanted else ():
+            snapshot = untrained(kind)
+            for evaluator in evaluators:
+                metrics = self._measure(evaluator, snapshot, snapshot, {})
+                found |= {floors.name_of(name, kind): metrics[name] for name in wanted & metrics.keys()}
+        self._heldout |= found.keys()
+        return found
+
     def arrays(self, snapshot: EpochSnapshot) -> dict[str, np.ndarray]:
         """What the evaluators keep after the last epoch, by name, (S, …) each."""
         kept: dict[str, Any] = {}
@@ -134,8 +149,8 @@ class Evaluation:
                 kept |= contract.check_arrays(evaluator.arrays(snapshot), len(snapshot.seeds), kept, where)
         return {name: torch.as_tensor(value).cpu().numpy() for name, value in kept.items()}
 
-    def metrics(self, of_training: tuple[Metric, ...]) -> tuple[Metric, ...]:
-        """Those ``of_training``, what the evaluators declare, and the twins of that.
+    def metrics(self, of_training: tuple[Metric, ...], floored: bool = False) -> tuple[Metric, ...]:
+        """Those ``of_training``, what the evaluators declare, the twins of that, and its floors where ``floored``.
 
         Which of them are of held-out samples is known once they were measured; those of these that are not declared
         are there as well then.
@@ -143,6 +158,8 @@ class Evaluation:
         evaluators = (*self._own, *self._shared)
         own = (metric for evaluator in evaluators for metric in evaluator.metrics)
         declared = (*of_training, *own, *twins.declared(evaluators, self._parts))
+        if floored:
+            declared = (*declared, *floors.declared(evaluators))
         names = {metric.name for metric in declared}
         others = [Metric(name) for name in sorted(self._heldout - names)]
         others += [twins.twin_of(metric) for metric in others if twins.name_of(metric.name) in self._validated - names]

@@ -15,6 +15,8 @@ class Metric:
     without them must not see. ``twin_of`` is set where the metric is one of held-out samples, measured on validation
     ones: that one's name. ``heldout`` is found out by measuring: whether it is of samples that are held out.
     ``chance`` names the metric of what chance alone would give this one: the report says where both are the same.
+    ``floor_of`` is set where the metric is what another one, of that name, is where nothing was trained; ``group`` then
+    says what was measured in its place.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Metric:
     group: str = ""
     heldout: bool = False
     chance: str = ""
+    floor_of: str = ""
 
     def to_dict(self) -> dict[str, str | bool]:
         """The declaration as it is kept with a study, by the fields' names, ``fine`` for the one of fine labels.
@@ -44,4 +47,5 @@ class Metric:
             "heldout": self.heldout,
             "group": self.group,
             "chance": self.chance,
+            "floor_of": self.floor_of,
         }

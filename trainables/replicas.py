@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from torch import nn
+from torch.optim import lr_scheduler as schedules
 
 from trainables.trial import Recipe
+
+ADAMS: Mapping[str, type[torch.optim.Adam]] = MappingProxyType({"adam": torch.optim.Adam, "adamw": torch.optim.AdamW})
 
 
 def stream(seed: int, name: str, *counters: int, device: torch.device | str = "cpu") -> torch.Generator:
@@ -35,7 +39,7 @@ def streams(
 def make_optimizer(network: nn.Module, recipe: Recipe, further: Iterable[nn.Parameter] = ()) -> torch.optim.Optimizer:
     """The recipe's optimizer over all replicas at once, and over ``further`` parameters, which never decay.
 
-    Adam and SGD act element by element, so stacked parameters are stepped as each replica's own would be.
+    Adam, AdamW and SGD act element by element, so stacked parameters are stepped as each replica's own would be.
     Weight decay is applied to weights only: a parameter is a weight where one replica's share of it has
     two dimensions or more, which the backbone states in ``replica_dims(name)`` or, by default, as the
     parameter's dimensions less the leading S.
@@ -52,11 +56,40 @@ def make_optimizer(network: nn.Module, recipe: Recipe, further: Iterable[nn.Para
         groups = [{"params": list(network.parameters()), "weight_decay": 0.0}]
     if own := list(further):
         groups.append({"params": own, "weight_decay": 0.0})
-    if recipe.optimizer == "adam":
-        return torch.optim.Adam(groups, lr=recipe.learning_rate, fused=True)
+    if recipe.optimizer in ADAMS:
+        return ADAMS[recipe.optimizer](groups, lr=recipe.learning_rate, fused=True)
     return torch.optim.SGD(
         groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=True
     )
+
+
+def learning_rates(recipe: Recipe) -> tuple[float, ...]:
+    """The learning rate of each epoch, by torch's own schedules.
+
+    They are gone through beforehand: a resumed training then needs the number of its epoch alone. Raises ``ValueError``
+    where no epoch is left after the warm-up.
+    """
+    if recipe.warmup >= recipe.epochs:
+        raise ValueError(f"warmup must be below the {recipe.epochs} epochs of a trial, not {recipe.warmup}")
+    carrier = torch.optim.SGD([torch.zeros(1)], lr=recipe.learning_rate)
+    after: schedules.LRScheduler
+    if recipe.schedule == "cosine":
+        after = schedules.CosineAnnealingLR(carrier, recipe.epochs - recipe.warmup)
+    else:
+        passed = recipe.warmup + 1
+        after = schedules.LambdaLR(
+            carrier, lambda epoch: recipe.gamma ** sum(epoch + passed > milestone for milestone in recipe.milestones)
+        )
+    whole: schedules.LRScheduler = after
+    if recipe.warmup:
+        rise = schedules.LinearLR(carrier, 1 / (recipe.warmup + 1), total_iters=recipe.warmup)
+        whole = schedules.SequentialLR(carrier, [rise, after], [recipe.warmup])
+    rates = []
+    for _ in range(recipe.epochs):
+        rates.append(float(carrier.param_groups[0]["lr"]))
+        carrier.step()
+        whole.step()
+    return tuple(rates)
 
 
 def _replica_dims(network: nn.Module, name: str, parameter: nn.Parameter) -> int:

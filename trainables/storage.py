@@ -181,6 +181,24 @@ class Folder:
                 remove = filesystem.delete_dir if info.type == FileType.Directory else filesystem.delete_file
                 remove(info.path)
 
+    def move(self, target: Folder, kept: Collection[str] = ()) -> None:
+        """Move the folder, where there is one, to ``target`` on the same disk or in the same store.
+
+        In a store that is one file after another, which can be gone on with, but for those right below it by the names
+        ``kept``.
+        """
+        if self.on_disk:
+            if self.path.is_dir():
+                self.path.rename(target.path)
+            return
+        from pyarrow.fs import FileSelector, FileType
+
+        filesystem, prefix = self._store
+        for info in filesystem.get_file_info(FileSelector(prefix, allow_not_found=True, recursive=True)):
+            name = info.path.removeprefix(f"{prefix}/")
+            if info.type == FileType.File and name not in kept:
+                filesystem.move(info.path, f"{target._store[1]}/{name}")
+
     @contextmanager
     def lock(self, name: str, seconds: float) -> Iterator[None]:
         """Held by one process at a time; `Held` where another one has it for longer than ``seconds``.

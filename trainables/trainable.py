@@ -18,8 +18,10 @@ from ray import tune
 from torch import Tensor
 
 from trainables import remote_data
-from trainables.assignment import Assignment, Facts, Result, Shard
-from trainables.benchmarks import find
+from trainables.assignment import Assignment, Facts, Result
+from trainables.benchmarks import DataError, find
+from trainables.contract_words import first_line
+from trainables.own_code import own_place, own_traceback
 from trainables.storage import Folder, Held
 from trainables.training import Record, Training
 from trainables.trial import Trial
@@ -50,6 +52,16 @@ class PredecessorError(TrialError):
 
 class StorageError(TrialError):
     """The study's storage takes nothing more; the trial itself is not to blame."""
+
+
+class CodeError(RuntimeError):
+    """What code of the user's own raised: the sentence names the error and its place.
+
+    In its stead, since it may not come out of a pickle, and its frames never do. ``frames`` is the traceback from the
+    first of them on, which a `TrialError` or `DataError` that came of own code has as well.
+    """
+
+    frames = ""
 
 
 class Tracker(Protocol):
@@ -104,13 +116,13 @@ def train_trial(
         os.chdir(workplace)
     assignment = Assignment.from_config(config)
     trial = assignment.trial
-    here = place(folder, assignment.number, assignment.shard)
+    here = place(folder, assignment)
     stop = _Stop(folder)
 
     def report(result: Result) -> None:
         tune.report({"number": assignment.number, "shard": list(assignment.shard), **result.to_tune()})
 
-    with _alone(here):
+    with _alone(here), _telling_frames():
         if stop():
             report(Result(interrupted=True))
             return
@@ -185,9 +197,11 @@ def train_trial(
         report(_last(records, declared=declared))
 
 
-def place(folder: Folder, number: int, shard: Shard) -> Folder:
+def place(folder: Folder, assignment: Assignment) -> Folder:
     """Where the trial, or a part of it, keeps its checkpoint and lock."""
-    whole = folder / "trials" / str(number)
+    whole, shard = folder / "trials" / str(assignment.number), assignment.shard
+    if assignment.addition:
+        whole = whole / f"addition-{assignment.addition}"
     return whole if shard.parts == 1 else whole / f"shard-{shard.position + 1}-of-{shard.parts}"
 
 
@@ -331,6 +345,23 @@ def _alone(here: Folder) -> Iterator[None]:
         except OSError as error:
             raise StorageError(f"{here} cannot be written ({error})") from error
         yield
+
+
+@contextmanager
+def _telling_frames() -> Iterator[None]:
+    """An error that arose in code of the user's own tells where, to another process too: see `CodeError`."""
+    try:
+        yield
+    except Exception as error:
+        frames = own_traceback(error)
+        if not frames:
+            raise
+        if isinstance(error, DataError | TrialError):
+            error.frames = frames  # type: ignore[union-attr]
+            raise
+        told = CodeError(f"{type(error).__name__}: {first_line(error)} ({own_place(error)})")
+        told.frames = frames
+        raise told from error
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainables import benchmarks, contract, criteria, network_contract, twins, views
+from trainables import benchmarks, contract, criteria, floors, network_contract, twins, views
 from trainables.anchors import draw_anchors
 from trainables.backbones import Looped
 from trainables.benchmarks import Data, DataError, Split, make_options
@@ -22,7 +22,7 @@ from trainables.evaluation import EpochSnapshot, Evaluation, pass_samples, predi
 from trainables.evaluators import shared
 from trainables.metrics import Metric
 from trainables.projector import projected
-from trainables.replicas import make_optimizer, stream, streams
+from trainables.replicas import learning_rates, make_optimizer, stream, streams
 from trainables.trial import Trial
 
 #: measured of every trial while it trains
@@ -97,7 +97,7 @@ class Training:
         network = self.benchmark.backbone(data, self.options, streams(trial.seeds, "init"))
         network_contract.check_replicas(network, f"{self.owner}.backbone")
         self.network = network.to(self.device, self.dtype)
-        self._fit_inputs()
+        self._fit_inputs(self.network)
         features, _ = self._predict(self.parts["train"][:, :1])
         if self.recipe.projector is not None:
             self.network = self._projected(data.classes)
@@ -105,6 +105,7 @@ class Training:
             self.network.compile()
         self.criterion = self._make_criterion(kind, features.shape[-1], data.classes)
         self.optimizer = make_optimizer(self.network, self.recipe, self.criterion.parameters())
+        self.learning_rates = learning_rates(self.recipe)
         #: of noise views, each input's (S, 1, …); None for a criterion of one view, or where the benchmark augments
         self.view_noise = self._view_noise() if self.criterion.views > 1 else None
         #: what the replicas learn from, see `Criterion.teacher`
@@ -162,6 +163,17 @@ class Training:
         """The weights and buffers of all replicas, on CPU."""
         return {name: value.detach().cpu() for name, value in self.network.state_dict().items()}
 
+    @torch.no_grad()
+    def answers(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (S, n, d) and logits (S, n, C) of samples (n, …) stored as the data's are, in evaluation mode."""
+        replicas = len(self.trial.seeds)
+
+        def outputs(chunk: Tensor) -> tuple[Tensor, Tensor]:
+            batch = self.benchmark.batch(chunk.expand(replicas, *chunk.shape[1:]), self.options, False, [])
+            return self._answers(batch.to(self.dtype))[1:]
+
+        return predict(self.network, outputs, inputs.unsqueeze(0), self._pass_samples(replicas))
+
     def arrays(self) -> dict[str, np.ndarray]:
         """What the evaluators keep after the last epoch, by name, (S, …) each."""
         return self.evaluation.arrays(self._snapshot())
@@ -178,7 +190,7 @@ class Training:
 
         Which of them are of held-out samples is known once they were measured, see `Evaluation.metrics`.
         """
-        return self.evaluation.metrics((*METRICS, *self.criterion.metrics))
+        return self.evaluation.metrics((*METRICS, *self.criterion.metrics), floored=self.criterion.is_reference)
 
     def _redraws(self, splits: Sequence[Split], data: Data) -> bool:
         """Whether each seed holds out other samples of the data."""
@@ -198,9 +210,9 @@ class Training:
             yield metrics
 
     @torch.no_grad()
-    def _fit_inputs(self) -> None:
+    def _fit_inputs(self, network: nn.Module) -> None:
         """Show a network that asks for them each replica's training samples, see `Benchmark.backbone`."""
-        fit = getattr(self.network, "fit_inputs", None)
+        fit = getattr(network, "fit_inputs", None)
         if fit is not None:
             # one replica at a time: all of them together may not fit
             fit(self._prepared(indices.unsqueeze(0), False, [])[0] for indices in self.parts["train"])
@@ -212,7 +224,8 @@ class Training:
             draw_anchors(recipe.anchors, count, dimensions, streams(seeds, "anchors")).to(self.device, self.dtype)
             for count in counts
         )
-        setup = Setup(seeds, self.hyperparameters, recipe, anchors, dimensions, classes)
+        fine = self.data.fine[self.data.coarse >= 0] if kind.reads_fine else None
+        setup = Setup(seeds, self.hyperparameters, recipe, anchors, dimensions, classes, fine)
         return kind(setup).to(self.device, self.dtype)
 
     def _projected(self, classes: int) -> nn.Module:
@@ -253,9 +266,8 @@ class Training:
 
     def _train_epoch(self, epoch: int) -> dict[str, Tensor]:
         seeds, recipe = self.trial.seeds, self.recipe
-        decays = sum(epoch > milestone for milestone in recipe.milestones)
         for group in self.optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * recipe.gamma**decays
+            group["lr"] = self.learning_rates[epoch - 1]
         # a user's network may draw from the global stream (dropout): counted by epoch, so that a resume repeats it
         own = [stream(seed, "global", epoch).initial_seed() for seed in seeds]
         torch.manual_seed(own[0])
@@ -313,6 +325,7 @@ class Training:
             drawn_from,
             second=second,
             teacher=self._taught(indices, inputs[:, :samples]),
+            fine=self.data.fine[indices] if self.criterion.reads_fine else None,
             origin=origin,
         )
 
@@ -355,7 +368,8 @@ class Training:
         permutations = [torch.randperm(train.shape[1], generator=g) for g in streams(self.trial.seeds, "order", epoch)]
         return train.gather(1, torch.stack(permutations).to(self.device))
 
-    def _snapshot(self) -> EpochSnapshot:
+    def _snapshot(self, predict: floors.Predict | None = None) -> EpochSnapshot:
+        """The replicas as they are, or what ``predict`` puts in the place of their networks."""
         return EpochSnapshot(
             epoch=self.epoch,
             epochs=self.recipe.epochs,
@@ -365,12 +379,26 @@ class Training:
             similarity=self.recipe.similarity,
             data=self.data,
             parts=self.parts,
-            predict=self._predict,
+            predict=predict or self._predict,
             owner=self.owner,
         )
 
     def _evaluate(self) -> dict[str, Tensor]:
-        return self.evaluation.measure(self._snapshot())
+        measured = self.evaluation.measure(self._snapshot())
+        if self.criterion.is_reference and self.epoch == self.recipe.epochs:
+            measured |= self.evaluation.measure_floors(measured, lambda kind: self._snapshot(self._untrained(kind)))
+        return measured
+
+    def _untrained(self, kind: str) -> floors.Predict:
+        """What stands for the trained network where a floor of that ``kind`` is measured."""
+        seeds = self.trial.seeds
+        if kind == floors.INPUTS:
+            prepared = partial(self._prepared, train=False, generators=[])
+            return floors.inputs(prepared, self.parts["train"], self.data.classes, seeds, self._pass_samples(1))
+        network = self.benchmark.backbone(self.data.to("cpu"), self.options, streams(seeds, "init"))
+        network = network.to(self.device, self.dtype)
+        self._fit_inputs(network)
+        return partial(self._predict, network=network)
 
     def _inputs(self, indices: Tensor) -> Tensor:
         """The stored inputs (S, B, …) at ``indices`` (S, B)."""
@@ -383,25 +411,30 @@ class Training:
         network_contract.check_batch(inputs, indices.shape, f"{self.owner}.batch")
         return inputs.to(self.dtype)
 
-    def _answers(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _answers(self, inputs: Tensor, network: nn.Module | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """The features as the network gives them, and features and logits in the recipe's dtype."""
+        network = self.network if network is None else network
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed_precision):
-            outputs = self.network(inputs)
-        features, logits = network_contract.check_outputs(outputs, inputs.shape[:2], self.data.classes, self.network)
+            outputs = network(inputs)
+        features, logits = network_contract.check_outputs(outputs, inputs.shape[:2], self.data.classes, network)
         return features, features.to(self.dtype), logits.to(self.dtype)
 
-    def _predict(self, indices: Tensor, as_trained: bool = False) -> tuple[Tensor, Tensor]:
+    def _predict(
+        self, indices: Tensor, as_trained: bool = False, network: nn.Module | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Features (S, n, d) and logits (S, n, C) of the samples at ``indices`` (S, n), in evaluation mode.
 
-        ``as_trained`` takes the inputs of a training batch, where no augmentation is drawn.
+        ``as_trained`` takes the inputs of a training batch, where no augmentation is drawn; ``network`` is the one that
+        is trained where none is given.
         """
+        network = self.network if network is None else network
         generators = streams(self.trial.seeds, "augmentation", device=self.device) if as_trained else []
 
         def outputs(chunk: Tensor) -> tuple[Tensor, Tensor]:
-            _, features, logits = self._answers(self._prepared(chunk, as_trained, generators))
+            _, features, logits = self._answers(self._prepared(chunk, as_trained, generators), network)
             return features, logits
 
-        return predict(self.network, outputs, indices, self._pass_samples(indices.shape[0]))
+        return predict(network, outputs, indices, self._pass_samples(indices.shape[0]))
 
     def _pass_samples(self, replicas: int) -> int:
         return pass_samples(self.device, self.data.inputs[0].numel(), replicas)

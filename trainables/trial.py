@@ -51,20 +51,33 @@ class Recipe:
     vary inside a trial.
     """
 
+    #: of each trial
     epochs: int
+    #: samples of each seed in a batch
     batch_size: int
+    #: its start, before schedule and warm-up
     learning_rate: float
-    optimizer: Literal["adam", "sgd"] = "adam"
+    #: ``adamw`` is Adam with its weight decay apart from the gradient; ``weight_decay`` is 0 unless it is given
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    #: how the learning rate goes on: ``steps`` at the milestones, ``cosine`` from its start to 0 over all epochs
+    schedule: Literal["steps", "cosine"] = "steps"
+    #: epochs in which the learning rate first rises to its start, in equal steps
+    warmup: int = 0
     #: the learning rate is multiplied by ``gamma`` after each of these epochs
     milestones: tuple[int, ...] = ()
+    #: what the learning rate is multiplied by
     gamma: float = 0.1
+    #: of ``sgd``
     momentum: float = 0.0
+    #: of ``sgd``: Nesterov's form of momentum
     nesterov: bool = False
+    #: of weights alone, biases and normalisation never decay
     weight_decay: float = 0.0
     #: label smoothing: ``others`` gives σ/(C−1) to each other class, ``uniform`` σ/C to every class (PyTorch's)
     smoothing: Literal["others", "uniform"] = "others"
     #: ``subtract`` is CE − λH (eq. 8); ``weighted`` is CE/(1+λ) + λ/(1+λ)·(log2 e − H), the released age code
     entropy_form: Literal["subtract", "weighted"] = "subtract"
+    #: of feature and anchor
     similarity: Literal["cosine", "dot", "squared-distance"] = "cosine"
     #: ``uniform`` draws U[0, 1], ``centred`` U[−1/e, 1/e], ``grid`` is the fixed grid 1..e (d = 1),
     #: ``centred-grid`` that grid less its mean
@@ -81,6 +94,7 @@ class Recipe:
     projector: Projector | None = None
     #: where ``batch`` does not augment, a second view is noise: its standard deviation, as a share of each input's
     view_noise: float = 0.1
+    #: of parameters, features and losses
     dtype: Literal["float32", "float64"] = "float32"
     #: bf16 autocast on a GPU; a CPU computes as without it, and a study without a GPU is refused
     mixed_precision: bool = False

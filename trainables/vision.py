@@ -40,7 +40,7 @@ class Network(nn.Module):
         kind = builder.__module__.rpartition(".")[2]
         settings = _SETTINGS[kind](size) if kind in _SETTINGS else {}
         self.body: nn.Module = builder(weights=None, num_classes=data.classes, **settings)
-        linear = [each for each, module in self.body.named_modules() if isinstance(module, nn.Linear)]
+        linear = [name for name, module in self.body.named_modules() if isinstance(module, nn.Linear)]
         if not linear:
             raise ValueError(f"the classifier of {name} is no linear layer: name another network")
         self.classifier = self.body.get_submodule(linear[-1])
@@ -134,8 +134,8 @@ def _weights(network: nn.Module) -> Iterator[dict[str, Tensor]]:
         yield from ({name: values[replica] for name, values in state.items()} for replica in range(network.replicas))
         return
     assert isinstance(network, backbones.Looped)
-    for each in network.replicas:
-        yield (each.body if isinstance(each, Network) else each).state_dict()
+    for replica in network.replicas:
+        yield (replica.body if isinstance(replica, Network) else replica).state_dict()
 
 
 def _first(given: Mapping[str, Tensor]) -> str:

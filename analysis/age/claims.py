@@ -131,10 +131,10 @@ def beats_class_mean(study: Study, criterion: str) -> Verdict:
     """On held-out images, the interpolated ages are better than the mean age of the predicted class."""
     measure = f"held-out MSE, best β less class mean, {study.criterion(criterion).label}"
     choice = selection.headline(study).get(criterion)
-    tables = [selection.values(study, metric) for metric in (ERRORS[1], "mse/class-mean-heldout")]
-    if choice is None or not all(choice.trial in table.index for table in tables):
+    tables = [selection.by_trial(study, metric) for metric in (ERRORS[1], "mse/class-mean-heldout")]
+    if choice is None or not all(choice.trial in table for table in tables):
         return Verdict(measure, UNTESTED, "not measured")
-    first, second = (table.T[choice.trial] for table in tables)
+    first, second = (table[choice.trial] for table in tables)
     difference = statistics.paired(first, second, wanted(study, criterion))
     return claims.conclude(study, measure, claims.decide(difference, -1), str(difference), (criterion,))
 
@@ -331,12 +331,10 @@ def _once_trained(
 ) -> Verdict:
     """The verdict, where FIERCE's error is lower than CE's class means: an error that never fell cannot rise."""
     chosen = selection.headline(study)
-    errors, means = (selection.values(study, name) for name in (metric, CLASS_MEANS[metric]))
-    if "ce" not in chosen or chosen["ce"].trial not in means.index or chosen["fierce"].trial not in errors.index:
+    errors, means = (selection.by_trial(study, name) for name in (metric, CLASS_MEANS[metric]))
+    if "ce" not in chosen or chosen["ce"].trial not in means or chosen["fierce"].trial not in errors:
         return Verdict(measure, UNTESTED, f"{numbers}; whether FIERCE has trained needs CE's class means")
-    difference = statistics.paired(
-        errors.T[chosen["fierce"].trial], means.T[chosen["ce"].trial], wanted(study, "fierce")
-    )
+    difference = statistics.paired(errors[chosen["fierce"].trial], means[chosen["ce"].trial], wanted(study, "fierce"))
     note = f"FIERCE has not been shown to be better than CE's class means: {difference}"
     evidence = claims.given(claims.decide(difference, -1), evidence, note)
     return claims.conclude(study, measure, evidence, numbers, criteria)

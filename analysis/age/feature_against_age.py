@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from scipy import stats
 
 from analysis import command, output, selection, statistics
-from analysis.feature_space import CLASSES, Arrays, kept_arrays, one_seed
+from analysis.feature_space import CLASSES, Arrays, kept_arrays, one_seed_each
 from analysis.output import Figure, Section, Table
 from analysis.runs import Study
 
@@ -28,22 +29,20 @@ def section(study: Study, out: Path) -> Section:
     kept = kept_arrays(study, _one_dimensional)
     if not kept:
         return Section(title, (output.lost_note(study) or "No features were kept with the replicas.",))
-    panels = one_seed(kept)
-    canvas, grid = output.row_of_panels(len(kept), 3.3, [3.4])
-    for axes, (criterion, seed) in zip(grid.flat, panels.items(), strict=True):
-        arrays = kept[criterion][seed]
+
+    def draw(axes: Axes, arrays: Arrays) -> None:
         feature = oriented(arrays)
         for number in np.unique(arrays["coarse"]):
             rows = arrays["coarse"] == number
             colour = CLASSES[number % len(CLASSES)]
             axes.scatter(arrays["fine"][rows], feature[rows], s=6, alpha=0.5, linewidths=0, c=colour, rasterized=True)
             axes.scatter([], [], s=25, color=colour, label=study.class_name(int(number)))
-        axes.set_title(chosen[criterion].label, color=output.colour(study, criterion))
         axes.set_xlabel("age (years)")
-    for axes in grid.flat[:: output.PANELS]:
+
+    canvas, panels, drawn = one_seed_each(study, kept, draw)
+    for axes in panels[:: output.PANELS]:
         axes.set_ylabel("feature")
-    output.legend_below(canvas, grid.flat[0])
-    seeds = ", ".join(sorted({str(seed) for seed in panels.values()}))
+    seeds = ", ".join(sorted({str(seed) for seed in drawn.values()}))
     caption = (
         f"The feature against the age on held-out images, after figure A5: seed {seeds}, coloured by coarse class. "
         "Its sign is turned so that it grows with the predicted class; each panel has a scale of its own."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from analysis import paper, reliability
+from analysis import paper, reliability, verdicts
 from analysis.age import claims, early_stopping, feature_against_age, table
 from analysis.pages import Page
 
@@ -14,6 +14,7 @@ PAGES = (
         # figure 1; σ is the released code's
         settings={"ls": {"sigma": 0.1}, "fierce": {"lambda": 0.3, "e": 100.0}},
         metrics=("accuracy/coarse", "mse/transport", "mse/transport-heldout", "calibration/ece", "entropy/features"),
+        summary=partial(verdicts.section, judged=claims.CLAIMS),
         sections=(
             early_stopping.section,
             table.section,

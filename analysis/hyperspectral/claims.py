@@ -31,8 +31,8 @@ def worse_than_raw(study: Study, per_material: bool) -> Verdict:
     choice = selection.headline(study).get("ce")
     if choice is None:
         return Verdict(measure, UNTESTED, claims.absent(study, ("ce",)))
-    raw, transfer = (selection.values(study, metric) for metric in ("mse/raw", "mse/transfer"))
-    if choice.trial not in raw.index or choice.trial not in transfer.index:
+    raw, transfer = (selection.by_trial(study, metric) for metric in ("mse/raw", "mse/transfer"))
+    if choice.trial not in raw or choice.trial not in transfer:
         return Verdict(measure, UNTESTED, "mse/transfer was not measured")
     scale = 1
     if per_material:
@@ -41,7 +41,7 @@ def worse_than_raw(study: Study, per_material: bool) -> Verdict:
             why = "the number of materials was not kept with the replicas"
             return Verdict(measure, UNTESTED, output.lost_note(study) or why)
         scale = fine.shape[-1]
-    rows = (scale * transfer.T[choice.trial], raw.T[choice.trial])
+    rows = (scale * transfer[choice.trial], raw[choice.trial])
     difference = statistics.paired(*rows, selection.planned(study, choice.trial))
     return claims.conclude(study, measure, claims.decide(difference, 1), f"transfer − raw: {difference}", ("ce",))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from analysis import feature_space, paper, reliability, trajectories
+from analysis import feature_space, paper, reliability, trajectories, verdicts
 from analysis.hyperspectral import claims, entropy_estimate, table
 from analysis.pages import Page
 
@@ -51,6 +51,7 @@ PAGES = (
         # Table 1
         settings={"ls": {"sigma": 0.4}, "fierce": {"lambda": 1.0, "e": 100.0}},
         metrics=("accuracy/coarse", "mse/raw", "mse/transfer-least-squares", "calibration/ece", "entropy/features"),
+        summary=partial(verdicts.section, judged=claims.CLAIMS),
         sections=(
             partial(table.section, printed=(("paper", PAPER), ("notebook", NOTEBOOK))),
             partial(

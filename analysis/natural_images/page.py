@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from analysis import feature_space, paper, trajectories
+from analysis import feature_space, paper, trajectories, verdicts
 from analysis.natural_images import claims, table
 from analysis.own_data import table as own_table
 from analysis.pages import Page
@@ -24,6 +24,7 @@ def few_shot(benchmark: str, weight: float, printed: Mapping[str, str] | None = 
         benchmarks=(benchmark,),
         settings={"ls": {"sigma": 0.1}, "fierce": {"lambda": weight, "e": 100.0}},
         metrics=("accuracy/coarse", "accuracy/1-shot", "accuracy/5-shot", "entropy/features"),
+        summary=partial(verdicts.section, judged=claims.few_shot(start)),
         sections=(
             partial(table.section, printed=printed, start=start),
             partial(
@@ -57,6 +58,7 @@ PAGES = (
         benchmarks=("cifar10",),
         settings={"ls": {"sigma": 0.1}, "fierce": {"lambda": 1.5, "e": 100.0}},
         metrics=("accuracy/coarse", "calibration/ece", "entropy/features"),
+        summary=partial(verdicts.section, judged=claims.CIFAR10),
         sections=(
             partial(feature_space.section, distances=DISTANCES),
             partial(trajectories.section, panels=("accuracy/coarse", "entropy/features", *DISTANCES)),

@@ -153,8 +153,12 @@ def _differences(study: Study, shown: Mapping[str, int], start: int) -> pd.DataF
     """Each trial against CE, and FIERCE against LS."""
     chosen = selection.headline(study)
     pairs = []
-    if ce := chosen.get("ce"):
-        pairs += [(f"{label} − CE", trial, ce.trial) for label, trial in shown.items() if trial != ce.trial]
+    others = {label: selection.counterpart(study, trial) for label, trial in shown.items()}
+    pairs += [
+        (f"{label} − CE", trial, other)
+        for label, trial in shown.items()
+        if (other := others[label]) is not None and other != trial
+    ]
     if {"ls", "fierce"} <= chosen.keys():
         ls, fierce = chosen["ls"], chosen["fierce"]
         pairs.append((f"{fierce.label} − {ls.label}", fierce.trial, ls.trial))

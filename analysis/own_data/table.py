@@ -12,6 +12,9 @@ from analysis.declarations import Metric
 from analysis.output import Section, Table
 from analysis.runs import Study
 
+#: the criterion's own value
+LOSS = "loss/train"
+
 
 def section(study: Study, out: Path) -> Section:
     """Tables ``metrics`` and ``metrics-differences`` (paired, against the reference), a column per metric."""
@@ -22,6 +25,7 @@ def section(study: Study, out: Path) -> Section:
     measured = sorted(map(str, study.final["metric"].unique()))
     # what a search chooses by stands in its section, and what is measured of every benchmark in tables of its own
     metrics = [name for name in measured if study.metric(name).twin_of not in measured and not study.metric(name).group]
+    metrics.sort(key=lambda name: (_rank(study, name), name))
     columns = {metric: study.metric(metric).label for metric in metrics}
     caption = (
         f"Means at the last epoch with {statistics.LEVEL:.0%} Student-t intervals over seeds: "
@@ -34,11 +38,20 @@ def section(study: Study, out: Path) -> Section:
     items: list[str | Table] = [output.save_table(study, table, out, "metrics", caption, data)]
     if declared := [sentence for metric in metrics if (sentence := _declared(study.metric(metric)))]:
         items.append(" ".join(declared))
-    differences = tables.against_reference(study, shown, columns)
+    # what a criterion is trained on differs from another's by what it is, which no test need tell
+    compared = {name: label for name, label in columns.items() if name != LOSS}
+    differences = tables.against_reference(study, shown, compared)
     if len(differences):
         caption = tables.differences_caption(study)
         items.append(output.save_table(study, differences, out, "metrics-differences", caption))
     return Section(title, tuple(items))
+
+
+def _rank(study: Study, name: str) -> int:
+    """The page's main metrics first, then what has a better direction, then the others, and training last."""
+    if name in study.page.metrics:
+        return list(study.page.metrics).index(name) - len(study.page.metrics)
+    return 2 if name in (LOSS, "accuracy/train") else int(study.metric(name).better == "none")
 
 
 def _declared(metric: Metric) -> str:

@@ -43,9 +43,11 @@ class Document:
 
     def where(self, keys: Keys) -> str:
         """The place of the value at ``keys``, or of the nearest one around it: ``study.yaml line 3, seeds``."""
+        # a setting may be written with a dot or below its block
+        places = {dotted(known): place for known, place in self._places.items()}
         for length in range(len(keys), 0, -1):
-            if keys[:length] in self._places:
-                return f"{self._places[keys[:length]]}, {dotted(keys)}"
+            if (known := dotted(keys[:length])) in places:
+                return f"{places[known]}, {dotted(keys)}"
         return f"{self.source}, {dotted(keys)}" if keys else self.source
 
     def no_text(self, keys: Keys) -> str | None:

@@ -51,8 +51,8 @@ def resolved(options: type, given: Mapping[str, Any], made: Any) -> dict[str, An
     from trainables.benchmarks import path_options
 
     defaults = {field.name: field.default for field in fields(options) if isinstance(field.default, Path)}
-    plain = {name: _plain(value) for name, value in asdict(made).items()}
-    complete = {name: plain[name] for name in plain if name in given or name in defaults}
+    held = {name: plain(value) for name, value in asdict(made).items()}
+    complete = {name: held[name] for name in held if name in given or name in defaults}
     words = {field.name: field.default for field in fields(options)}
     for name in path_options(options) & set(complete):
         value = complete[name]
@@ -63,14 +63,14 @@ def resolved(options: type, given: Mapping[str, Any], made: Any) -> dict[str, An
     return complete
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """``value`` in what YAML knows."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, Enum):
-        return _plain(value.value)
+        return plain(value.value)
     return value if value is None or isinstance(value, str | int | float) else str(value)
 
 

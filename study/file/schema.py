@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
+from dataclasses import fields
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from study.file.parts import BenchmarkSpec, CriterionSpec
-from study.file.search import SAMPLERS, Constraint, Objective, Pruner, Range, SearchSpec
+from study.file.search import PRUNERS, SAMPLERS, Constraint, Objective, Pruner, Range, SearchSpec
 from study.file.spec import Evaluation, Resources, StudySpec, Tracking
 from trainables.trial import PROTOCOLS, Recipe
 
@@ -20,6 +21,9 @@ _MODELS: tuple[type[BaseModel], ...] = (
 _COUNT = {"type": "integer", "minimum": 1}
 #: what is shorter to write: one value for a list of one
 _NUMBERS = {"anyOf": [{"type": "number"}, {"type": "array", "items": {"type": "number"}}]}
+#: a setting's values: whatever it takes, or a list of that
+_ANY: dict[str, Any] = {}
+_DOTTED = r"^(training|benchmark)\."
 
 
 def schema() -> dict[str, Any]:
@@ -34,20 +38,55 @@ def schema() -> dict[str, Any]:
     for model in _MODELS:
         _describe(parts[model.__name__], model)
     below["training"] = _training()
-    below["benchmark"] = {"anyOf": [_benchmark_names(), {"$ref": "#/$defs/BenchmarkSpec"}]}
+    below["benchmark"] = {**_said(below["benchmark"]), "anyOf": [_benchmark_names(), {"$ref": "#/$defs/BenchmarkSpec"}]}
     entry = {"anyOf": [_criterion_names(), {"$ref": "#/$defs/CriterionSpec"}]}
-    below["criteria"] = {"anyOf": [entry, {"type": "array", "items": entry}]}
-    below["grid"]["anyOf"][0]["additionalProperties"]["additionalProperties"] = _NUMBERS
+    below["criteria"] = {**_said(below["criteria"]), "anyOf": [entry, {"type": "array", "items": entry}]}
+    below["grid"]["anyOf"][0] |= _varied(_NUMBERS, _ANY, deeper=True)
     below["protocol"]["enum"] = list(PROTOCOLS)
     below["seeds"] |= {"anyOf": [_COUNT, {"type": "array", "items": {"type": "integer", "minimum": 0}}]}
     below["seeds"].pop("type", None), below["seeds"].pop("items", None)
     parts["BenchmarkSpec"]["properties"]["name"] = _benchmark_names()
     parts["CriterionSpec"]["properties"]["name"] = _criterion_names()
     parts["CriterionSpec"]["additionalProperties"] = {"type": "number"}
+    interval = parts["SearchSpec"]["properties"]["criteria"]["additionalProperties"]["additionalProperties"]
+    parts["SearchSpec"]["properties"]["criteria"]["additionalProperties"] |= _varied(interval, interval)
+    parts["SearchSpec"]["properties"] |= _blocks(interval)
+    parts["SearchSpec"]["patternProperties"] = {_DOTTED: interval}
     parts["SearchSpec"]["properties"]["sampler"]["enum"] = list(SAMPLERS)
+    parts["Pruner"]["properties"]["name"]["enum"] = list(PRUNERS)
     pruners = [{"enum": ["none"]}, {"$ref": "#/$defs/Pruner"}, {"type": "null"}]
-    parts["SearchSpec"]["properties"]["pruner"] = {"anyOf": pruners}
+    own = parts["SearchSpec"]["properties"]["pruner"]
+    parts["SearchSpec"]["properties"]["pruner"] = {**_said(own), "anyOf": pruners}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **document}
+
+
+def _said(key: dict[str, Any]) -> dict[str, Any]:
+    """What stays of a key that is described by hand."""
+    return {"description": key["description"]}
+
+
+def _varied(hyperparameter: dict[str, Any], setting: dict[str, Any], deeper: bool = False) -> dict[str, Any]:
+    """Hyperparameters beside settings, with a dot or below their blocks; ``deeper``: of several criteria."""
+    own = {"type": "object", **_varied(hyperparameter, setting)} if deeper else hyperparameter
+    return {"properties": _blocks(setting), "patternProperties": {_DOTTED: setting}, "additionalProperties": own}
+
+
+def _blocks(setting: dict[str, Any]) -> dict[str, Any]:
+    """``training`` and ``benchmark``, each with settings by name."""
+    known = {each.name: setting for each in fields(Recipe) if each.name != "hyperparameters"}
+    return {
+        "training": {
+            "type": "object",
+            "properties": known,
+            "additionalProperties": False,
+            "description": "Training settings that vary between trials, for every criterion here.",
+        },
+        "benchmark": {
+            "type": "object",
+            "additionalProperties": setting,
+            "description": "Options of the benchmark that vary between trials, for every criterion here.",
+        },
+    }
 
 
 class _Described(GenerateJsonSchema):
@@ -77,23 +116,23 @@ def _training() -> dict[str, Any]:
 
 def _describe(part: dict[str, Any], kind: type) -> None:
     """Add what the source's ``#:`` comments say of the keys, and take what a docstring says of the code alone."""
-    for name, text in _comments(kind).items():
+    for name, text in comments(kind).items():
         if name in part["properties"]:
             part["properties"][name].setdefault("description", text)
 
 
-def _comments(kind: type) -> dict[str, str]:
+def comments(kind: type) -> dict[str, str]:
     """Attribute -> the ``#:`` comment above it."""
-    comments: dict[str, str] = {}
+    noted: dict[str, str] = {}
     above: list[str] = []
     for line in map(str.strip, inspect.getsource(kind).splitlines()):
         if line.startswith("#:"):
             above.append(line.removeprefix("#:").strip())
             continue
         if above:
-            comments[line.partition(":")[0]] = " ".join(above)
+            noted[line.partition(":")[0]] = " ".join(above)
         above = []
-    return comments
+    return noted
 
 
 def _criterion_names() -> dict[str, Any]:

@@ -27,13 +27,12 @@ from pydantic_core import PydanticCustomError
 
 from analysis import dialect
 from study.errors import UserError
-from study.file import checks, training
+from study.file import checks, settings, training
 from study.file.document import Document, Keys, dotted, read
 from study.file.parts import (
     BenchmarkSpec,
     CriterionSpec,
     Model,
-    Number,
     Text,
     Whole,
     as_list,
@@ -62,6 +61,7 @@ MOST_POINTS = 100_000
 class Evaluation(Model):
     """Overrides of the evaluators' cadence: every so many epochs, 0 for the last epoch alone."""
 
+    #: evaluator -> every so many epochs
     cadence: dict[str, Annotated[Whole, Field(ge=0)]] = Field(default_factory=dict)
 
 
@@ -71,7 +71,9 @@ class Resources(Model):
     With ``gpus: auto`` the first trials take whole GPUs, and the later ones the share whose memory those used.
     """
 
+    #: cores of each trial
     cpus: Annotated[float, PlainValidator(number), Field(gt=0)] = 1.0
+    #: a share of one GPU, 0 for none
     gpus: Annotated[float | Literal["auto"], PlainValidator(gpu_share)] = 0.0
 
     @property
@@ -90,18 +92,31 @@ class Tracking(Model):
 class StudySpec(Model):
     """A study, checked. `load` reads a study file; `to_yaml` and `from_yaml` are each other's inverse."""
 
+    #: what the study is called in MLflow, Optuna and every command; the file's name by default
     name: Text = Field(min_length=1, max_length=100)
+    #: a line for MLflow and the report
     description: Text = ""
+    #: what is trained, with its options beside the name; see benchmarks.md
     benchmark: Annotated[BenchmarkSpec, BeforeValidator(named)]
+    #: which statement of the method is followed: the paper's, or its released code's
     protocol: Text = "released"
+    #: baselines: each a name, or a name with hyperparameters beside it; see criteria.md
     criteria: Annotated[tuple[Annotated[CriterionSpec, BeforeValidator(by_name)], ...], BeforeValidator(as_list)] = ()
-    #: criterion -> hyperparameter -> values; a trial for each element of the product
-    grid: dict[str, dict[str, Annotated[tuple[Number, ...], BeforeValidator(as_list)]]] | None = None
+    #: criterion -> hyperparameter or setting -> values; a trial for each element of the product. Settings below
+    #: ``training`` and ``benchmark`` are varied for every criterion, those of ``criteria`` among them
+    grid: Annotated[
+        dict[str, dict[str, Annotated[tuple[Any, ...], BeforeValidator(as_list)]]] | None,
+        BeforeValidator(settings.grid_axes),
+    ] = None
+    #: what Optuna proposes, in place of a grid
     search: SearchSpec | None = None
+    #: how many, numbered from 0, or which; all seeds of a trial are trained at once
     seeds: Annotated[tuple[Annotated[Whole, Field(ge=0, lt=2**31)], ...], BeforeValidator(seed_list)] = tuple(range(10))
     #: overrides of the benchmark's `trainables.trial.Recipe`, epochs among them
     training: dict[str, Any] = Field(default_factory=dict)
+    #: how often evaluators measure
     evaluation: Evaluation = Evaluation()
+    #: what each trial gets
     resources: Resources = Resources()
     #: how much of each seed MLflow's interface shows
     tracking: Tracking = Tracking()
@@ -138,9 +153,11 @@ class StudySpec(Model):
         spec = _validated(document)
         with _located(document):
             checks.against_resources(spec.training, spec.resources.needs_gpu)
-            checks.against_criteria(spec.criteria, spec.grid or {}, spec.search)
-            benchmark = checks.against_benchmark(spec.benchmark, spec.protocol, spec.training, spec.search)
-        return spec.model_copy(update={"benchmark": benchmark})
+            checks.against_criteria(spec)
+            benchmark = checks.against_benchmark(spec.benchmark)
+            spec = spec.model_copy(update={"benchmark": benchmark})
+            checks.against_settings(spec)
+        return spec
 
     @classmethod
     def from_yaml(cls, text: str, source: str = "study.yaml") -> StudySpec:
@@ -180,7 +197,7 @@ class StudySpec(Model):
             raise problem(("criteria",), "names no criterion, and there is no grid or search: give one, as in [ce]")
         self._check_criteria()
         if self.grid is not None:
-            _check_grid(self.grid)
+            _check_grid(self.grid, len(self.criteria))
         if not self.seeds:
             raise problem(("seeds",), "names no seed")
         for position, seed in enumerate(self.seeds):
@@ -211,10 +228,9 @@ def _given(values: Any) -> Any:
     return values
 
 
-def _check_grid(grid: Mapping[str, Mapping[str, tuple[float, ...]]]) -> None:
+def _check_grid(grid: Mapping[str, Mapping[str, tuple[Any, ...]]], baselines: int) -> None:
     if not grid:
         raise problem(("grid",), "is empty: name a criterion and a list of values")
-    points = 0
     for criterion, axes in grid.items():
         for name, values in axes.items():
             at: Keys = ("grid", criterion, name)
@@ -222,8 +238,13 @@ def _check_grid(grid: Mapping[str, Mapping[str, tuple[float, ...]]]) -> None:
                 raise problem(at, "is empty: give at least one value")
             for position, value in enumerate(values):
                 if value in values[:position]:
-                    raise problem(at, f"{value:g} is given twice")
-        points += math.prod(len(values) for values in axes.values())
+                    raise problem(at, f"{dialect.inline(value)} is given twice")
+    shared = settings.shared(grid)
+    criteria = [{**shared, **axes} for name, axes in grid.items() if name not in settings.BLOCKS]
+    if not criteria and not baselines:
+        raise problem(("criteria",), f"is empty, and the grid varies {', '.join(shared)} alone: name a criterion")
+    criteria += [shared] * baselines
+    points = sum(math.prod(len(values) for values in axes.values()) for axes in criteria)
     if points > MOST_POINTS:
         raise problem(("grid",), f"has {points:,} points; at most {MOST_POINTS:,} are accepted")
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import optuna
 from optuna.trial import FrozenTrial
 
 from study.errors import UserError
 from study.file.spec import StudySpec
-from study.launch.placement import split
-from study.launch.search import assigned
+from study.launch.parts import assigned, parts, whole
 from study.record import tracking, trials
 from study.record.tracker import Tracking
-from trainables.assignment import Assignment, Shard
+from trainables.assignment import Assignment
 from trainables.storage import Folder
 from trainables.trainable import place, read_checkpoint, recall
 from trainables.training import Record
@@ -27,16 +25,13 @@ def send_again(
     attributes = trial.user_attrs
     if trials.HYPERPARAMETER_VALUES not in attributes:
         return
-    given = assigned(spec, number, attributes, attributes[trials.HYPERPARAMETER_VALUES])
-    whole = given.trial
-    parts = split(whole.seeds, int(study.user_attrs.get(trials.SHARDS, 1)))
-    for position, seeds in enumerate(parts):
-        part = replace(given, trial=replace(whole, seeds=seeds), shard=Shard(position, len(parts)))
-        checkpoint = read_checkpoint(place(folder, number, part.shard), part.trial)
+    given = assigned(spec, study, trial, attributes[trials.HYPERPARAMETER_VALUES])
+    for part in parts(spec, study, given):
+        checkpoint = read_checkpoint(place(folder, part), part.trial)
         # without one it ended before it had anything to tell
         if checkpoint is None or not checkpoint.records:
             continue
-        tracked.open_shards(given)
+        tracked.open_shards(whole(spec, study, given))
         tracker = tracked.open_trial(part)
         recall(tracker, checkpoint)
         tracker.add(checkpoint.records)
@@ -45,22 +40,22 @@ def send_again(
     tracking.close_trial(tracked, number, status, attributes.get(trials.REASON, ""))
 
 
-def end_shards(folder: Folder, tracked: Tracking, whole: Assignment, shards: Sequence[Assignment]) -> None:
-    """Give the trial's own run the means over all shards, from their checkpoints, and end it."""
-    parts = []
-    for shard in shards:
-        checkpoint = read_checkpoint(place(folder, shard.number, shard.shard), shard.trial)
+def end_parts(folder: Folder, tracked: Tracking, whole: Assignment, parts: Sequence[Assignment]) -> None:
+    """Give the trial's own run the means over all parts, from their checkpoints, and end it."""
+    kept = []
+    for part in parts:
+        checkpoint = read_checkpoint(place(folder, part), part.trial)
         if checkpoint is None:
-            raise UserError(f"a checkpoint of trial {shard.number} in {folder} is gone; resume the study")
-        parts.append(checkpoint.records)
+            raise UserError(f"a checkpoint of trial {part.number} in {folder} is gone; resume the study")
+        kept.append(checkpoint.records)
     tracker = tracked.open_trial(whole, merged=True)
-    tracker.add([_merged(records) for records in zip(*parts, strict=True)])
+    tracker.add([_merged(records) for records in zip(*kept, strict=True)])
     tracker.complete({}, {})
     tracker.finish()
 
 
 def _merged(records: Sequence[Record]) -> Record:
-    """One epoch's records of all shards as one of the whole trial."""
+    """One epoch's records of all parts as one of the whole trial."""
     first = records[0]
     metrics = {name: [value for record in records for value in record.metrics[name]] for name in first.metrics}
     return Record(first.epoch, metrics, max(record.time for record in records))

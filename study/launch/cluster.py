@@ -198,7 +198,7 @@ def _start(ray: ModuleType, temporary: Path) -> None:
     # workers import what the driver can import: a benchmark of the user's own, say
     os.environ["PYTHONPATH"] = os.pathsep.join(str(Path(path).absolute()) for path in sys.path if path)
     try:
-        with _loopback(ray):
+        with _loopback():
             ray.init(
                 # a cluster that runs on this machine is joined by its address alone
                 address="local",
@@ -231,13 +231,15 @@ def _check_fits(resources: Resources, nodes: Sequence[Mapping[str, Any]], addres
 
 
 @contextmanager
-def _loopback(ray: ModuleType) -> Iterator[None]:
+def _loopback() -> Iterator[None]:
     """Let all that Ray starts within listen on 127.0.0.1 alone.
 
     Ray resolves a 127.0.0.1 that it is given to the machine's own address, and listens on every interface then. Only
     without clusters, as it runs on systems whose firewall would ask about each port, does it keep to the loopback.
     """
-    constants, variable = ray._private.ray_constants, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+    from ray._private import ray_constants as constants
+
+    variable = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
     before, given = constants.ENABLE_RAY_CLUSTER, os.environ.get(variable)
     constants.ENABLE_RAY_CLUSTER, os.environ[variable] = False, "0"
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from study.launch.observer import Observer
 from study.launch.sweep import Outcome
 
 #: the key of an event's line that tells its kind, and the kinds that are calls of an observer
-EVENT = "event"
+EVENT, TIME = "event", "time"
 OBSERVED = ("started", "trial_started", "epoch", "trial_ended", "message")
 #: the last of Ray's own lines in a job's log
 BEGIN = "Running entrypoint for job "
@@ -22,8 +23,8 @@ ERROR = "error: "
 class EventLines:
     """Follows a study (the observer of `study.launch.sweep.run`) and writes each event to stdout, a JSON object a line.
 
-    ``{"event": "epoch", "number": 3, "epoch": 7, …}``: the kind, and the arguments of the observer's method. A value
-    that is not finite is null, since JSON has no word for it.
+    ``{"event": "epoch", "time": 1764100000.0, "number": 3, "epoch": 7, …}``: the kind, when it was, and the arguments
+    of the observer's method. A value that is not finite is null, since JSON has no word for it.
     """
 
     def started(self, planned: int) -> None:
@@ -43,8 +44,8 @@ class EventLines:
 
 
 def write_event(kind: str, **values: Any) -> None:
-    """One event on stdout, at once."""
-    print(json.dumps({EVENT: kind, **values}, allow_nan=False), flush=True)
+    """One event on stdout, at once, with when it was, in seconds since 1970."""
+    print(json.dumps({EVENT: kind, TIME: round(time.time(), 3), **values}, allow_nan=False), flush=True)
 
 
 class Replay:
@@ -71,7 +72,10 @@ class Replay:
             elif line.strip():
                 self.observer.message(line)
             return
-        kind = event.pop(EVENT)
+        kind, moment = event.pop(EVENT), event.pop(TIME, None)
+        # the log of a study is read from its start, long after
+        if moment is not None and hasattr(self.observer, "tell_time"):
+            self.observer.tell_time(moment)
         if "means" in event:
             event["means"] = {name: math.nan if mean is None else mean for name, mean in event["means"].items()}
         if kind == "outcome":

@@ -12,6 +12,7 @@ from ray import cloudpickle
 from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayTaskError
 from ray.tune import Callback
 
+from analysis import schema
 from analysis.addresses import masked
 from study.errors import UserError
 from study.file import plan
@@ -23,7 +24,7 @@ from study.servers.mlflow import TrackingError
 from trainables.assignment import Assignment, Result
 from trainables.benchmarks import DataError
 from trainables.storage import Folder
-from trainables.trainable import STOP, PredecessorError, StorageError, TrialError
+from trainables.trainable import STOP, CodeError, PredecessorError, StorageError, TrialError
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +42,10 @@ class Follower(Callback):
         #: failed in this launch: number -> reason
         self.failures: dict[int, str] = {}
         self._started: set[int] = set()
-        #: number -> shard -> its last result and how many seeds that is of
-        self._results: dict[int, dict[int, tuple[Result, int]]] = {}
+        #: tracebacks that were shown
+        self._told: set[str] = set()
+        #: number -> addition and shard -> its last result and how many seeds that is of
+        self._results: dict[int, dict[tuple[int, int], tuple[Result, int]]] = {}
 
     def __reduce__(self) -> tuple[type[Callback], tuple[()]]:
         # Tune pickles its callbacks to a file that nothing reads: an empty one keeps the servers' logins out of it
@@ -52,7 +55,7 @@ class Follower(Callback):
         given = Assignment.from_config(trial.config)
         if given.number not in self._started and given.number not in self.failures:
             self._started.add(given.number)
-            label = plan.label(given.trial.criterion, given.trial.hyperparameters)
+            label = plan.label(given.trial.criterion, {**given.trial.hyperparameters, **given.settings})
             self._observer.trial_started(given.number, label, given.role)
 
     def on_trial_result(
@@ -63,10 +66,11 @@ class Follower(Callback):
         if told.epoch:
             given = Assignment.from_config(trial.config)
             shards = self._results.setdefault(given.number, {})
-            shards[given.shard.position] = told, len(given.trial.seeds)
+            shards[given.addition, given.shard.position] = told, len(given.trial.seeds)
+            beside = [shard for (addition, _), (shard, _) in shards.items() if addition == given.addition]
             # a trial ends when one of its shards fails, and the others may still report after that
-            if len(shards) == given.shard.parts and given.number in self._started:
-                slowest = min(shard.epoch for shard, _ in shards.values())
+            if len(beside) == given.shard.parts and given.number in self._started:
+                slowest = min(shard.epoch for shard in beside)
                 self._observer.epoch(given.number, slowest, told.epochs, self._trial_means(given.number))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -84,9 +88,9 @@ class Follower(Callback):
             self._end(number, "stopped early", reason)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._failed(trial, *reason_of(trial))
+        self._failed(trial, *reason_of(trial), frames_of(trial))
 
-    def _failed(self, trial: Any, reason: str, cause: Cause) -> None:
+    def _failed(self, trial: Any, reason: str, cause: Cause, frames: str = "") -> None:
         noted = self._searcher.fail(trial.trial_id, reason, cause)
         if noted is None:
             return
@@ -97,15 +101,26 @@ class Follower(Callback):
                 self._folder.write(STOP, b"")
             self._end(piece.number, "interrupted")
         elif share is not None:
-            seeds = "" if piece.shard.parts == 1 else f" (seeds {', '.join(map(str, piece.seeds))})"
+            seeds = "" if not piece.assignment.is_part else f" (seeds {', '.join(map(str, piece.seeds))})"
             given = f" with {share} in place of {piece.share}" if share != piece.share else ""
             text = f"{reason}; tried again{given}"
             self._observer.message(f"trial {piece.number}{seeds}: {text}")
-            self._note(piece.number, text)
+            self._note(piece.number, tracking.RETRIED, text)
+            self._tell_frames(piece.number, frames)
         elif piece.number not in self.failures:
             self.failures[piece.number] = reason
             self._close(piece.number, "FAILED", reason)
             self._end(piece.number, "failed", reason)
+            self._tell_frames(piece.number, frames)
+
+    def _tell_frames(self, number: int, frames: str) -> None:
+        """Say once, and keep with each trial, where in the user's own code an error arose."""
+        if not frames:
+            return
+        if frames not in self._told:
+            self._told.add(frames)
+            self._observer.message(frames.rstrip())
+        self._note(number, schema.TRACEBACK, frames)
 
     def _end(self, number: int, state: str, reason: str | None = None) -> None:
         """Say once that a trial ended, whatever its shards do."""
@@ -138,11 +153,11 @@ class Follower(Callback):
         except TrackingError as error:
             log.warning("%s; the metrics are declared at the next report", error)
 
-    def _note(self, number: int, text: str) -> None:
+    def _note(self, number: int, tag: str, text: str) -> None:
         try:
-            tracking.note_retry(self._tracked, number, text)
+            tracking.note(self._tracked, number, tag, text)
         except TrackingError as error:
-            log.warning("%s; the retry of trial %d is not noted there", error, number)
+            log.warning("%s; %s of trial %d is not noted there", error, tag, number)
 
     def _close(self, number: int, status: str, reason: str) -> None:
         try:
@@ -180,4 +195,17 @@ def reason_of(trial: Any) -> tuple[str, Cause]:
         return message, "node"
     if isinstance(cause, UserError | DataError | TrialError):
         return message, "refusal"
+    if isinstance(cause, CodeError):
+        return message, "error"
     return f"{type(cause).__name__}: {message}", "error"
+
+
+def frames_of(trial: Any) -> str:
+    """The traceback in code of the user's own that a trial of Tune failed by; empty where there is none."""
+    try:
+        error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+    # see `reason_of`
+    except Exception:
+        return ""
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    return masked(getattr(cause, "frames", ""))

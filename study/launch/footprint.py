@@ -9,7 +9,7 @@ from study.file.plan import planned, recipe
 from study.file.spec import StudySpec
 
 #: values that an optimizer keeps for each parameter
-SLOTS = {"adam": 2, "sgd": 0}
+SLOTS = {"adam": 2, "adamw": 2, "sgd": 0}
 #: bytes of one metric's value of one replica in a checkpoint's records, and how many metrics a benchmark measures
 VALUE_BYTES, METRICS = 9, 30
 

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from analysis.numbers import shortened
 from study.file.spec import StudySpec
+from study.launch.remaining import Remaining
 
 #: shown beside the coarse accuracy in a study without a search: every trial has it
 PLAIN_METRIC = "loss/train"
@@ -31,13 +32,11 @@ class StudyProgress:
 
     The best trial is named by the search's objective; a fixed lower bound among the constraints is respected. The
     label-free rule and a bound relative to cross-entropy are settled at the study's end, so no best trial is named
-    meanwhile, nor is one in a study without a search. ``age`` in seconds is how long the study had
-    been under way when it was first looked at.
+    meanwhile, nor is one in a study without a search. `tell_time` is for events that are told later than they were.
     """
 
-    def __init__(self, spec: StudySpec, console: Console, age: float = 0.0) -> None:
+    def __init__(self, spec: StudySpec, console: Console) -> None:
         self.console = console
-        self._age = age
         search = spec.search
         self._metric = search.objective.metric if search else PLAIN_METRIC
         self._sign = -1.0 if search and search.objective.direction == "maximize" else 1.0
@@ -48,13 +47,11 @@ class StudyProgress:
         self._labels: dict[int, str] = {}
         #: trials that confirm: on other seeds, so that none is the best so far
         self._confirming: set[int] = set()
-        #: running trial -> share of its epochs that is done, None before the first one of this launch
-        self._shares: dict[int, float | None] = {}
-        self._planned = self._ended = 0
-        #: trials, in parts too, that earlier launches had trained: they tell nothing of the time left
-        self._before = 0.0
+        self._remaining = Remaining()
+        #: what the clock of the events is ahead of this process's
+        self._ahead = 0.0
         self._best: tuple[float, str] | None = None
-        self._begin = self._last_line = time.monotonic()
+        self._last_line = time.monotonic()
         self._bars = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}")
         )
@@ -83,8 +80,7 @@ class StudyProgress:
         return {}
 
     def started(self, planned: int) -> None:
-        self._planned = planned
-        self._begin = time.monotonic() - self._age
+        self._remaining.planned = planned
         if self._live is not None:
             self._total = self._bars.add_task("trials", total=planned, note="")
         else:
@@ -93,7 +89,7 @@ class StudyProgress:
     def trial_started(self, number: int, label: str, role: str) -> None:
         label = next(short for short in shortened(label) if self._told.setdefault(short, label) == label)
         self._labels[number] = label
-        self._shares[number] = None
+        self._remaining.begin(number, self._now())
         if role == "confirm":
             self._confirming.add(number)
         if self._live is None:
@@ -101,9 +97,7 @@ class StudyProgress:
 
     def epoch(self, number: int, epoch: int, epochs: int, means: Mapping[str, float]) -> None:
         """``means`` are the seeds' means after ``epoch`` of ``epochs``."""
-        if self._shares[number] is None:
-            self._before += (epoch - 1) / epochs
-        self._shares[number] = epoch / epochs
+        self._remaining.epoch(number, epoch, epochs, self._now())
         note = _values(means, self._shown)
         if self._live is not None:
             if number not in self._tasks:
@@ -113,10 +107,9 @@ class StudyProgress:
             self._print(f"trial {number} epoch {epoch}/{epochs} {note}".rstrip() + self._left_words())
 
     def trial_ended(self, number: int, state: str, reason: str | None, means: Mapping[str, float]) -> None:
+        self._remaining.end(number, self._now())
         if state != "interrupted":
-            self._ended += 1
-        if self._shares.pop(number) is None:
-            self._before += 1
+            self._remaining.ended += 1
         label = self._labels[number]
         value = means.get(self._metric, math.nan)
         if (
@@ -131,11 +124,14 @@ class StudyProgress:
             if number in self._tasks:
                 self._bars.remove_task(self._tasks.pop(number))
             if self._total is not None:
-                self._bars.update(self._total, completed=self._ended)
+                self._bars.update(self._total, completed=self._remaining.ended)
             if reason:
                 self._print(line)
         else:
-            self._print(f"{line} {_values(means, self._shown)}".rstrip() + f" ({self._ended}/{self._planned} ended)")
+            self._print(
+                f"{line} {_values(means, self._shown)}".rstrip()
+                + f" ({self._remaining.ended}/{self._remaining.planned} ended)"
+            )
 
     def message(self, text: str) -> None:
         """A line that is no trial's."""
@@ -151,15 +147,15 @@ class StudyProgress:
         bound = self._constraint
         return bound is None or bound.at_least is None or means.get(bound.metric, -math.inf) >= bound.at_least
 
-    def _left(self) -> float | None:
-        """Seconds left, at the pace of this launch; None while nothing is known."""
-        done = self._ended + sum(share or 0.0 for share in self._shares.values())
-        if done <= self._before:
-            return None
-        return max(0.0, (time.monotonic() - self._begin) * (self._planned - done) / (done - self._before))
+    def tell_time(self, moment: float) -> None:
+        """The next event was at ``moment``, in seconds of a clock of its own."""
+        self._ahead = moment - time.monotonic()
+
+    def _now(self) -> float:
+        return time.monotonic() + self._ahead
 
     def _left_words(self) -> str:
-        left = self._left()
+        left = self._remaining.left(self._now())
         return "" if left is None else f", about {_duration(left)} left"
 
     def _display(self) -> Table:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from study.file.search import SAMPLERS
+from study.record.trials import ADDITION
 
 if TYPE_CHECKING:
     from study.file.spec import StudySpec
@@ -43,7 +44,12 @@ class _Searched:
         return self.get_trials()
 
     def _kept(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        return [trial for trial in trials if self._own.items() <= trial.user_attrs.items()]
+        # a point to which seeds were added stands there twice
+        return [
+            trial
+            for trial in trials
+            if self._own.items() <= trial.user_attrs.items() and ADDITION not in trial.user_attrs
+        ]
 
 
 class CriterionSampler(BaseSampler):
@@ -53,8 +59,16 @@ class CriterionSampler(BaseSampler):
         self._sampler, self._space, self._own = sampler, dict(space), own
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """The declared space, where the sampler proposes jointly at all."""
-        return {} if isinstance(self._sampler, optuna.samplers.RandomSampler) else self._space
+        """The declared space, as far as the sampler proposes jointly at all."""
+        if isinstance(self._sampler, optuna.samplers.RandomSampler):
+            return {}
+        # a sequence knows numbers alone
+        numbers_only = isinstance(self._sampler, optuna.samplers.QMCSampler)
+        return {
+            name: each
+            for name, each in self._space.items()
+            if not (numbers_only and isinstance(each, CategoricalDistribution))
+        }
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]

@@ -14,18 +14,21 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
-import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
-from study.file.plan import fixed_points, label, seeds_of, trial_for
+from study.file.plan import fixed_points, name_of, settings_of, trial_for, values_of
 from study.file.search import VALIDATION_METRIC, Range
+from study.file.settings import coded, is_setting, kind
 from study.file.spec import StudySpec
-from study.launch.placement import Capacity, first_share, larger, shards, split
+from study.launch.moments import Moments, moments_of, pooled
+from study.launch.parts import assigned, parts, whole
+from study.launch.placement import Capacity, first_share, larger, shards
 from study.launch.samplers import sampler_for
 from study.record.trials import (
+    ADDITION,
     CHOSEN,
     CRITERION,
     GPU_MEMORY,
@@ -33,20 +36,24 @@ from study.record.trials import (
     LABEL,
     MEANS,
     REASON,
-    REPEATS,
     ROLE,
+    SEEDS,
     SHARDS,
     STANDARD_ERRORS,
     TUNE_TRIAL,
     WAITING,
     absent_points,
+    additions,
     attempts,
     choose,
     enqueue,
+    further_seeds,
     identity,
+    lacking_seeds,
 )
 from trainables import criteria
-from trainables.assignment import WHOLE, Assignment, Result, Shard, Share
+from trainables.assignment import Assignment, Result, Share
+from trainables.benchmarks import find
 
 #: what stands for a trial's value where a study optimises nothing: measured of every benchmark, and comparable
 PLAIN_OBJECTIVES = ("accuracy/coarse", "accuracy/train")
@@ -59,9 +66,6 @@ NODE_LOSSES = 10
 #: is no fault of the trial's
 Cause = Literal["error", "refusal", "memory", "node", "storage"]
 
-
-#: by metric: the mean over a trial's seeds, and its standard error
-_Moments = tuple[Mapping[str, float], Mapping[str, float]]
 
 #: Optuna calls the sampler for every trial that is opened, also where all values are given: some are slow then,
 #: or end the study, so this one, which does nothing, stands in for them
@@ -85,8 +89,9 @@ class Piece:
         return self.assignment.number
 
     @property
-    def shard(self) -> Shard:
-        return self.assignment.shard
+    def place(self) -> tuple[int, int]:
+        """Which part of its trial it is."""
+        return self.assignment.addition, self.assignment.shard.position
 
     @property
     def seeds(self) -> Sequence[int]:
@@ -106,8 +111,8 @@ class StudySearcher(Searcher):
     the study asks for it, what confirms the choice. A proposal's random stream is derived from the sampler's seed and
     the trial's number, so that a resume repeats none.
 
-    A trial may be given in shards of its seeds; ``begin`` is called with the whole trial before the first of them, and
-    ``end`` before Optuna is told, with the whole trial and the shards. What fails is given again, up to
+    A trial may be given in parts (see `study.launch.parts`); ``begin`` is called with the whole trial before the first
+    of them, and ``end`` before Optuna is told, with the whole trial and all its parts. What fails is given again, up to
     ``spec.max_failures`` times, what ran out of memory with a larger share.
     """
 
@@ -130,14 +135,16 @@ class StudySearcher(Searcher):
         self._live: dict[str, Piece] = {}
         #: opened, but not given to Tune yet
         self._pending: deque[Piece] = deque()
-        #: trial -> its shards that have finished -> each metric's values over their seeds
-        self._finished: dict[int, dict[int, tuple[Piece, Mapping[str, list[float]]]]] = {}
+        #: trial -> its parts that have finished -> each metric's values over their seeds; and of how many parts
+        self._finished: dict[int, dict[tuple[int, int], tuple[Piece, Mapping[str, list[float]]]]] = {}
+        self._expected: dict[int, int] = {}
+        #: trials that finished on the seeds that an earlier launch gave them, and go on with further ones
+        self._followed: set[int] = set()
         #: means and standard errors of the baseline that a search compares with, once it is COMPLETE
-        self._ce: _Moments | None = None
+        self._ce: Moments | None = None
         self._absent = deque(absent_points(spec, study))
         if SHARDS not in study.user_attrs:
             study.set_user_attr(SHARDS, shards(spec, capacity()))
-        self._shards = int(study.user_attrs[SHARDS])
         self._memory: float | None = study.user_attrs.get(GPU_MEMORY)
         unsettled = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.FAIL)
         self._again = deque(
@@ -160,7 +167,10 @@ class StudySearcher(Searcher):
             if self._again:
                 self._open(self._again.popleft(), trial_id)
             elif (waiting := self._waiting()) or self._enqueue():
-                self._open((waiting or self._waiting())[0], trial_id)
+                first = (waiting or self._waiting())[0]
+                if self._must_wait(first):
+                    return None
+                self._open(first, trial_id)
             else:
                 return self._propose(trial_id)
         return self._give(trial_id)
@@ -169,8 +179,15 @@ class StudySearcher(Searcher):
         """Give Optuna the next fixed points; whether there were any."""
         points = [self._absent.popleft() for _ in range(min(WAITING, len(self._absent)))]
         for point in points:
-            enqueue(self.study, point)
+            enqueue(self.spec, self.study, point)
         return bool(points)
+
+    def _must_wait(self, frozen: FrozenTrial) -> bool:
+        """Whether the trial's further seeds are compared with those of the reference, which are being trained."""
+        if self.spec.search is None or not self.spec.search.needs_ce or ADDITION not in frozen.user_attrs:
+            return False
+        held = self.study.get_trials(deepcopy=False)
+        return any(_is_reference(held[piece.optuna]) for piece in self._live.values())
 
     def _give(self, trial_id: str) -> dict[str, Any]:
         piece = self._live[trial_id] = self._pending.popleft()
@@ -201,7 +218,8 @@ class StudySearcher(Searcher):
             )
             return self.FINISHED
         # a kill must leave no RUNNING trial without these attributes, so they are stored before it is asked for
-        self.study.enqueue_trial({}, user_attrs={ROLE: "search", CRITERION: criterion})
+        own = {ROLE: "search", CRITERION: criterion, SEEDS: list(self.spec.seeds)}
+        self.study.enqueue_trial({}, user_attrs=own)
         self._open(self._waiting()[0], trial_id)
         return self._give(trial_id)
 
@@ -238,13 +256,16 @@ class StudySearcher(Searcher):
             self.study.sampler = _AT_REST
             trial.set_user_attr(TUNE_TRIAL, trial_id)
         assert values is not None
-        whole = assigned(self.spec, identity(frozen), attributes, values)
-        parts = split(whole.trial.seeds, self._shards)
-        if len(parts) > 1 and self._begin:
-            self._begin(whole)
-        for position, seeds in enumerate(parts):
-            part = replace(whole, trial=replace(whole.trial, seeds=seeds), shard=Shard(position, len(parts)))
-            self._pending.append(Piece(frozen.number, part, self._share()))
+        given = assigned(self.spec, self.study, frozen, values)
+        pieces = parts(self.spec, self.study, given)
+        if not frozen.state.is_finished():
+            # the seeds before these are trained already
+            pieces = [piece for piece in pieces if piece.addition == given.addition]
+        if pieces[-1].is_part and self._begin:
+            self._begin(whole(self.spec, self.study, given))
+        self._finished.pop(given.number, None)
+        self._expected[given.number] = len(pieces)
+        self._pending.extend(Piece(frozen.number, piece, self._share()) for piece in pieces)
 
     def _sampler(self, frozen: FrozenTrial) -> optuna.samplers.BaseSampler:
         """What draws a searched trial: it learns from the searched trials of the same criterion alone."""
@@ -254,46 +275,56 @@ class StudySearcher(Searcher):
     def _share(self) -> Share:
         return first_share(self.spec.resources, self._memory)
 
-    def _sample(self, trial: optuna.Trial, criterion: str) -> dict[str, float]:
-        """The searched hyperparameters, drawn, or as they were drawn before a kill; the others at their defaults."""
-        space = self._searched(criterion)
-        drawn = {name: _suggest(trial, name, distribution) for name, distribution in space.items()}
-        values = dict(trial_for(self.spec, criterion, drawn).hyperparameters)
-        trial.set_user_attr(LABEL, label(criterion, values))
+    def _sample(self, trial: optuna.Trial, criterion: str) -> dict[str, Any]:
+        """What is searched, drawn, or as it was drawn before a kill; the other hyperparameters at their defaults."""
+        drawn = {}
+        for name, distribution in self._searched(criterion).items():
+            value = _suggest(trial, name, distribution)
+            choices = self.spec.search.space(criterion)[name].choices if self.spec.search else None
+            drawn[name] = value if choices is None else next(each for each in choices if coded(each) == value)
+        made = trial_for(self.spec, criterion, drawn)
+        values = values_of(self.spec, made)
+        trial.set_user_attr(LABEL, name_of(self.spec, made))
         trial.set_user_attr(HYPERPARAMETER_VALUES, values)
         return values
 
-    def _register(self, trial: optuna.Trial, values: Mapping[str, float]) -> None:
-        """Makes a fixed point's hyperparameters known to the sampler and the dashboard, where they lie in the space."""
-        for name, value in values.items():
+    def _register(self, trial: optuna.Trial, values: Mapping[str, Any]) -> None:
+        """Makes a fixed point's values known to the sampler and the dashboard, where they lie in the space."""
+        made = trial_for(self.spec, trial.user_attrs[CRITERION], values)
+        for name, value in {**values, **settings_of(self.spec, made)}.items():
             distribution = self._space.get(name)
-            if distribution is not None and distribution._contains(distribution.to_internal_repr(value)):
+            if distribution is not None and _holds(distribution, coded(value)):
                 _suggest(trial, name, distribution)
 
     def _searched(self, criterion: str) -> dict[str, BaseDistribution]:
-        """The searched range of each hyperparameter of ``criterion``."""
+        """The searched range of each hyperparameter and setting of ``criterion``."""
         assert self.spec.search is not None
         whole = {
             hyperparameter.name for hyperparameter in criteria.find(criterion).hyperparameters if hyperparameter.whole
         }
-        ranges = self.spec.search.criteria[criterion].items()
-        return {name: _distribution(interval, name in whole) for name, interval in ranges}
+        options = find(self.spec.benchmark.name).Options
+        return {
+            name: _distribution(interval, name in whole or (is_setting(name) and kind(name, options) is int))
+            for name, interval in self.spec.search.space(criterion).items()
+        }
 
     @cached_property
     def _space(self) -> dict[str, BaseDistribution]:
-        """By hyperparameter: the searched range, or the extent of the grid's and baselines' values."""
+        """By name: the searched range, or the extent of the numbers of grid and baselines."""
         if self.spec.search:
             spaces = [self._searched(criterion) for criterion in self.spec.search.criteria]
             return {name: distribution for space in spaces for name, distribution in space.items()}
-        extents: dict[str, list[float]] = {}
+        extents: dict[str, list[Any]] = {}
         for point in fixed_points(self.spec):
-            for name, value in point.trial.hyperparameters.items():
+            for name, value in {**point.trial.hyperparameters, **settings_of(self.spec, point.trial)}.items():
                 extents.setdefault(name, []).append(value)
         return {
             name: IntDistribution(int(min(values)), int(max(values)))
             if all(isinstance(value, int) for value in values)
             else FloatDistribution(min(values), max(values))
             for name, values in extents.items()
+            # words and lists, which a longer grid would have more of, and Optuna takes no others then
+            if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -311,16 +342,16 @@ class StudySearcher(Searcher):
         piece = self._live.pop(trial_id)
         if told.finished:
             done = self._finished.setdefault(piece.number, {})
-            done[piece.shard.position] = piece, told.values
-            if len(done) == piece.shard.parts:
-                self._complete(piece, [done[position] for position in sorted(done)])
+            done[piece.place] = piece, told.values
+            if len(done) == self._expected[piece.number]:
+                self._complete(piece, [done[place] for place in sorted(done)])
         elif self.spec.search and self.spec.search.pruner and not told.interrupted and told.epoch:
             self._prune(piece, told)
 
     def is_complete(self, number: int) -> bool:
-        """Whether all shards of the trial finished in this launch."""
+        """Whether all parts of the trial finished in this launch, and none is to follow."""
         done = self._finished.get(number, {})
-        return any(len(done) == piece.shard.parts for piece, _ in done.values())
+        return bool(done) and len(done) == self._expected[number] and number not in self._followed
 
     def fail(self, trial_id: str, reason: str, cause: Cause = "refusal") -> tuple[Piece, Share | None] | None:
         """Take note of an attempt that failed: the piece, and the share with which it will be tried again.
@@ -355,21 +386,14 @@ class StudySearcher(Searcher):
         return piece.share if again.get(cause, False) else None
 
     def _complete(self, piece: Piece, done: Sequence[tuple[Piece, Mapping[str, list[float]]]]) -> None:
-        """All shards of a trial have finished: merge them, and tell Optuna."""
-        if len(done) > 1 and self._end:
-            trained = replace(piece.assignment.trial, seeds=seeds_of(self.spec, piece.assignment.role))
-            whole = replace(piece.assignment, trial=trained, shard=WHOLE)
-            self._end(whole, [shard.assignment for shard, _ in done])
+        """All parts of a trial have finished: merge them, and tell Optuna."""
+        if piece.assignment.is_part and self._end:
+            given = piece.assignment
+            self._end(whole(self.spec, self.study, given), parts(self.spec, self.study, given))
         trial = self._unfinished(piece)
         if trial is None:
             return
-        values = {name: [value for _, measured in done for value in measured[name]] for name in done[0][1]}
-        means = {name: sum(numbers) / len(numbers) for name, numbers in values.items()}
-        errors = {
-            name: float(np.std(numbers, ddof=1) / math.sqrt(len(numbers)))
-            for name, numbers in values.items()
-            if len(numbers) > 1
-        }
+        means, errors = self._moments(piece, [values for _, values in done])
         trial.set_user_attr(MEANS, _json(means))
         trial.set_user_attr(STANDARD_ERRORS, _json(errors))
         held = trial.constraints
@@ -382,6 +406,29 @@ class StudySearcher(Searcher):
         # Optuna takes no NaN; a searched metric is finite (see `trainables.trainable`), accuracy/train always
         objective = next(means[name] for name in metrics if math.isfinite(means.get(name, math.nan)))
         self.study.tell(piece.optuna, objective, TrialState.COMPLETE)
+        if _is_reference(trial):
+            self._ce = None
+        self._followed.discard(piece.number)
+        if piece.number in lacking_seeds(self.spec, self.study):
+            following = further_seeds(self.spec, self.study)
+            self._absent.extend(point for point in following if point.extends == piece.number)
+            self._followed.add(piece.number)
+
+    def _moments(self, piece: Piece, found: Sequence[Mapping[str, list[float]]]) -> Moments:
+        """The trial's means and standard errors, from what was ``found`` of each part and what earlier seeds have."""
+        values = {name: [value for part in found for value in part[name]] for name in found[0]}
+        moments = moments_of(values)
+        addition = piece.assignment.addition
+        if not addition:
+            return moments
+        earlier = additions(self.spec, self.study, piece.number)[:addition]
+        before = next(
+            trial.user_attrs
+            for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            if identity(trial) == piece.number and trial.user_attrs.get(ADDITION, 0) == addition - 1
+        )
+        known = before[MEANS], before[STANDARD_ERRORS]
+        return pooled(known, sum(map(len, earlier)), moments, len(next(iter(values.values()))))
 
     def _prune(self, piece: Piece, result: Result) -> None:
         trial = self._unfinished(piece)
@@ -399,7 +446,7 @@ class StudySearcher(Searcher):
         frozen = self.study.get_trials(deepcopy=False)[piece.optuna]
         return None if frozen.state.is_finished() else optuna.Trial(self.study, frozen._trial_id)
 
-    def _constraints(self, trial: optuna.Trial, moments: _Moments) -> dict[str, float]:
+    def _constraints(self, trial: optuna.Trial, moments: Moments) -> dict[str, float]:
         """By metric, how far the mean lies below its bound: feasible at 0 or less."""
         search, means = self.spec.search, moments[0]
         if search is None:
@@ -425,7 +472,7 @@ class StudySearcher(Searcher):
         assert search.constraint.at_least is not None
         return {metric: search.constraint.at_least - means[metric]}
 
-    def _reference(self) -> _Moments | None:
+    def _reference(self) -> Moments | None:
         """Cross-entropy's means and standard errors once it is COMPLETE."""
         if self._ce is None:
             for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
@@ -447,12 +494,6 @@ class StudySearcher(Searcher):
         """Nothing: the database is the state."""
 
 
-def assigned(spec: StudySpec, number: int, attributes: Mapping[str, Any], values: Mapping[str, float]) -> Assignment:
-    """The whole trial whose ``attributes`` Optuna holds, at its hyperparameters' ``values``."""
-    trial = trial_for(spec, attributes[CRITERION], values, attributes[ROLE])
-    return Assignment(number, attributes[ROLE], trial, repeats=attributes.get(REPEATS))
-
-
 def _is_reference(trial: FrozenTrial | optuna.Trial) -> bool:
     """Whether a trial is the baseline that the search compares with."""
     attributes = trial.user_attrs
@@ -470,13 +511,25 @@ def _json(values: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def _distribution(interval: Range, whole: bool) -> BaseDistribution:
+    if interval.choices is not None:
+        return CategoricalDistribution([coded(value) for value in interval.choices])
+    assert interval.low is not None and interval.high is not None
     if whole:
         step = 1 if interval.step is None else int(interval.step)
         return IntDistribution(int(interval.low), int(interval.high), interval.log, step)
     return FloatDistribution(interval.low, interval.high, interval.log, interval.step)
 
 
-def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> float:
+def _holds(distribution: BaseDistribution, value: Any) -> bool:
+    """Whether ``value`` is one of the distribution's; Optuna's own check wants to know its place among choices."""
+    if isinstance(distribution, CategoricalDistribution):
+        return value in distribution.choices
+    return bool(distribution._contains(distribution.to_internal_repr(value)))
+
+
+def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
+    if isinstance(distribution, CategoricalDistribution):
+        return trial.suggest_categorical(name, distribution.choices)
     if isinstance(distribution, IntDistribution):
         return trial.suggest_int(
             name, distribution.low, distribution.high, step=distribution.step, log=distribution.log

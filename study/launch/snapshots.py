@@ -16,13 +16,13 @@ WHOLE = "experiment_state-whole.json"
 def settle(folder: Folder, ended: set[int]) -> set[int]:
     """Make one snapshot of all in Tune's folder, with each of the ``ended`` trials that they hold once.
 
-    A trial in shards has a row for each. Rows of trials that go on in a later launch are dropped, and so are those of
+    A trial in parts has a row for each. Rows of trials that go on in a later launch are dropped, and so are those of
     attempts that were followed by another one and a snapshot that a kill left half-written. Returns the numbers of
     the trials that the snapshot holds whole.
     """
-    rows: dict[tuple[int, int], Any] = {}
-    begun: dict[tuple[int, int], tuple[int, float]] = {}
-    counts: dict[int, int] = {}
+    rows: dict[tuple[int, int, int], Any] = {}
+    begun: dict[tuple[int, int, int], tuple[int, float]] = {}
+    counts: dict[int, dict[int, int]] = {}
     newest: dict[str, Any] = {}
     launches = [
         name
@@ -37,14 +37,20 @@ def settle(folder: Folder, ended: set[int]) -> set[int]:
         for row in newest["trial_data"]:
             state = json.loads(row[0])
             number, (position, count) = state["config"]["number"], state["config"].get("shard", (0, 1))
+            addition = state["config"].get("addition", 0)
+            key = number, addition, position
             # Tune writes attempts of one launch in any order
             start = launch, json.loads(row[1]).get("start_time") or 0.0
-            is_last = start >= begun.get((number, position), start)
+            is_last = start >= begun.get(key, start)
             if number in ended and state["status"] in ("TERMINATED", "ERROR") and is_last:
-                rows[number, position], begun[number, position] = row, start
-                counts[number] = count
+                rows[key], begun[key] = row, start
+                counts.setdefault(number, {})[addition] = count
     if newest:
         folder.write(WHOLE, json.dumps({**newest, "trial_data": [rows[key] for key in sorted(rows)]}).encode())
     for name in launches:
         folder.remove(name)
-    return {number for number, count in counts.items() if all((number, position) in rows for position in range(count))}
+    return {
+        number
+        for number, found in counts.items()
+        if all((number, addition, position) in rows for addition, count in found.items() for position in range(count))
+    }

@@ -22,16 +22,16 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.addresses import absolute, masked
 from study.errors import UserError
-from study.file import plan
 from study.file.spec import StudySpec
 from study.home import Home
-from study.launch import cluster, snapshots
+from study.launch import cluster, continuing, snapshots
 from study.launch.observer import Guarded, Observer, Silent
-from study.record import tracking
-from study.record.files import held, keep_at_home, keep_spec, storing
+from study.record import code, tracking
+from study.record.files import held, keep_at_home, keep_spec, require_settled, storing
 from study.record.tracker import Tracking
 from study.servers import logins
 from study.servers.mlflow import TrackingError
+from study.servers.reach import is_local
 from trainables.assignment import Assignment
 from trainables.storage import Folder
 
@@ -85,6 +85,7 @@ def run(
     Raises `UserError` where the study is being run already, stands with another file, or cannot be tracked.
     """
     home.prepare()
+    require_settled(home, spec.name)
     folder = home.files(spec.name, spec)
     # a later launch may be from another directory
     spec = spec.model_copy(update={key: absolute(uri) for key, uri in logins.servers(spec).items()})
@@ -92,12 +93,16 @@ def run(
         # the home's copy of the study file says where the rest is
         spec = spec.model_copy(update={"storage": home.storage(spec).address})
     with held(folder, spec.name):
-        with storing(folder):
-            keep_spec(spec, folder, home)
-        keep_at_home(spec, home)
         watched = Guarded(observer or Silent())
+        study, trained_with = continuing.take_up(spec, folder, home, watched)
+        with storing(folder):
+            keep_spec(spec, folder)
+            code.keep(trained_with, folder)
+        keep_at_home(spec, home)
         if outcome := _nothing_left(spec, home, watched, retry_failed):
             return outcome
+        if is_local(address or os.environ.get("RAY_ADDRESS")):
+            continuing.require_same_data(spec, folder, home, study, trained_with.data)
         with cluster.connect(spec.resources, address):
             cluster.require_shared(folder, home.tracking_uri(spec))
             return _launch(spec, home, watched, retry_failed, cadence or Cadence())
@@ -154,8 +159,8 @@ def _launch(spec: StudySpec, home: Home, observer: Observer, retry_failed: bool,
         trials.retry_failed(study)
     tracked = tracking.open_study(spec, home, trials.study_identity(study), cadence.patience)
     settled = _settled(spec, study, folder, tracked)
-    end_shards = partial(checkpoints.end_shards, folder, tracked)
-    searcher = search.StudySearcher(spec, study, Capacity.read, settled, tracked.open_shards, end_shards)
+    end_parts = partial(checkpoints.end_parts, folder, tracked)
+    searcher = search.StudySearcher(spec, study, Capacity.read, settled, tracked.open_shards, end_parts)
     observer.started(trials.planned_trials(spec, study))
     _tell_settled(observer, study, settled)
     follower = Follower(searcher, observer, tracked, folder)
@@ -231,6 +236,7 @@ def _tuner(
 ) -> Any:
     from ray import tune
 
+    from study.launch import pruning
     from study.launch.search import required_metrics
     from trainables.trainable import train_trial
 
@@ -249,7 +255,7 @@ def _tuner(
         tune.with_resources(trainable, _resources),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=_scheduler(spec),
+            scheduler=pruning.scheduler(spec),
             # unlimited: the searcher says when the study is over
             num_samples=-1,
             reuse_actors=True,
@@ -304,6 +310,7 @@ def _outcome(spec: StudySpec, study: optuna.Study, interrupted: bool) -> Outcome
 
     states = [trial.state.name for trial in trials.attempts(study).values()]
     done, failed = sum(states.count(name) for name in ("COMPLETE", "PRUNED")), states.count("FAIL")
+    done -= len(trials.lacking_seeds(spec, study))
     return Outcome(done, failed, max(0, trials.planned_trials(spec, study) - done - failed), interrupted)
 
 
@@ -311,25 +318,6 @@ def _ended(study: optuna.Study) -> set[int]:
     from study.record import trials
 
     return {number for number, trial in trials.attempts(study).items() if trial.state.is_finished()}
-
-
-def _scheduler(spec: StudySpec) -> Any:
-    from ray.tune.schedulers import FIFOScheduler
-
-    from study.launch.pruning import SearchedAlone
-
-    if spec.search is None or spec.search.pruner is None:
-        return FIFOScheduler()
-    pruner, objective = spec.search.pruner, spec.search.objective
-    return SearchedAlone(
-        time_attr="epoch",
-        metric=f"mean/{objective.metric}",
-        mode="min" if objective.direction == "minimize" else "max",
-        max_t=plan.recipe(spec).epochs,
-        grace_period=pruner.grace_period,
-        reduction_factor=pruner.reduction_factor,
-        brackets=pruner.brackets,
-    )
 
 
 def _folder_name(trial: Any) -> str:

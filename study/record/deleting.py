@@ -65,7 +65,7 @@ def _delete_experiment(uri: str, name: str, identity: str) -> None:
     with tracking_errors(uri), writing(uri):
         existing = client.get_experiment_by_name(name)
         if existing is not None:
-            _require_own(client, existing, identity, uri)
+            require_own(client, existing, identity, uri)
             if existing.lifecycle_stage != "active":
                 client.restore_experiment(existing.experiment_id)
             client.rename_experiment(existing.experiment_id, _deleted(existing, name))
@@ -79,13 +79,14 @@ def _deleted(experiment: Experiment, name: str) -> str:
     return f"{name} (deleted {experiment.experiment_id})"
 
 
-def _require_own(client: MlflowClient, experiment: Experiment, identity: str, uri: str) -> None:
+def require_own(client: MlflowClient, experiment: Experiment, identity: str, uri: str) -> None:
+    """`UserError` where the experiment is another study's than the one of this ``identity``."""
     for run in runs.search(client, experiment.experiment_id, {schema.LEVEL: "study"}):
         theirs = run.data.tags.get(schema.IDENTITY)
         if theirs and identity and theirs != identity:
             raise UserError(
                 f"the MLflow experiment {experiment.name!r} at {without_password(uri)} holds another study of that "
-                "name, so that nothing was deleted; rename that experiment in MLflow first"
+                "name, so that nothing was changed; rename that experiment in MLflow first"
             )
 
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 TAG_LENGTH = 8000
 #: tags beyond `analysis.schema`
 DEVICE = "fierce.device"
-VERSIONS = "fierce.versions"
 #: what the trial ran on: host, GPU with its driver, and the share that it was given
 NODE, GPU, SHARE = "fierce.node", "fierce.gpu", "fierce.share"
 
@@ -91,7 +90,7 @@ def source() -> dict[str, str]:
     """The commit of this code where it runs from a checkout, versions, and who runs it."""
     versions = " ".join(f"{name} {version(name)}" for name in ("torch", "ray", "optuna", "mlflow"))
     tags = {
-        VERSIONS: f"fierce-study {version('fierce-study')} python {platform.python_version()} {versions}",
+        schema.VERSIONS: f"fierce-study {version('fierce-study')} python {platform.python_version()} {versions}",
         "mlflow.source.name": "fierce",
         "mlflow.source.type": "LOCAL",
     }

@@ -11,7 +11,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from analysis.addresses import without_login
 from study.errors import UserError
 from study.file.spec import StudySpec
 from study.home import SPEC, Home
@@ -21,8 +20,8 @@ from study.servers.reach import object_store
 from trainables.storage import Folder, Held
 
 LOCK, HOLDER = "lock", "driver.json"
-#: keys of a study file that may change between launches
-CHANGEABLE = {"description", "resources", "concurrency", "max_failures", "storage", "tracking"}
+#: in a study's folder at home while it is being renamed, see `study.record.renaming`
+RENAMING = "renaming.json"
 
 
 def studies_here(home: Home) -> list[str]:
@@ -30,8 +29,25 @@ def studies_here(home: Home) -> list[str]:
     return sorted(path.parent.name for path in (home.root / "studies").glob(f"*/{SPEC}"))
 
 
-def load_spec(home: Home, name: str) -> StudySpec:
-    """The file of a study that was run before, its paths as they are now; `UserError` where there is none."""
+def require_settled(home: Home, name: str) -> None:
+    """`UserError` where a renaming of the study was interrupted."""
+    try:
+        meant = json.loads((home.study(name) / RENAMING).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return
+    old, new = meant["from"], meant["to"]
+    raise UserError(
+        f"the renaming of study {old!r} to {new!r} was interrupted; finish it with: fierce rename {old} {new}"
+    )
+
+
+def load_spec(home: Home, name: str, *, settled: bool = True) -> StudySpec:
+    """The file of a study that was run before, its paths as they are now.
+
+    `UserError` where there is none, and, unless not ``settled``, where its renaming was interrupted.
+    """
+    if settled:
+        require_settled(home, name)
     path, folder = home.study(name) / SPEC, home.files(name)
     kept: bytes | None
     if path.is_file():
@@ -79,29 +95,17 @@ def held(folder: Folder, name: str) -> Iterator[None]:
             lock.close()
 
 
-def keep_spec(spec: StudySpec, folder: Folder, home: Home | None = None) -> None:
-    """Keep the resolved study file; one that was run under the same name must be the same in all that matters.
-
-    Paths that moved with the ``home`` are the same.
-    """
+def kept_spec(folder: Folder, home: Home | None = None) -> StudySpec | None:
+    """The study file as an earlier launch kept it, its paths as they are now; None where there was none."""
     kept = folder.read(SPEC)
-    if kept is not None:
-        earlier = _read_spec(kept, folder / SPEC)
-        before, now = (moved.rebase(earlier, home) if home else earlier).model_dump(), spec.model_dump()
-        # a login may change, and is not for others to read
-        for values in (before, now):
-            for key in ("tracking_uri", "optuna_uri"):
-                values[key] = values[key] and without_login(values[key])
-        # a search that stands without a confirmation may be given one
-        for values in (before, now):
-            if before["search"] and before["search"]["confirm"] is None and values["search"]:
-                values["search"] = {**values["search"], "confirm": None}
-        for key in before:
-            if key not in CHANGEABLE and before[key] != now[key]:
-                raise UserError(
-                    f"study {spec.name!r} was started with another {key} ({before[key]!r}); "
-                    "choose another name, or resume it as it was"
-                )
+    if kept is None:
+        return None
+    earlier = _read_spec(kept, folder / SPEC)
+    return moved.rebase(earlier, home) if home else earlier
+
+
+def keep_spec(spec: StudySpec, folder: Folder) -> None:
+    """Keep the resolved study file; see `study.record.changes` for what it may be given in place of an earlier one."""
     folder.write(SPEC, logins.without_passwords(spec).to_yaml().encode())
 
 

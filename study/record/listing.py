@@ -50,6 +50,7 @@ def summary(home: Home, name: str) -> Summary:
     attempts = trials.attempts(study).values()
     states = [trial.state.name for trial in attempts]
     done, failed = sum(states.count(state) for state in ("COMPLETE", "PRUNED")), states.count("FAIL")
+    done -= len(trials.lacking_seeds(spec, study))
     times = [time for trial in attempts for time in (trial.datetime_start, trial.datetime_complete) if time]
     try:
         planned = trials.planned_trials(spec, study)

@@ -142,6 +142,14 @@ def _new_place(home: Home, database: Path, location: str) -> str | None:
     return place
 
 
+def relocate(tracking_uri: str, experiment: int, place: str) -> None:
+    """Write into a SQLite database that the experiment's artifacts are at ``place``."""
+    path = sqlite_path(tracking_uri)
+    assert path is not None
+    with closing(sqlite3.connect(path, timeout=60, isolation_level=None)) as database:
+        _write(database, experiment, place)
+
+
 def _write(database: sqlite3.Connection, experiment: int, place: str) -> None:
     """In one transaction, so that no kill leaves runs at two places."""
     database.execute("BEGIN IMMEDIATE")

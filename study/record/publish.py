@@ -175,7 +175,7 @@ def _main(study: Study) -> list[str]:
 def _reproduce(study: Study) -> str:
     name, tags = study.name, study.tags
     commit = tags.get("mlflow.source.git.commit")
-    code = f" Code: commit {commit[:12]}; {tags.get('fierce.versions')}." if commit else ""
+    code = f" Code: commit {commit[:12]}; {tags.get(schema.VERSIONS)}." if commit else ""
     return (
         f"**Reproduce**: `{schema.STUDY_FILE}` among this run's artifacts is the study file as it was resolved: "
         f"`fierce run {schema.STUDY_FILE} --name {name} && fierce report {name}`.{code}"
@@ -196,7 +196,7 @@ def _where_to_look(study: Study) -> str:
 
 def _view(study: Study) -> dict[str, Any]:
     """The trials by criterion with the columns worth showing, as MLflow's interface describes a shared view."""
-    read = [name for name in study.hyperparameters if study.trials[name].notna().any()]
+    read = [name for name in study.axes if study.trials[name].notna().any()]
     return {
         "searchFilter": f"tags.`{schema.LEVEL}` = 'trial'",
         "selectedColumns": [

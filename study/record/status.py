@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
     from study.file.spec import StudySpec
+
+#: what is shown of a study that optimises nothing, where its page names no metric
+PLAIN = ("accuracy/coarse", "accuracy/train")
 
 State = Literal["done", "running", "failed", "missing"]
 
@@ -37,20 +40,27 @@ class TrialStatus:
     state: State
     reason: str | None
     seeds: Mapping[int, State]
-    #: epochs that every replica has in the tracking store
+    #: epochs that every replica has in the tracking store, of so many
     epoch: int
+    epochs: int
+    #: by metric: of a trial that is done the means over its seeds, of another those of the last values so far
     means: Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class StudyStatus:
-    """A study: whether some process runs it, where it is tracked, and its planned trials."""
+    """A study: whether some process runs it, where it is tracked, and its planned trials.
+
+    ``metric`` is the search's objective, else the main one; ``note`` what is to be known of all its numbers.
+    """
 
     name: str
     running: bool
     tracking_uri: str
     epochs: int
     trials: tuple[TrialStatus, ...]
+    metric: str = ""
+    note: str = ""
 
     def count(self, state: State) -> int:
         """How many trials are in ``state``."""
@@ -69,6 +79,7 @@ def read(home: Home, name: str) -> StudyStatus:
     with it.
     """
     # pandas, optuna and mlflow take seconds to import
+    from analysis import versions
     from study.record import lookup
 
     spec, is_here = lookup.find_spec(home, name)
@@ -84,9 +95,10 @@ def read(home: Home, name: str) -> StudyStatus:
     running = files.is_running(home, name, spec) if is_here else lookup.is_running(runs)
     replicas = tracking.read_runs(uri, name)
     trials, absent = _from_optuna(spec, study) if study is not None else _from_mlflow(spec, runs)
-    rows = []
+    rows, so_far = [], _so_far(runs)
     for trial in trials:
         seeds = plan.seeds_of(spec, trial.role)
+        own = trial.epochs or epochs
         held = [replicas.get((trial.number, seed), ("", 0)) for seed in seeds]
         rows.append(
             TrialStatus(
@@ -96,26 +108,67 @@ def read(home: Home, name: str) -> StudyStatus:
                 state="missing" if trial.state == "running" and not running else trial.state,
                 reason=trial.reason,
                 seeds={seed: _replica(status, running) for seed, (status, _) in zip(seeds, held, strict=True)},
-                epoch=min(epochs if epoch is None else epoch for _, epoch in held),
-                means=trial.means,
+                epoch=min(own if epoch is None else epoch for _, epoch in held),
+                epochs=own,
+                means=trial.means or so_far.get(trial.number, {}),
             )
         )
-    for point in absent or ():
-        label = plan.label(point.trial.criterion, point.trial.hyperparameters)
-        rows.append(_missing(spec, point.role, label))
+    rows += [_missing(spec, point.role, plan.name_of(spec, point.trial), epochs) for point in absent or ()]
     if absent is None:
-        rows += [_missing(spec, "–", "not begun yet") for _ in range(_planned(runs) - len(rows))]
+        rows += [_missing(spec, "–", "not begun yet", epochs) for _ in range(_planned(runs) - len(rows))]
     else:
         planned = _planned_in_optuna(spec, study) if study is not None else _planned(runs) or plan.planned(spec)
         confirming = planned - plan.planned(spec, 0) - sum(row.role == "confirm" for row in rows)
-        rows += [_missing(spec, "search", "not proposed yet") for _ in range(planned - confirming - len(rows))]
-        rows += [_missing(spec, "confirm", "waits for the search to end") for _ in range(confirming)]
-    return StudyStatus(name, running, without_password(uri), epochs, tuple(rows))
+        rows += [_missing(spec, "search", "not proposed yet", epochs) for _ in range(planned - confirming - len(rows))]
+        rows += [_missing(spec, "confirm", "waits for the search to end", epochs) for _ in range(confirming)]
+    shown = _main_metric(spec, {metric for row in rows for metric in row.means})
+    return StudyStatus(name, running, without_password(uri), epochs, tuple(rows), shown, versions.note(runs))
 
 
-def _missing(spec: StudySpec, role: str, label: str) -> TrialStatus:
+def _so_far(runs: Sequence[Run]) -> dict[int, dict[str, float]]:
+    """Number -> metric -> mean over the seeds of the last value that each has; the trial's own, where they have none.
+
+    A study may keep no metrics with its seeds' runs.
+    """
+    values: dict[int, list[Mapping[str, float]]] = {}
+    own: dict[int, list[Mapping[str, float]]] = {}
+    for run in runs:
+        if run.data.tags.get(schema.LEVEL) in ("seed", "trial") and run.data.metrics:
+            held = values if run.data.tags[schema.LEVEL] == "seed" else own
+            plain = {name: value for name, value in run.data.metrics.items() if not _is_error(name)}
+            held.setdefault(int(run.data.tags[schema.TRIAL]), []).append(plain)
+    return {
+        number: {
+            name: sum(metrics[name] for metrics in seeds) / len(seeds)
+            for name in sorted(set.intersection(*map(set, seeds)))
+        }
+        for number, seeds in (own | values).items()
+    }
+
+
+def _is_error(metric: str) -> bool:
+    """Whether it is a standard error over seeds, and not what was measured."""
+    return metric.startswith(schema.STANDARD_ERROR)
+
+
+def _main_metric(spec: StudySpec, measured: Collection[str]) -> str:
+    """The search's objective, else the first of the benchmark's page that is ``measured``, else the coarse accuracy."""
+    if spec.search is not None:
+        return spec.search.objective.metric
+    # figures take a second to import
+    from analysis import pages
+
+    try:
+        wanted = pages.find(spec.benchmark.name).metrics
+    except pages.PageError:
+        wanted = ()
+    return next((metric for metric in (*wanted, *PLAIN) if metric in measured), "")
+
+
+def _missing(spec: StudySpec, role: str, label: str, epochs: int) -> TrialStatus:
     """A planned trial of which nothing is there."""
-    return TrialStatus(None, role, label, "missing", None, dict.fromkeys(plan.seeds_of(spec, role), "missing"), 0, {})
+    seeds: dict[int, State] = dict.fromkeys(plan.seeds_of(spec, role), "missing")
+    return TrialStatus(None, role, label, "missing", None, seeds, 0, epochs, {})
 
 
 def _planned_in_optuna(spec: StudySpec, study: optuna.Study) -> int:
@@ -160,6 +213,8 @@ class _Trial:
     state: State
     reason: str | None
     means: Mapping[str, float]
+    #: its own, where epochs vary; else None
+    epochs: int | None
 
 
 def optuna_study(spec: StudySpec, home: Home) -> optuna.Study | None:
@@ -190,15 +245,23 @@ def _from_optuna(spec: StudySpec, study: optuna.Study) -> tuple[list[_Trial], li
     from study.record import trials
 
     ends: dict[str, State] = {"COMPLETE": "done", "PRUNED": "done", "FAIL": "failed", "RUNNING": "running"}
-    rows = []
+    rows, lacking = [], trials.lacking_seeds(spec, study)
     for number, trial in trials.attempts(study).items():
         attributes = trial.user_attrs
         means = {key: value for key, value in attributes.get(trials.MEANS, {}).items() if value is not None}
-        state = ends.get(trial.state.name, "missing")
+        state = "missing" if number in lacking else ends.get(trial.state.name, "missing")
         rows.append(
-            _Trial(number, attributes[trials.ROLE], trials.named(trial), state, attributes.get(trials.REASON), means)
+            _Trial(
+                number,
+                attributes[trials.ROLE],
+                trials.named(trial),
+                state,
+                attributes.get(trials.REASON),
+                means,
+                attributes.get(trials.HYPERPARAMETER_VALUES, {}).get("training.epochs"),
+            )
         )
-    return rows, _if_importable(lambda: trials.absent_points(spec, study))
+    return rows, _if_importable(lambda: [each for each in trials.absent_points(spec, study) if each.extends is None])
 
 
 def _from_mlflow(spec: StudySpec, runs: Sequence[Run]) -> tuple[list[_Trial], list[plan.Point] | None]:
@@ -214,17 +277,21 @@ def _from_mlflow(spec: StudySpec, runs: Sequence[Run]) -> tuple[list[_Trial], li
         state = ends.get(run.info.status, "missing")
         if run.info.status == "KILLED" and reason is not None and reason.startswith("stopped early"):
             state = "done"
-        trials[number] = _Trial(number, tags[schema.ROLE], run.info.run_name, state, reason, run.data.metrics)
+        epochs = int(params["training.epochs"]) if "training.epochs" in params else None
+        held = run.data.metrics.items()
+        means = {name: value for name, value in held if not _is_error(name)}
+        trials[number] = _Trial(number, tags[schema.ROLE], run.info.run_name, state, reason, means, epochs)
         settings.append((tags[schema.ROLE], tags[schema.CRITERION], params))
 
-    def held(point: plan.Point) -> bool:
-        wanted = {name: str(value) for name, value in point.trial.hyperparameters.items()}
+    def is_held(point: plan.Point) -> bool:
+        values = {**point.trial.hyperparameters, **plan.settings_of(spec, point.trial)}
+        wanted = {name: str(value) for name, value in values.items()}
         return any(
             (role, criterion) == (point.role, point.trial.criterion) and wanted.items() <= params.items()
             for role, criterion, params in settings
         )
 
-    absent = _if_importable(lambda: [point for point in plan.fixed_points(spec) if not held(point)])
+    absent = _if_importable(lambda: [point for point in plan.fixed_points(spec) if not is_held(point)])
     return [trials[number] for number in sorted(trials)], absent
 
 

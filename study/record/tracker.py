@@ -6,21 +6,15 @@ those of `analysis.schema`.
 
 from __future__ import annotations
 
-import gc
 import logging
-import math
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from statistics import stdev
 from typing import TYPE_CHECKING, Any, Literal
 
 from analysis import schema
 from study.file.plan import label
-from study.record import facts, runs
+from study.record import batches, facts, runs, uploads
 from study.record.thinning import Thinning
 from study.servers.mlflow import TrackingError, open_client, tracking_errors, writing
 
@@ -35,8 +29,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: metrics in one request: MLflow's limit
-METRICS_PER_REQUEST = 1000
 #: points of a metric that a seed's run holds at most, unless the study file says otherwise
 SEED_POINTS = 100
 #: seconds between two flushes: at least the first, at most the second, in between in proportion to their cost
@@ -61,11 +53,14 @@ class Tracking:
     seed_points: int | Literal["all"] = SEED_POINTS
 
     def open_trial(self, assignment: Assignment, *, merged: bool = False) -> TrialTracker:
-        """The tracker of a trial or of a shard of one; ``merged``: of a trial whose shards have sent their values."""
+        """The tracker of a trial or of a part of one; ``merged``: of a trial whose parts have sent their values.
+
+        Means of a merged one that its run holds may be of fewer seeds, and are renewed.
+        """
         return TrialTracker(self, assignment, merged=merged)
 
     def open_shards(self, whole: Assignment) -> None:
-        """Make the runs of a trial before its shards, which could not agree on who makes the trial's own."""
+        """Make the runs of a trial before its parts, which could not agree on who makes the trial's own."""
         self.open_trial(whole).begin()
 
 
@@ -76,8 +71,8 @@ class _Line:
     run: Run
     column: int | None
     status: str
-    #: (metric, epoch) and params that the run held when it was reopened
-    held: set[tuple[str, int]]
+    #: (metric, epoch) -> last value, and params, that the run held when it was reopened
+    held: dict[tuple[str, int], float]
     params: set[str]
     #: tags that its next request carries
     tags: dict[str, str] = field(default_factory=dict)
@@ -98,19 +93,22 @@ class TrialTracker:
 
     All values are in a Parquet file among the artifacts of the trial's run, written whole at each flush, since the
     records are all here; what seeds' runs hold as metrics is thinned, and for MLflow's interface alone. The tracker of
-    a shard writes a file of its own, to the runs of its seeds, and the facts to the trial's own; the means over all
-    seeds are that of the whole trial's tracker, which is opened once more when all shards have finished.
+    a part writes a file of its own, to the runs of its seeds, and the facts to the trial's own; the means over all
+    seeds are that of the whole trial's tracker, which is opened once more when all parts have finished.
     """
 
     def __init__(self, tracking: Tracking, assignment: Assignment, *, merged: bool = False) -> None:
         self.tracking = tracking
         self._merged = merged
         self.number, self.role, self.trial = assignment.number, assignment.role, assignment.trial
-        self._shard, self._share, self._repeats = assignment.shard, assignment.share, assignment.repeats
+        self._share, self._repeats, self._is_part = assignment.share, assignment.repeats, assignment.is_part
+        self._weights = schema.weights_file(*assignment.shard, assignment.addition)
+        #: what tells the trial from others of the study
+        self._values = {**assignment.trial.hyperparameters, **assignment.settings}
         self._client: MlflowClient | None = None
         self._lines: list[_Line] | None = None
         self._records: list[Record] = []
-        self._file = schema.trajectories_file(*assignment.shard)
+        self._file = schema.trajectories_file(*assignment.shard, assignment.addition)
         self._thinning = Thinning(tracking.seed_points)
         #: how many records the file has, and whether the trial's run says that it is there
         self._written, self._named = 0, False
@@ -132,12 +130,22 @@ class TrialTracker:
         self._dataset = facts.dataset_input(told)
 
     def begin(self) -> None:
-        """Make the runs that are not there yet."""
+        """Make the runs that are not there yet; the trial's own is opened again where its seeds are more by now."""
         self._insist(self._begin)
 
     def _begin(self) -> None:
         with tracking_errors(self.tracking.uri):
-            self._open()
+            client, lines = self._open()
+            own = lines[-1]
+            if own.run.data.tags.get(schema.SEEDS) != self._seeds:
+                with writing(self.tracking.uri):
+                    # the tag last: it tells a launch after a kill that all of this is done
+                    client.update_run(own.run_id, status="RUNNING")
+                    client.set_tag(own.run_id, schema.SEEDS, self._seeds)
+
+    @property
+    def _seeds(self) -> str:
+        return ",".join(map(str, self.trial.seeds))
 
     def add(self, records: Sequence[Record]) -> None:
         """Take records; the next flush that is due sends them."""
@@ -213,27 +221,13 @@ class TrialTracker:
 
     def _write_trajectories(self, own: _Line) -> None:
         """Write the values of all records as an artifact of the trial's run, where it lacks some of them."""
-        import numpy as np
-
-        from analysis import artifacts, columns
-
         if self._merged or self._written == len(self._records):
             return
         # a run is ended once it has everything, so only what was deleted since is sent again
-        is_kept = own.status == "FINISHED" and self._file in artifacts.kept(own.run)
-        if is_kept and self._file in artifacts.names(self.tracking.uri, own.run):
-            self._written, self._named = len(self._records), True
-            return
-        epochs: dict[str, list[int]] = {}
-        values: dict[str, list[Sequence[float]]] = {}
-        for record in self._records:
-            for name, of_seeds in record.metrics.items():
-                epochs.setdefault(name, []).append(record.epoch)
-                values.setdefault(name, []).append(of_seeds)
-        with tempfile.TemporaryDirectory() as scratch:
-            file = Path(scratch) / self._file
-            columns.write(file, {name: (epochs[name], np.array(values[name])) for name in epochs}, self.trial.seeds)
-            artifacts.write(self.tracking.uri, own.run, file)
+        if own.status != "FINISHED" or not uploads.is_there(self.tracking.uri, own.run, self._file):
+            uploads.send_trajectories(self.tracking.uri, own.run, self._file, self._records, self.trial.seeds)
+        else:
+            self._named = True
         self._written = len(self._records)
 
     def _log(self, client: MlflowClient, line: _Line) -> None:
@@ -246,13 +240,12 @@ class TrialTracker:
                 self._name_file(client, line)
             return
         unsent = [] if self._is_partial(line) else self._records[line.sent :]
-        for count, metrics in _requests([self._metrics(line, record) for record in unsent]):
+        for count, metrics in batches.requests([self._metrics(line, record) for record in unsent]):
             tags, params = self._take_facts(line)
             if not is_named:
                 tags = {**tags, schema.kept_tag(self._file): self._file}
-            if metrics or tags or params:
-                with writing(self.tracking.uri), _uncollected():
-                    client.log_batch(line.run_id, metrics, _params(params), tag_entities(tags))
+            with writing(self.tracking.uri):
+                batches.log(client, line.run_id, metrics, params, tags)
             line.params |= params.keys()
             line.tags = {}
             line.sent += count
@@ -267,7 +260,7 @@ class TrialTracker:
 
     def _is_partial(self, line: _Line) -> bool:
         """Whether the run is of more seeds than this tracker's."""
-        return self._shard.parts > 1 and line.column is None
+        return self._is_part and line.column is None
 
     def _take_facts(self, line: _Line) -> tuple[Mapping[str, str], Mapping[str, str]]:
         """Tags and params that the next request of a run carries; the recipe stands on the trial's run alone."""
@@ -279,16 +272,21 @@ class TrialTracker:
         return tags, {name: value for name, value in params.items() if name not in line.params}
 
     def _hyperparameters(self) -> dict[str, str]:
-        return {name: str(value) for name, value in self.trial.hyperparameters.items()}
+        own = {name: str(value) for name, value in self._values.items()}
+        return {schema.CRITERION_PARAM: self.trial.criterion, **own}
 
     def _metrics(self, line: _Line, record: Record) -> list[Any]:
         from mlflow.entities import Metric
 
+        def is_held(name: str, epoch: int, value: float) -> bool:
+            held = line.held.get((name, epoch))
+            return held is not None and (not self._merged or held == value or (held != held and value != value))
+
         return [
             # the record's own time: a request that is repeated after a lost answer adds no second row
             Metric(name, value, record.time, record.epoch)
-            for name, value in _values(record, line.column).items()
-            if (name, record.epoch) not in line.held
+            for name, value in batches.values(record, line.column).items()
+            if not is_held(name, record.epoch, value)
             and (line.column is None or self._thinning.keeps(name, record.epoch))
         ]
 
@@ -306,7 +304,7 @@ class TrialTracker:
             client, self.tracking.experiment, {schema.TRIAL: str(self.number)}, parent=self.tracking.run
         )
         # for people to read, so rounded: the params hold the exact values
-        name = label(self.trial.criterion, self.trial.hyperparameters, digits=4)
+        name = label(self.trial.criterion, self._values, digits=4)
         common = {
             schema.STUDY: self.tracking.study,
             schema.TRIAL: str(self.number),
@@ -319,7 +317,7 @@ class TrialTracker:
         own = {
             schema.LEVEL: "trial",
             schema.ROLE: self.role,
-            schema.SEEDS: ",".join(map(str, self.trial.seeds)),
+            schema.SEEDS: self._seeds,
             "mlflow.parentRunId": self.tracking.run,
         }
         if self._repeats is not None:
@@ -337,19 +335,22 @@ class TrialTracker:
     ) -> _Line:
         if run is None:
             run = client.create_run(self.tracking.experiment, tags=dict(tags), run_name=name)
-            return _Line(run, column, run.info.status, set(), set(), told=self._facts is not None, fresh=True)
-        line = _Line(run, column, run.info.status, set(), set(run.data.params))
+            return _Line(run, column, run.info.status, {}, set(), told=self._facts is not None, fresh=True)
+        line = _Line(run, column, run.info.status, {}, set(run.data.params))
         runs.adopt(client, tags["mlflow.parentRunId"], [run])
         if line.status == "FINISHED":
             return line
-        line.held = _held(client, run)
+        # the means are sent by another, once all parts are there
+        if column is not None or not self._is_part:
+            line.held = batches.held(client, run)
         # one of before the metrics of seeds were thinned
         if column is not None and schema.SEED_POINTS not in run.data.tags:
             line.tags[schema.SEED_POINTS] = tags[schema.SEED_POINTS]
         if line.status != "RUNNING":
             client.update_run(line.run_id, status="RUNNING")
-        if schema.REASON in run.data.tags:
-            client.delete_tag(line.run_id, schema.REASON)
+        for tag in (schema.REASON, schema.TRACEBACK):
+            if tag in run.data.tags:
+                client.delete_tag(line.run_id, tag)
         return line
 
     def _upload(
@@ -358,32 +359,23 @@ class TrialTracker:
         arrays: Mapping[str, np.ndarray],
         weights: Mapping[str, Tensor],
     ) -> None:
-        import numpy as np
-        import torch
-
         from analysis import artifacts
 
-        with tempfile.TemporaryDirectory() as scratch:
-            for line in lines:
+        uri = self.tracking.uri
+        for line in lines:
+            is_whole = line.status == "FINISHED"
+            if line.column is not None:
                 # a run that has finished is only given what it has lost
-                if line.status == "FINISHED" and (
-                    line.column is None or not artifacts.lacking(self.tracking.uri, [line.run])
-                ):
-                    continue
-                if line.column is None and not weights:
-                    log.warning(
-                        "trial %d has weights that were deleted with its run and are kept nowhere else", self.number
-                    )
-                elif line.column is None:
-                    file = Path(scratch) / schema.weights_file(*self._shard)
-                    torch.save(dict(weights), file)
-                    artifacts.write(self.tracking.uri, line.run, file)
-                elif arrays:
-                    file = Path(scratch) / schema.ARRAYS
-                    np.savez(file, **{name: values[line.column] for name, values in arrays.items()})
-                    artifacts.write(self.tracking.uri, line.run, file)
+                if arrays and not (is_whole and not artifacts.lacking(uri, [line.run])):
+                    uploads.send_arrays(uri, line.run, arrays, line.column)
                     # said by the request that sends what else the run lacks
                     line.tags[schema.KEPT] = schema.ARRAYS
+            elif weights and not is_whole:
+                uploads.send_weights(uri, line.run, self._weights, weights)
+            elif not is_whole:
+                log.warning(
+                    "trial %d has weights that were deleted with its run and are kept nowhere else", self.number
+                )
 
     def _terminate(self) -> None:
         with tracking_errors(self.tracking.uri):
@@ -393,59 +385,3 @@ class TrialTracker:
                     with writing(self.tracking.uri):
                         client.set_terminated(line.run_id, "FINISHED")
                     line.status = "FINISHED"
-
-
-def _requests(told: Sequence[Sequence[Any]]) -> Iterator[tuple[int, list[Any]]]:
-    """The metrics of each record in parts of at most 1,000, whole records each, and of how many; one part of none."""
-    count, part = 0, list[Any]()
-    for metrics in told:
-        if len(part) + len(metrics) > METRICS_PER_REQUEST:
-            yield count, part
-            count, part = 0, []
-        count += 1
-        part.extend(metrics)
-    yield count, part
-
-
-def _values(record: Record, column: int | None) -> dict[str, float]:
-    """What a run holds of a record: a replica's values, or the means over all replicas with their standard errors."""
-    if column is not None:
-        return {name: float(values[column]) for name, values in record.metrics.items()}
-    means = {name: float(sum(values) / len(values)) for name, values in record.metrics.items()}
-    return means | {
-        f"{schema.STANDARD_ERROR}{name}": stdev(values) / math.sqrt(len(values))
-        for name, values in record.metrics.items()
-        if len(values) > 1 and all(map(math.isfinite, values))
-    }
-
-
-def _held(client: MlflowClient, run: Run) -> set[tuple[str, int]]:
-    """The (metric, epoch) pairs that a run holds."""
-    return {
-        (name, metric.step) for name in run.data.metrics for metric in client.get_metric_history(run.info.run_id, name)
-    }
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Pauses the cyclic collector: MLflow makes an object a row, and each collection walks over all of torch's too."""
-    paused = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if paused:
-            gc.enable()
-
-
-def tag_entities(tags: Mapping[str, str]) -> list[Any]:
-    """Tags as MLflow takes many at once."""
-    from mlflow.entities import RunTag
-
-    return [RunTag(name, value) for name, value in tags.items()]
-
-
-def _params(params: Mapping[str, str]) -> list[Any]:
-    from mlflow.entities import Param
-
-    return [Param(name, value) for name, value in params.items()]

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from analysis import schema
 from analysis.addresses import without_password
-from study.file.plan import criteria_of, declared_criteria, planned, recipe
+from study.file.plan import criteria_of, declared_criteria, declared_settings, planned, recipe
 from study.record import facts, moved, runs
+from study.record.batches import tag_entities
 from study.record.facts import TAG_LENGTH
-from study.record.tracker import Tracking, tag_entities
+from study.record.tracker import Tracking
 from study.servers.logins import without_passwords
 from study.servers.mlflow import TrackingError, open_client, tracking_errors, writing
 
@@ -52,6 +53,7 @@ def open_study(spec: StudySpec, home: Home, identity: str = "", patience: float 
         schema.IDENTITY: identity,
         schema.PROTOCOL: spec.protocol,
         schema.RECIPE: json.dumps(asdict(recipe(spec))),
+        schema.VARIED: json.dumps(declared_settings(spec)),
         schema.BENCHMARK: spec.benchmark.name,
         schema.SEEDS: ",".join(map(str, spec.seeds)),
         schema.PLANNED_TRIALS: str(planned(spec)),
@@ -74,7 +76,7 @@ def open_study(spec: StudySpec, home: Home, identity: str = "", patience: float 
         client.log_batch(run.info.run_id, tags=tag_entities(tags))
         client.update_run(run.info.run_id, status="RUNNING")
         runs.adopt(client, run.info.run_id, runs.search(client, experiment, {schema.LEVEL: "trial"}))
-    _keep(uri, run, schema.STUDY_FILE, without_passwords(spec).to_yaml())
+    keep_file(uri, run, spec)
     _keep(uri, run, schema.CRITERIA_FILE, _json(declared_criteria(spec)))
     points = spec.tracking.seed_points
     return Tracking(uri, spec.name, experiment, run.info.run_id, source, patience, points)
@@ -96,6 +98,11 @@ def _require_same_recipe(spec: StudySpec, run: Run, now: Mapping[str, Any]) -> N
             f"study {spec.name!r} was begun with training.{name} {before[name]!r}, and would go on with {now[name]!r}: "
             f"run it anew under another --name, or as it was begun with --set training.{name}={before[name]}"
         )
+
+
+def keep_file(uri: str, run: Run, spec: StudySpec) -> None:
+    """Put the study's file among the artifacts of its run."""
+    _keep(uri, run, schema.STUDY_FILE, without_passwords(spec).to_yaml())
 
 
 def _keep(uri: str, run: Run, name: str, text: str) -> None:
@@ -161,13 +168,13 @@ def close_trial(tracking: Tracking, number: int, status: str, reason: str) -> No
                 client.set_terminated(run.info.run_id, status)
 
 
-def note_retry(tracking: Tracking, number: int, text: str) -> None:
-    """Write on the trial's own run why it was tried again, and with what."""
+def note(tracking: Tracking, number: int, tag: str, text: str) -> None:
+    """Write the tag on the trial's own run: why it was tried again, say. Of a long text the end is kept."""
     client = open_client(tracking.uri)
     with tracking_errors(tracking.uri):
         for run in runs.search(client, tracking.experiment, {schema.TRIAL: str(number), schema.LEVEL: "trial"}):
             with writing(tracking.uri):
-                client.set_tag(run.info.run_id, RETRIED, text[:TAG_LENGTH])
+                client.set_tag(run.info.run_id, tag, text[-TAG_LENGTH:])
 
 
 def close_open_trials(tracking: Tracking, reason: str) -> None:
@@ -197,12 +204,16 @@ def read_runs(uri: str, study: str) -> dict[tuple[int, int], tuple[str, int | No
             losses = client.get_metric_history(run.info.run_id, "loss/train")
             return max((loss.step for loss in losses), default=0)
 
-        # a seed's run may lack epochs; the trial's has none before its end where seeds are trained apart
+        seeds = runs.search(client, experiment.experiment_id, {schema.LEVEL: "seed"})
         unfinished = runs.search(
             client, experiment.experiment_id, {schema.LEVEL: "trial"}, "attributes.status != 'FINISHED'"
         )
-        reached = {run.data.tags[schema.TRIAL]: last_epoch(run) for run in unfinished}
-        for run in runs.search(client, experiment.experiment_id, {schema.LEVEL: "seed"}):
+        # a seed's run may lack epochs; the trial's has none before its end where seeds are trained apart, and where
+        # they were added those of the others
+        apart = {run.data.tags[schema.TRIAL] for run in seeds if run.info.status == "FINISHED"}
+        numbers = ((run.data.tags[schema.TRIAL], run) for run in unfinished)
+        reached = {number: last_epoch(run) for number, run in numbers if number not in apart}
+        for run in seeds:
             epoch, tags = None, run.data.tags
             if run.info.status != "FINISHED":
                 epoch = reached.get(tags[schema.TRIAL]) or last_epoch(run)

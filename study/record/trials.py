@@ -8,29 +8,36 @@ from __future__ import annotations
 
 import json
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from study.file.plan import Point, fixed_points, label, planned, trial_for
+from study.file.plan import Point, fixed_points, label, name_of, planned, seeds_of, settings_of, trial_for, values_of
+from study.file.settings import coded
 from study.file.spec import StudySpec
 from study.servers.database import open_storage, optuna_errors
 
 if TYPE_CHECKING:
     from study.home import Home
 
-#: a trial's user attributes in Optuna
+#: a trial's user attributes in Optuna; settings that differ from the study's own stand among the hyperparameters
 ROLE, CRITERION, HYPERPARAMETER_VALUES, LABEL = "role", "criterion", "hyperparameters", "label"
 MEANS, STANDARD_ERRORS, REASON, TUNE_TRIAL = "means", "standard_errors", "reason", "tune_trial_id"
-#: a second attempt at a failed trial is an Optuna trial of its own, but keeps the first one's number elsewhere
+#: a second attempt at a failed trial, and what trains further seeds of one, are Optuna trials of their own, but keep
+#: the first one's number elsewhere
 RETRY_OF = "retry_of"
+#: the seeds of an Optuna trial; and of one that trains seeds which the study was given later, how many times that was
+SEEDS, ADDITION = "seeds", "addition"
 #: the trial that is trained again on fresh seeds, an attribute of one that confirms
 REPEATS = "repeats"
 #: the study's user attributes: into how many shards its trials are split, and the share of a GPU's memory they took
 SHARDS, GPU_MEMORY = "shards", "gpu_memory"
 #: another of them: what tells the study from others of its name
 IDENTITY = "identity"
+#: and the seeds of trials that don't tell theirs, once the study has others
+FIRST_SEEDS = "first_seeds"
 #: and what the search chose to be confirmed, once it has ended: criterion -> number, without those that found nothing
 CHOSEN = "chosen"
 #: fixed points that wait in Optuna at most: it reads each trial that is not finished again at every turn
@@ -47,14 +54,17 @@ def open_study(spec: StudySpec, home: Home) -> optuna.Study:
             study.set_metric_names([spec.search.objective.metric])
         if not study_identity(study):
             study.set_user_attr(IDENTITY, uuid.uuid4().hex)
+        _give_seeds(spec, study)
         for point in absent_points(spec, study)[:WAITING]:
-            enqueue(study, point)
+            enqueue(spec, study, point)
     return study
 
 
-def enqueue(study: optuna.Study, point: Point) -> None:
+def enqueue(spec: StudySpec, study: optuna.Study, point: Point) -> None:
     """Give Optuna the fixed point, which waits there for its turn."""
-    study.enqueue_trial(dict(point.trial.hyperparameters), user_attrs=_attributes(point))
+    trial = point.trial
+    values = {**trial.hyperparameters, **settings_of(spec, trial)}
+    study.enqueue_trial({name: coded(value) for name, value in values.items()}, user_attrs=_attributes(spec, point))
 
 
 def study_identity(study: optuna.Study) -> str:
@@ -73,10 +83,76 @@ def load_study(spec: StudySpec, home: Home) -> optuna.Study | None:
 
 
 def absent_points(spec: StudySpec, study: optuna.Study) -> list[Point]:
-    """The study's fixed points, and once these are known the points that confirm, that Optuna does not hold."""
+    """What Optuna does not hold: further seeds of its trials, fixed points, and those that confirm, once known.
+
+    The reference's further seeds come first, since others may be compared with it.
+    """
     held = {_key(trial.user_attrs) for trial in study.get_trials(deepcopy=False)}
     points = [*fixed_points(spec), *confirming_points(spec, study)]
-    return [point for point in points if _key(_attributes(point)) not in held]
+    return [*further_seeds(spec, study), *(point for point in points if key(spec, point) not in held)]
+
+
+def further_seeds(spec: StudySpec, study: optuna.Study) -> list[Point]:
+    """For each trial that is done on fewer seeds than the study has by now: the seeds that it lacks."""
+    from trainables import criteria
+
+    held, points = attempts(study), []
+    for number, seeds in lacking_seeds(spec, study).items():
+        last = held[number].user_attrs
+        trial = trial_for(spec, last[CRITERION], last[HYPERPARAMETER_VALUES], last[ROLE])
+        point = Point(last[ROLE], replace(trial, seeds=seeds), extends=number, addition=last.get(ADDITION, 0) + 1)
+        points.append(point)
+    return sorted(points, key=lambda point: point.trial.criterion != criteria.reference() or point.role != "baseline")
+
+
+def lacking_seeds(spec: StudySpec, study: optuna.Study) -> dict[int, tuple[int, ...]]:
+    """Number -> the seeds that the study has by now, and that trial, done on others, has not been given."""
+    given, lacking = _given(spec, study), {}
+    for number, trial in attempts(study).items():
+        if trial.state == TrialState.COMPLETE and trial.user_attrs[ROLE] != "confirm":
+            held = {seed for seeds in given[number].values() for seed in seeds}
+            if missing := tuple(seed for seed in spec.seeds if seed not in held):
+                lacking[number] = missing
+    return lacking
+
+
+def additions(spec: StudySpec, study: optuna.Study, number: int) -> list[tuple[int, ...]]:
+    """The seeds of trial ``number``: those it began with, then those that were added, each time."""
+    given = _given(spec, study)[number]
+    return [given[position] for position in sorted(given)]
+
+
+def _given(spec: StudySpec, study: optuna.Study) -> dict[int, dict[int, tuple[int, ...]]]:
+    """Number -> addition -> its seeds."""
+    given: dict[int, dict[int, tuple[int, ...]]] = {}
+    for trial in study.get_trials(deepcopy=False):
+        given.setdefault(identity(trial), {})[trial.user_attrs.get(ADDITION, 0)] = seeds_in(spec, study, trial)
+    return given
+
+
+def seeds_in(spec: StudySpec, study: optuna.Study, trial: FrozenTrial) -> tuple[int, ...]:
+    """The seeds of one Optuna trial."""
+    attributes = trial.user_attrs
+    if SEEDS in attributes:
+        return tuple(attributes[SEEDS])
+    if attributes[ROLE] == "confirm":
+        return seeds_of(spec, "confirm")
+    return tuple(study.user_attrs.get(FIRST_SEEDS, spec.seeds))
+
+
+def note_seeds(spec: StudySpec, study: optuna.Study) -> None:
+    """Write down which seeds the trials of ``study``, of which ``spec`` is the file so far, have been given."""
+    if FIRST_SEEDS not in study.user_attrs:
+        study.set_user_attr(FIRST_SEEDS, list(spec.seeds))
+
+
+def _give_seeds(spec: StudySpec, study: optuna.Study) -> None:
+    """Give trials that wait, and have nothing trained, all seeds that the study has by now."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        is_begun = RETRY_OF in trial.user_attrs or trial.user_attrs[ROLE] == "confirm"
+        if not is_begun and seeds_in(spec, study, trial) != spec.seeds:
+            # a trial made of it would draw its parameters
+            study._storage.set_trial_user_attr(trial._trial_id, SEEDS, list(spec.seeds))
 
 
 def choose(spec: StudySpec, study: optuna.Study) -> dict[str, int]:
@@ -137,15 +213,17 @@ def unconfirmed(spec: StudySpec, study: optuna.Study) -> list[str]:
     return [criterion for criterion in spec.search.criteria if criterion not in study.user_attrs[CHOSEN]]
 
 
-def _attributes(point: Point) -> dict[str, Any]:
-    hyperparameters = dict(point.trial.hyperparameters)
-    repeats = {} if point.repeats is None else {REPEATS: point.repeats}
+def _attributes(spec: StudySpec, point: Point) -> dict[str, Any]:
+    more: dict[str, Any] = {} if point.repeats is None else {REPEATS: point.repeats}
+    if point.extends is not None:
+        more |= {RETRY_OF: point.extends, ADDITION: point.addition}
     return {
         ROLE: point.role,
         CRITERION: point.trial.criterion,
-        HYPERPARAMETER_VALUES: hyperparameters,
-        LABEL: label(point.trial.criterion, hyperparameters),
-        **repeats,
+        HYPERPARAMETER_VALUES: values_of(spec, point.trial),
+        LABEL: name_of(spec, point.trial),
+        SEEDS: list(point.trial.seeds),
+        **more,
     }
 
 
@@ -156,6 +234,16 @@ def named(trial: FrozenTrial) -> str:
     if LABEL in attributes:
         return str(attributes[LABEL])
     return str(criterion) if values is None else label(criterion, values)
+
+
+def key(spec: StudySpec, point: Point) -> str:
+    """What tells the point from the study's others."""
+    return _key(_attributes(spec, point))
+
+
+def key_of(trial: FrozenTrial) -> str:
+    """The key of the point that the trial is of."""
+    return _key(trial.user_attrs)
 
 
 def _key(attributes: dict[str, Any]) -> str:
@@ -176,8 +264,9 @@ def retry_failed(study: optuna.Study) -> list[int]:
     """Enqueue another attempt at every trial that failed; their numbers."""
     failed = {number: trial for number, trial in attempts(study).items() if trial.state == TrialState.FAIL}
     for number, trial in failed.items():
-        names = (ROLE, CRITERION, HYPERPARAMETER_VALUES, REPEATS)
+        names = (ROLE, CRITERION, HYPERPARAMETER_VALUES, REPEATS, SEEDS, ADDITION)
         kept = {name: trial.user_attrs[name] for name in names if name in trial.user_attrs}
         kept[LABEL] = named(trial)
-        study.enqueue_trial(kept[HYPERPARAMETER_VALUES], user_attrs={**kept, RETRY_OF: number})
+        values = {name: coded(value) for name, value in kept[HYPERPARAMETER_VALUES].items()}
+        study.enqueue_trial(values, user_attrs={**kept, RETRY_OF: number})
     return sorted(failed)

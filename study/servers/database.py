@@ -14,6 +14,7 @@ from typing import Any
 import optuna
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, RDBStorage
+from sqlalchemy import text
 from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError, SQLAlchemyError
 
 from analysis.addresses import masked, without_password
@@ -76,6 +77,17 @@ def open_storage(uri: str) -> PatientStorage:
     with optuna_errors(uri):
         write_ahead(uri)
         return PatientStorage(uri, engine_kwargs=options)
+
+
+def rename_study(uri: str, old: str, new: str) -> None:
+    """Call the study ``old`` in the database ``new``, in one transaction; nothing where there is none of that name.
+
+    Optuna itself can only copy a study, trial by trial, to another numbering of its own.
+    """
+    storage = open_storage(uri)
+    with optuna_errors(uri), storage.engine.begin() as connection:
+        renamed = {"old": old, "new": new}
+        connection.execute(text("UPDATE studies SET study_name = :new WHERE study_name = :old"), renamed)
 
 
 @contextmanager

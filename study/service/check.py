@@ -24,12 +24,13 @@ def examine(source: str, overrides: Sequence[str] = ()) -> Iterator[Finding]:
 
     from trainables import conformance
     from trainables.benchmarks import find
+    from trainables.own_code import own_traceback
     from trainables.remote_data import fetched
 
     try:
         spec = StudySpec.load(source, overrides)
     except UserError as error:
-        traceback = next(filter(None, map(conformance.own_traceback, _reasons(error))), "")
+        traceback = next(filter(None, map(own_traceback, _reasons(error))), "")
         # a slip in the file is said as every command says it
         if not traceback:
             raise
@@ -60,8 +61,8 @@ def _reasons(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _check_study(spec: StudySpec) -> str:
-    warning = check_data(spec)
-    return f"metrics and evaluators that the study names are there{f'; warning: {warning}' if warning else ''}"
+    warnings = [f"; warning: {warning}" for warning in check_data(spec).splitlines()]
+    return f"metrics and evaluators that the study names are there{''.join(warnings)}"
 
 
 def trials_of(spec: StudySpec) -> list[Trial]:
@@ -69,7 +70,9 @@ def trials_of(spec: StudySpec) -> list[Trial]:
     points: dict[str, list[Trial]] = {}
     for point in fixed_points(spec):
         points.setdefault(point.trial.criterion, []).append(point.trial)
-    for criterion, space in (spec.search.criteria if spec.search else {}).items():
-        ends = ({name: getattr(interval, end) for name, interval in space.items()} for end in ("low", "high"))
+    for criterion in spec.search.criteria if spec.search else ():
+        assert spec.search is not None
+        space = spec.search.space(criterion)
+        ends = [{name: interval.ends[end] for name, interval in space.items()} for end in (0, 1)]
         points.setdefault(criterion, []).extend(trial_for(spec, criterion, values) for values in ends)
     return [trial for series in points.values() for trial in (series if len(series) == 1 else (series[0], series[-1]))]

@@ -56,7 +56,7 @@ def prepare(
     """
     images = _image_benchmark(benchmark)
     source, cache = source.expanduser().resolve(), cache and cache.expanduser().resolve()
-    required = [each.name for each in fields(images.Options) if each.default is MISSING and each.name != "data"]
+    required = [option.name for option in fields(images.Options) if option.default is MISSING and option.name != "data"]
     if required:
         raise UserError(
             f"benchmark {benchmark!r} needs {', '.join(required)} of a study file, whose first fierce check or fierce "

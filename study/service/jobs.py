@@ -468,11 +468,6 @@ def _cluster_errors(address: str) -> Iterator[None]:
         raise Unreachable(f"the cluster at {address} did not do as asked ({why[:200]})") from None
 
 
-def age(details: Any) -> float:
-    """Seconds since the job started, by this machine's clock; 0 where it has not."""
-    return max(0.0, time.time() - details.start_time / 1000) if details.start_time else 0.0
-
-
 def why_ended(details: Any) -> str:
     """Why a job ended without a study's outcome, in words."""
     if details.status == "STOPPED":

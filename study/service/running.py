@@ -84,9 +84,7 @@ def follow(cluster: Cluster, name: str, job: str, address: str | None) -> None:
     """Show the job's study until it ends, and end with its exit code; Ctrl-C leaves it running."""
     try:
         begun = cluster.info(job)
-        with StudyProgress(
-            StudySpec.from_yaml(begun.metadata[jobs.STUDY_FILE]), Console(), jobs.age(begun)
-        ) as progress:
+        with StudyProgress(StudySpec.from_yaml(begun.metadata[jobs.STUDY_FILE]), Console()) as progress:
             replay = Replay(progress)
             ended = cluster.follow(job, replay, progress.message)
     except KeyboardInterrupt:

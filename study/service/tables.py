@@ -12,26 +12,29 @@ from rich.text import Text
 
 from analysis.addresses import without_password
 from analysis.numbers import short_labels
-from study.file.plan import fixed_points, label, planned, recipe, seeds_of
+from study.file.plan import fixed_points, most_epochs, name_of, planned, seeds_of
+from study.file.settings import text
 
 if TYPE_CHECKING:
+    from study.file.plan import Point
+    from study.file.search import Range
     from study.file.spec import StudySpec
     from study.home import Home
+    from study.launch.continuing import Outlook
     from study.record.listing import Summary
     from study.record.status import StudyStatus
 
 
-def print_plan(spec: StudySpec, home: Home) -> None:
-    """The trials, replicas and resources of ``spec``."""
-    fixed = [(point.role, label(point.trial.criterion, point.trial.hyperparameters)) for point in fixed_points(spec)]
+def print_plan(spec: StudySpec, home: Home, outlook: Outlook | None = None) -> None:
+    """The trials, replicas and resources of ``spec``; with the ``outlook`` of a study that stands, what it keeps."""
+    points = fixed_points(spec)
+    fixed = [(point.role, name_of(spec, point.trial)) for point in points]
     short = short_labels(what for _, what in fixed)
     rows: list[tuple[str, str, int]] = [(role, short[what], 1) for role, what in fixed]
+    becomes = _becomes(spec, points, outlook)
     if spec.search is not None:
-        for criterion, space in spec.search.criteria.items():
-            ranges = ", ".join(
-                f"{name} {interval.low:g}..{interval.high:g}{' (log)' if interval.log else ''}"
-                for name, interval in space.items()
-            )
+        for criterion in spec.search.criteria:
+            ranges = ", ".join(_range(name, interval) for name, interval in spec.search.space(criterion).items())
             rows.append(("search", f"{criterion}: {ranges}, by {spec.search.sampler}", spec.search.trials))
         if spec.search.confirm is not None:
             fresh = seeds_of(spec, "confirm")
@@ -39,16 +42,20 @@ def print_plan(spec: StudySpec, home: Home) -> None:
             rows.append(("confirm", what, planned(spec) - planned(spec, 0)))
     replicas = [trials * len(seeds_of(spec, role)) for role, _, trials in rows]
     console = Console()
+    becomes += [""] * (len(rows) - len(becomes))
     if console.is_terminal:
-        table = Table("role", "criterion", "trials", "replicas", title=spec.name)
-        for (role, what, trials), trained in zip(rows, replicas, strict=True):
-            table.add_row(role, what, str(trials), str(trained))
+        table = Table("role", "criterion", "trials", "replicas", *(["now"] if outlook else []), title=spec.name)
+        for (role, what, trials), trained, now in zip(rows, replicas, becomes, strict=True):
+            table.add_row(role, what, str(trials), str(trained), *([now] if outlook else []))
         console.print(table)
     else:
-        for (role, what, trials), trained in zip(rows, replicas, strict=True):
-            typer.echo(f"{role}\t{what}\t{_count(trials, 'trial')}\t{_count(trained, 'replica')}")
+        for (role, what, trials), trained, now in zip(rows, replicas, becomes, strict=True):
+            line = f"{role}\t{what}\t{_count(trials, 'trial')}\t{_count(trained, 'replica')}"
+            typer.echo(f"{line}\t{now}" if outlook else line)
+    if outlook:
+        typer.echo(f"study {spec.name} stands: {outlook}")
     trials = planned(spec)
-    typer.echo(f"benchmark {spec.benchmark.name}, protocol {spec.protocol}, {recipe(spec).epochs} epochs")
+    typer.echo(f"benchmark {spec.benchmark.name}, protocol {spec.protocol}, {most_epochs(spec)} epochs")
     counted = f"{_count(trials, 'trial')}, {_count(sum(replicas), 'replica')}"
     typer.echo(f"{counted} (seeds {', '.join(map(str, spec.seeds))})")
     gpus = spec.resources.gpus if spec.resources.gpus == "auto" else f"{spec.resources.gpus:g}"
@@ -61,6 +68,26 @@ def print_plan(spec: StudySpec, home: Home) -> None:
     )
 
 
+def _becomes(spec: StudySpec, points: Sequence[Point], outlook: Outlook | None) -> list[str]:
+    """What becomes of each fixed point, and then of each criterion's search."""
+    if outlook is None:
+        return []
+    from study.record.trials import key
+
+    words = [outlook.points.get(key(spec, point), "new") for point in points]
+    if spec.search is not None:
+        for criterion in spec.search.criteria:
+            held = outlook.searched.get(criterion, 0)
+            words.append(f"{held} there, {max(0, spec.search.trials - held)} new")
+    return words
+
+
+def _range(name: str, interval: Range) -> str:
+    if interval.choices is not None:
+        return f"{name} one of {', '.join(map(text, interval.choices))}"
+    return f"{name} {interval.low:g}..{interval.high:g}{' (log)' if interval.log else ''}"
+
+
 def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
@@ -68,20 +95,23 @@ def _count(number: int, what: str) -> str:
 def print_status(state: StudyStatus) -> None:
     """A row for each trial, with the seeds that are not as the trial is, and the counts."""
     short = short_labels(trial.label for trial in state.trials)
-    columns = ("trial", "criterion", "role", "state", "epoch", "seeds", "reason")
+    columns = ("trial", "criterion", "role", "state", "epoch", "seeds", state.metric or "metric", "reason")
     rows: list[tuple[str, ...]] = [
         (
             "–" if trial.number is None else str(trial.number),
             short[trial.label],
             trial.role,
             trial.state,
-            f"{trial.epoch}/{state.epochs}",
+            f"{trial.epoch}/{trial.epochs}",
             _seeds(trial.seeds),
+            f"{trial.means[state.metric]:.4g}" if state.metric in trial.means else "–",
             trial.reason or "",
         )
         for trial in state.trials
     ]
     _print_rows(columns, rows, state.name)
+    if state.note:
+        typer.echo(f"note: {state.note}")
     for what, count in (("trials", state.count), ("replicas", state.count_replicas)):
         typer.echo(
             f"{what}: " + ", ".join(f"{count(kind)} {kind}" for kind in ("done", "running", "failed", "missing"))

@@ -78,6 +78,29 @@ def test_each_trial_is_read_from_its_file_or_its_rows_never_both(known: Store, t
     assert len(frame) == 6 + 8
 
 
+def test_seeds_that_were_added_to_a_trial_of_before_stand_beside_its_rows(known: Store, tmp_path: Path) -> None:
+    client, made = write_study(known.uri, "columns-added", tmp_path)
+    for trial in ("0", "1"):
+        run = made[trial]
+        common = {name: run.data.tags[name] for name in (schema.STUDY, schema.TRIAL, schema.CRITERION, schema.PROTOCOL)}
+        own = {schema.LEVEL: "seed", schema.SEED: "9", schema.SEED_POINTS: "1"}
+        seed = client.create_run(run.info.experiment_id, tags=common | own)
+        client.log_batch(seed.info.run_id, [Metric("mse/raw", 99.0, 1, 3)])
+        name = schema.trajectories_file(0, 1, addition=1)
+        assert name == "trajectories-added-1.parquet"
+        keep(client, known.uri, run, file(tmp_path, name, VALUES[:, [1]], (9,)))
+    frame = runs.load(known.uri, "columns-added")
+    of_rows = frame.query("trial == 1 and seed != 9")
+    assert sorted(zip(of_rows["seed"], of_rows["epoch"], of_rows["value"], strict=True)) == [
+        (seed, epoch, 100.0) for seed in SEEDS for epoch in (1, 2, 3)
+    ]
+    for trial, count in ((0, 8 + 4), (1, 6 + 4)):
+        own = frame[frame["trial"] == trial]
+        assert len(own) == count
+        added = own[(own["seed"] == 9) & (own["metric"] == "mse/raw")]
+        np.testing.assert_array_equal(added["value"], VALUES[:, 1])
+
+
 def test_a_server_and_a_home_give_the_same(known: Store, mlflow_server: str, tmp_path: Path) -> None:
     write_study(known.uri, "columns-served", tmp_path)
     of_server, of_home = (runs.load(uri, "columns-served") for uri in (mlflow_server, known.uri))

@@ -43,3 +43,11 @@ def test_trials_are_compared_on_seeds_of_both() -> None:
     }
     similarities = similarity.of_trials(made("own", trials, values, arrays=arrays), 0, 1)
     assert similarities.to_dict() == {0: pytest.approx(similarity.linear_cka(FIRST, SECOND))}
+
+
+def test_features_that_are_kept_of_every_benchmark_are_compared_where_it_keeps_none() -> None:
+    trials: list[Trial] = [("ce", {}, "baseline"), ("ls", {"sigma": 0.4}, "baseline")]
+    halves = FIRST.astype(np.float16), SECOND.astype(np.float16)
+    arrays = {(trial, 0): {"heldout-features": half} for trial, half in enumerate(halves)}
+    found = similarity.of_trials(made("own", trials, {"a": np.ones((2, 1, 1))}, arrays=arrays), 0, 1)
+    assert found[0] == pytest.approx(similarity.linear_cka(FIRST, SECOND), abs=1e-3)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
-import runpy
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +15,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
-import optuna_dashboard
 import pytest
 from optuna.storages import RDBStorage
-from servers import PASSWORD, USER, mlflow_server
-from werkzeug.serving import make_server
+from servers import PASSWORD, USER, locked_dashboard, mlflow_server, wsgi_server
 
 selenium = pytest.importorskip("selenium.webdriver", reason="no selenium: install the extra `test`")
 
@@ -84,23 +79,9 @@ def service(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Itera
                 [FIERCE, *arguments], env=environment, cwd=folder, capture_output=True, encoding="utf-8"
             )
             assert done.returncode == 0, done.stdout + done.stderr
-        with dashboard_server(folder / "home" / "optuna.db") as dashboard:
+        storage = RDBStorage(f"sqlite:///{folder / 'home' / 'optuna.db'}")
+        with wsgi_server(locked_dashboard(storage, USER, PASSWORD)) as dashboard:
             yield Service(tracking_uri, dashboard)
-
-
-@contextlib.contextmanager
-def dashboard_server(database: Path) -> Iterator[str]:
-    """optuna-dashboard as the service has it, behind a login; its address."""
-    require_password = runpy.run_path(str(ROOT / "docker" / "dashboard.py"))["require_password"]
-    inner = optuna_dashboard.wsgi(RDBStorage(f"sqlite:///{database}"))
-    server = make_server("127.0.0.1", 0, require_password(inner, USER, PASSWORD), threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
 
 
 class Browser:

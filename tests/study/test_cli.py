@@ -17,13 +17,18 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from rich.console import Console
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
+from analysis.runs import Study
 from study.cli import app
 from study.errors import UserError
 from study.file.spec import StudySpec, ready_made
+from study.home import Home
+from study.launch.events import BEGIN, Replay
 from study.launch.progress import StudyProgress
+from study.record.files import load_spec
 from study.service.ui import Server, serve
+from tests.launches import HIDDEN, require_all_undisturbed, runs_of
 
 TESTS = Path(__file__).resolve().parents[1]
 FIERCE = Path(sys.executable).with_name("fierce")
@@ -36,6 +41,7 @@ benchmark: tiny:Tiny
 criteria: [ce, {name: fierce, lambda: 2}]
 seeds: [3, 5]
 training: {epochs: 2}
+concurrency: 1
 """
 
 
@@ -47,7 +53,7 @@ def free_port() -> int:
 
 def environment(home: Path) -> dict[str, str]:
     """Without the variables that point a study elsewhere, and with the tests' own benchmark importable."""
-    kept = {name: value for name, value in os.environ.items() if name not in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS")}
+    kept = {name: value for name, value in os.environ.items() if name not in HIDDEN}
     return {
         **kept,
         "FIERCE_HOME": str(home),
@@ -65,13 +71,19 @@ def fierce(home: Path, *arguments: str, expect: int = 0) -> subprocess.Completed
     return result
 
 
-def asked(home: Path, *arguments: str) -> str:
-    """What a command prints that starts no process; in this one, which has imported what it needs."""
+def here(home: Path, *arguments: str, expect: int = 0) -> Result:
+    """A command in this process, which has imported what it needs, and may have a Ray."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        result = CliRunner().invoke(app, [*arguments, "--home", str(home)])
-    assert result.exit_code == 0, result.output
-    return result.stdout
+        patch.setenv("FIERCE_HOME", str(home))
+        patch.chdir(home.parent)
+        result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == expect, result.output
+    return result
+
+
+def asked(home: Path, *arguments: str) -> str:
+    return here(home, *arguments).stdout
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -88,8 +100,10 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
         f"assert CliRunner().invoke(app, {arguments}).exit_code == 0\n"
         "print(sorted({'torch', 'ray', 'mlflow', 'optuna', 'pandas', 'numpy'} & set(sys.modules)))"
     )
-    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=True).stdout
-    assert printed == "[]\n"
+    # typer would look for the shell that called it, and there may be none
+    named = os.environ | {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", env=named)
+    assert done.stdout == "[]\n", done.stderr
 
 
 def test_the_version_is_that_of_the_package() -> None:
@@ -109,7 +123,9 @@ def test_bash_completes_commands(tmp_path: Path) -> None:
 
 
 def test_dry_run_prints_trials_replicas_and_resources(tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text(STUDY + "resources: {cpus: 0.5}\nconcurrency: 2\n", encoding="utf-8")
+    (tmp_path / "mine.yaml").write_text(
+        STUDY.replace("concurrency: 1", "resources: {cpus: 0.5}\nconcurrency: 2"), encoding="utf-8"
+    )
     home = tmp_path / "home"
     result = CliRunner().invoke(
         app, ["run", str(tmp_path / "mine.yaml"), "--dry-run", "--home", str(home), "--set", "criteria.1.e=7"]
@@ -251,11 +267,11 @@ def test_a_request_to_end_ends_the_servers(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def finished(ray_here: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The home of a study that was run to its end, and what the command printed."""
     home = tmp_path_factory.mktemp("cli") / "home"
     (home.parent / "mine.yaml").write_text(STUDY, encoding="utf-8")
-    return home, fierce(home, "run", "mine.yaml", "--name", "first").stdout
+    return home, asked(home, "run", "mine.yaml", "--name", "first")
 
 
 def test_run_prints_plain_lines_and_where_to_go_on(finished: tuple[Path, str]) -> None:
@@ -273,17 +289,24 @@ def test_run_prints_plain_lines_and_where_to_go_on(finished: tuple[Path, str]) -
 
 def test_a_finished_study_has_nothing_left_to_do(finished: tuple[Path, str]) -> None:
     home, _ = finished
-    again = fierce(home, "resume", "first").stdout
+    again = asked(home, "resume", "first")
     assert "2 done, 0 failed, 0 missing" in again
     assert "epoch" not in again
+
+
+def accuracy(home: Path, trial: int) -> str:
+    """As a person reads it, the mean over the trial's seeds after the last epoch."""
+    frame = Study.open(Home(home).tracking_uri(), "first").final
+    own = frame[(frame["trial"] == trial) & (frame["metric"] == "accuracy/coarse")]
+    return f"{own['value'].mean():.4g}"
 
 
 def test_status_by_trial_and_seed(finished: tuple[Path, str]) -> None:
     home, _ = finished
     assert asked(home, "status", "first").splitlines() == [
-        "trial\tcriterion\trole\tstate\tepoch\tseeds\treason",
-        "0\tce\tbaseline\tdone\t2/2\t2 done\t",
-        "1\tfierce λ=2 e=10\tbaseline\tdone\t2/2\t2 done\t",
+        "trial\tcriterion\trole\tstate\tepoch\tseeds\taccuracy/coarse\treason",
+        f"0\tce\tbaseline\tdone\t2/2\t2 done\t{accuracy(home, 0)}\t",
+        f"1\tfierce λ=2 e=10\tbaseline\tdone\t2/2\t2 done\t{accuracy(home, 1)}\t",
         "trials: 2 done, 0 running, 0 failed, 0 missing",
         "replicas: 4 done, 0 running, 0 failed, 0 missing",
     ]
@@ -310,7 +333,7 @@ def test_export_is_one_tidy_table(finished: tuple[Path, str], suffix: str) -> No
 
 def test_report_is_one_page(finished: tuple[Path, str]) -> None:
     home, _ = finished
-    line = fierce(home, "report", "first", "--out", str(home.parent / "page")).stdout.splitlines()[-1]
+    line = asked(home, "report", "first", "--out", str(home.parent / "page")).splitlines()[-1]
     page = Path(line.removeprefix("report: "))
     assert page.parent == home.parent / "page"
     assert "<html" in page.read_text(encoding="utf-8")
@@ -322,14 +345,16 @@ def test_report_is_one_page(finished: tuple[Path, str]) -> None:
     assert sorted(path.name for path in attached.parent.glob("*.png")) == figures
 
 
-@pytest.mark.ray
+@pytest.mark.usefixtures("ray_here")
 def test_events_in_place_of_the_display(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(STUDY, encoding="utf-8")
-    printed = fierce(tmp_path / "home", "run", "mine.yaml", "--events").stdout
+    printed = asked(tmp_path / "home", "run", "mine.yaml", "--events")
     events = [json.loads(line) for line in printed.splitlines()]
     assert [event["event"] for event in events[:2]] == ["message", "started"]
     assert events[1]["planned"] == 2
-    assert events[-1] == {"event": "outcome", "done": 2, "failed": 0, "missing": 0, "interrupted": False}
+    outcome = events[-1]
+    assert outcome.pop("time") >= events[0]["time"]
+    assert outcome == {"event": "outcome", "done": 2, "failed": 0, "missing": 0, "interrupted": False}
     started = [(event["number"], event["label"]) for event in events if event["event"] == "trial_started"]
     assert started == [(0, "ce"), (1, "fierce λ=2 e=10")]
     assert [event["state"] for event in events if event["event"] == "trial_ended"] == ["done", "done"]
@@ -347,7 +372,7 @@ def test_status_without_optunas_database_is_that_of_mlflow(finished: tuple[Path,
         (tmp_path / "optuna.db").rename(home / "optuna.db")
 
 
-@pytest.mark.ray
+@pytest.mark.usefixtures("ray_here")
 def test_a_failed_trial_is_exit_code_1(tmp_path: Path) -> None:
     trouble = tmp_path / "trouble"
     trouble.write_text("1 raise", encoding="utf-8")
@@ -355,25 +380,25 @@ def test_a_failed_trial_is_exit_code_1(tmp_path: Path) -> None:
         f"benchmark: {{name: tiny:Tiny, trouble: {trouble}}}\ncriteria: [ce]\nseeds: 1\nmax_failures: 0\n",
         encoding="utf-8",
     )
-    result = fierce(tmp_path / "home", "run", "mine.yaml", expect=1)
+    result = here(tmp_path / "home", "run", "mine.yaml", expect=1)
     assert "0 done, 1 failed, 0 missing" in result.stdout
     assert "fierce resume mine" in result.stderr
 
 
-@pytest.mark.ray
+@pytest.mark.usefixtures("ray_here")
 def test_ctrl_c_leaves_a_study_that_resume_finishes(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(
-        "benchmark: {name: tiny:Tiny, pause: 0.3}\ncriteria: [ce, ls]\nseeds: 1\ntraining: {epochs: 8}\n"
+        "benchmark: {name: tiny:Tiny, pause: 0.3}\ncriteria: [ce, ls]\nseeds: 1\ntraining: {epochs: 6}\n"
         "concurrency: 1\n",
         encoding="utf-8",
     )
-    home = tmp_path / "home"
+    home = Home(tmp_path / "home")
     with subprocess.Popen(
         [FIERCE, "run", "mine.yaml"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",
-        env=environment(home),
+        env=environment(home.root),
         cwd=tmp_path,
     ) as process:
         assert process.stdout is not None
@@ -387,7 +412,14 @@ def test_ctrl_c_leaves_a_study_that_resume_finishes(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "fierce resume mine" in errors
     assert "Traceback" not in errors
-    assert "2 done, 0 failed, 0 missing" in fierce(home, "resume", "mine").stdout
+    spec = load_spec(home, "mine")
+    assert {run.info.status for run in runs_of(home, spec).values()} <= {"KILLED"}
+    state = json.loads(asked(home.root, "status", "mine", "--json"))
+    assert not state["running"]
+    assert [(trial["state"], trial["seeds"]) for trial in state["trials"]] == [("missing", {"0": "missing"})] * 2
+    assert "2 done, 0 failed, 0 missing" in asked(home.root, "resume", "mine")
+    assert {run.info.status for run in runs_of(home, spec).values()} == {"FINISHED"}
+    require_all_undisturbed(home, spec)
 
 
 def progress_of(text: str) -> tuple[StudyProgress, io.StringIO]:
@@ -464,7 +496,7 @@ def test_epochs_are_told_after_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> N
         for epoch in (1, 2, 3, 4):
             now += 6
             progress.epoch(0, epoch, 10, {"mse/raw": 0.25})
-    # 12 s for a fifth of one of two trials: nine times as much is left; then 24 s for two fifths
+    # 8 epochs of 6 s and a second trial; then 6 epochs and that
     assert stream.getvalue().splitlines()[2:] == [
         "trial 0 epoch 2/10 mse/raw 0.25, about 1 min 48 s left",
         "trial 0 epoch 4/10 mse/raw 0.25, about 1 min 36 s left",
@@ -474,19 +506,21 @@ def test_epochs_are_told_after_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_study_that_is_looked_at_late_knows_its_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.monotonic()
     monkeypatch.setattr("study.launch.progress.time.monotonic", lambda: now)
-    stream = io.StringIO()
-    # under way for a minute: half of one of two trials is done, so three times as much is left
-    with StudyProgress(StudySpec.from_yaml(SEARCH), Console(file=stream, width=200), age=50) as progress:
-        progress.started(2)
-        progress.trial_started(0, "ce", "baseline")
-        progress.epoch(0, 1, 2, {})
-        progress.message("a node has left the cluster")
-        now += 10
-        progress.epoch(0, 1, 2, {})
-    assert stream.getvalue().splitlines()[-2:] == [
-        "a node has left the cluster",
-        "trial 0 epoch 1/2, about 3 min 00 s left",
-    ]
+    progress, stream = progress_of(SEARCH)
+    replay = Replay(progress)
+    # the log tells at once of what took two minutes: an epoch takes 60 s, so that eight and a second trial are left
+    events = [
+        {"event": "started", "time": 1000.0, "planned": 2},
+        {"event": "trial_started", "time": 1030.0, "number": 0, "label": "ce", "role": "baseline"},
+        *({"event": "epoch", "time": 1030.0 + 60 * epoch, "number": 0, "epoch": epoch, "epochs": 10, "means": {}}
+          for epoch in (1, 2)),
+    ]  # fmt: skip
+    with progress:
+        for line in [f"{BEGIN}s-1: exec fierce run s.yaml", *map(json.dumps, events)]:
+            replay(line)
+        now += 60
+        replay(json.dumps({**events[-1], "time": 1210.0, "epoch": 3}))
+    assert stream.getvalue().splitlines()[-1] == "trial 0 epoch 3/10, about 17 min 00 s left"
 
 
 def test_terminal_progress_names_the_best_feasible_trial() -> None:

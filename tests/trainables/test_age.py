@@ -187,6 +187,7 @@ def test_every_criterion_trains(criterion: str, protocol: str) -> None:
     own = {name: array for name, array in training.arrays().items() if not name.startswith("validation-")}
     assert {name: array.shape[1:] for name, array in own.items()} == {
         "features": (30, 1),
+        "heldout-features": (30, 1),
         "fine": (30,),
         "coarse": (30,),
         "probabilities": (30, 2),

@@ -584,11 +584,14 @@ def test_all_metrics_of_a_diverged_replica_are_nan_and_no_others(
     study = Trial(f"{__name__}:Diverging", criterion, (0, 1, 2), training={"epochs": 2}, options={"fault": "diverging"})
     healthy = list(Training(study).run())
     monkeypatch.setattr(f"{__name__}.SPOILT", [value])
-    spoilt = list(Training(study).run())
+    training = Training(study)
+    spoilt = list(training.run())
+    # what is read of raw inputs does not hang on the network
+    floors = {metric.name for metric in training.metrics if metric.floor_of and metric.group == "raw inputs"}
     for before, after in zip(healthy, spoilt, strict=True):
         assert before.metrics.keys() == after.metrics.keys() >= {"loss/train", "accuracy/train", "own/argmax"}
         for name, values in after.metrics.items():
-            assert math.isnan(values[1]), name
+            assert math.isnan(values[1]) == (name not in floors), name
             assert not math.isnan(before.metrics[name][1]), name
             assert (values[0], values[2]) == (before.metrics[name][0], before.metrics[name][2]), name
 

@@ -124,7 +124,7 @@ def test_its_gradient_equals_finite_differences(monkeypatch: pytest.MonkeyPatch)
     assert torch.autograd.gradcheck(epps_pulley, leaf)
     # in chunks of two slices, the last of one
     whole = epps_pulley(leaf)
-    monkeypatch.setitem(sigreg.CHUNK_VALUES, "cpu", 2 * 12)
+    monkeypatch.setitem(sigreg.CHUNK_VALUES, "cpu", 2 * 6)
     torch.testing.assert_close(epps_pulley(leaf), whole)
     assert torch.autograd.gradcheck(epps_pulley, leaf)
 

@@ -440,7 +440,15 @@ def test_every_metric_is_measured_at_its_cadence(trained: tuple[Training, list[d
         name for name in metrics[10] if name.startswith(("likelihood/", "spectrum/", "geometry/", "entropy/common"))
     }
     everywhere |= {name for name in metrics[10] if "/fine-" in name}
-    assert set(metrics[10]) == each_epoch | each_ten | at_end | everywhere and len(everywhere) == 38
+    floors = {name for name in everywhere if name.endswith(("-untrained", "-inputs"))}
+    # a floor of either kind for each probe on held-out samples
+    assert floors == {
+        f"{name}-{kind}"
+        for name in everywhere - floors
+        if "/fine-" in name and not name.endswith("-validation")
+        for kind in ("untrained", "inputs")
+    }
+    assert set(metrics[10]) == each_epoch | each_ten | at_end | everywhere and len(everywhere - floors) == 38
     assert all(len(values) == 2 for record in metrics for values in record.values())
 
 
@@ -470,6 +478,7 @@ def test_arrays_kept_are_small_and_complete(trained: tuple[Training, list[dict[s
     shapes = {name: array.shape for name, array in arrays.items()}
     assert shapes == {
         "features": (2, heldout, 100),
+        "heldout-features": (2, heldout, 100),
         "fine": (2, heldout, 4),
         "coarse": (2, heldout),
         "probabilities": (2, heldout, 4),

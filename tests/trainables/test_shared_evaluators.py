@@ -74,10 +74,12 @@ class Same(Bare):
         return replace(data, fine=data.coarse.clone())
 
 
-def last(benchmark: str, seeds: tuple[int, ...] = (0, 1), **settings: Any) -> tuple[Training, dict[str, list[float]]]:
+def last(
+    benchmark: str, seeds: tuple[int, ...] = (0, 1), criterion: str = "ce", **settings: Any
+) -> tuple[Training, dict[str, list[float]]]:
     """A training and the metrics of its last epoch."""
     trial = Trial(
-        f"tests.trainables.test_shared_evaluators:{benchmark}", "ce", seeds, training={"epochs": 2} | settings
+        f"tests.trainables.test_shared_evaluators:{benchmark}", criterion, seeds, training={"epochs": 2} | settings
     )
     training = Training(trial)
     return training, [record.metrics for record in training.run()][-1]
@@ -86,10 +88,13 @@ def last(benchmark: str, seeds: tuple[int, ...] = (0, 1), **settings: Any) -> tu
 @pytest.mark.parametrize("benchmark", ["Bare", "Valued"])
 def test_a_benchmark_without_evaluators_is_measured(benchmark: str) -> None:
     training, metrics = last(benchmark)
-    fine = {name for name in metrics if "/fine-" in name and not name.endswith("-validation")}
+    others = ("-validation", "-untrained", "-inputs")
+    fine = {name for name in metrics if "/fine-" in name and not name.endswith(others)}
     assert len(fine) == (4 if benchmark == "Bare" else 12)
     twins = {f"{name}-validation" for name in LABEL_FREE | fine} - {"accuracy/coarse-validation"}
-    assert metrics.keys() - {"loss/train", "accuracy/train"} == LABEL_FREE | fine | twins | {"accuracy/validation"}
+    floors = {f"{name}-{kind}" for name in fine for kind in ("untrained", "inputs")}
+    measured = LABEL_FREE | fine | twins | floors | {"accuracy/validation"}
+    assert metrics.keys() - {"loss/train", "accuracy/train"} == measured
     declared = {metric.name: metric for metric in training.metrics}
     assert metrics.keys() == declared.keys()
     assert {name for name, metric in declared.items() if metric.reads_fine} == {n for n in metrics if "/fine-" in n}
@@ -109,6 +114,8 @@ def test_metrics_are_those_of_the_outputs() -> None:
     kept = training.arrays()
     assert torch.equal(torch.from_numpy(kept["validation-indices"]), training.parts["validation"].int())
     assert torch.equal(torch.from_numpy(kept["validation-predicted"]), logits.argmax(-1).int())
+    heldout, _ = training._predict(training.parts["heldout"])
+    torch.testing.assert_close(torch.from_numpy(kept["heldout-features"]).float(), heldout, rtol=1e-3, atol=1e-4)
 
 
 def test_a_seed_alone_is_measured_as_among_others() -> None:
@@ -153,7 +160,10 @@ def test_a_diverged_replica_has_no_number() -> None:
         next(training.network.parameters())[0] = torch.inf
     training.epoch = 1
     metrics = training._evaluate()
-    assert all(bool(value[0].isnan()) and bool(value[1].isfinite()) for value in metrics.values())
+    floors = {name: value for name, value in metrics.items() if name.endswith(("-untrained", "-inputs"))}
+    assert floors and all(bool(value.isfinite().all()) for value in floors.values())
+    trained = [value for name, value in metrics.items() if name not in floors]
+    assert all(bool(value[0].isnan()) and bool(value[1].isfinite()) for value in trained)
     assert (training.arrays()["validation-predicted"][0] == -1).all()
 
 

@@ -42,6 +42,22 @@ def test_files(folder: Folder) -> None:
         pass
 
 
+def test_a_folder_is_moved_whole(folder: Folder) -> None:
+    here, there = folder / "here", folder / "there"
+    here.write("a", b"1")
+    here.write("deep/b", b"2")
+    here.move(there)
+    assert (there.read("a"), there.read("deep/b"), here.exists("a"), here.exists("deep/b")) == (
+        b"1",
+        b"2",
+        False,
+        False,
+    )
+    # what was moved already is not there any more
+    here.move(there)
+    assert there.names() == ["a", "deep"]
+
+
 def test_a_write_that_fails_leaves_what_was_there(folder: Folder) -> None:
     folder.write("a", b"whole")
     with pytest.raises(RuntimeError), folder.writing("a") as file:
@@ -50,7 +66,8 @@ def test_a_write_that_fails_leaves_what_was_there(folder: Folder) -> None:
     assert (folder.read("a"), folder.names()) == (b"whole", ["a"])
 
 
-def test_a_lock_is_held_by_one(folder: Folder) -> None:
+def test_a_lock_is_held_by_one(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "RENEW_SECONDS", 1.0)
     with folder.lock("lock", 0), pytest.raises(Held), folder.lock("lock", 0):
         pass
     assert not (folder / "nowhere").is_locked("lock")

@@ -139,7 +139,7 @@ def test_a_trial_reports_its_last_epoch_and_keeps_its_records(tmp_path: Path) ->
     list(training.run())
     np.testing.assert_equal(trainable.Checkpoint.of(kept).arrays, training.arrays())
     epochs = [f"epoch {epoch}" for epoch in range(1, 7)]
-    assert notes(tmp_path, 0) == ["describe tiny from 0", *epochs, "complete 3 6", "finish"]
+    assert notes(tmp_path, 0) == ["describe tiny from 0", *epochs, "complete 4 6", "finish"]
 
 
 def test_a_trial_goes_on_from_its_checkpoint_or_starts_over(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_trial_goes_on_from_its_checkpoint_or_starts_over(tmp_path: Path) -> N
     (tmp_path / "trials" / "0" / "notes").unlink()
     (again,) = launch(tmp_path, whole)
     assert again.metrics["finished"]
-    assert notes(tmp_path, 0) == [*epochs, "recall tiny 200", "complete 3 0", "finish"]
+    assert notes(tmp_path, 0) == [*epochs, "recall tiny 200", "complete 4 0", "finish"]
 
 
 def test_a_trial_is_stopped_and_goes_on_while_its_teacher_trains(tmp_path: Path) -> None:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import io
+import math
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR, LRScheduler, SequentialLR
 
 from tests.tiny import Tiny, TinyOptions
 from trainables import criteria
 from trainables.benchmarks import DataError
-from trainables.replicas import stream, streams
+from trainables.replicas import learning_rates, stream, streams
 from trainables.training import Training
-from trainables.trial import Trial
+from trainables.trial import Recipe, Trial
 
 
 def trial(criterion: str, seeds: tuple[int, ...], **training: Any) -> Trial:
@@ -52,7 +54,23 @@ def test_the_same_trial_twice_is_identical(criterion: str) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize("optimizer", [{}, {"optimizer": "sgd", "momentum": 0.9, "milestones": [3]}])
+#: AdamW with warm-up and a cosine, in the words of a study file
+COSINE = {"optimizer": "adamw", "weight_decay": 0.1, "schedule": "cosine", "warmup": 2}
+
+
+def _adamw(network: nn.Module) -> tuple[torch.optim.Optimizer, LRScheduler]:
+    """The same, in torch's: weights alone decay."""
+    weights, biases = ([p for p in network.parameters() if p.dim() == dim] for dim in (2, 1))
+    step = torch.optim.AdamW([{"params": weights, "weight_decay": 0.1}, {"params": biases, "weight_decay": 0}], lr=0.01)
+    rise = LinearLR(step, start_factor=1 / 3, total_iters=2)
+    return step, SequentialLR(step, [rise, CosineAnnealingLR(step, T_max=3)], milestones=[2])
+
+
+def _constant(step: torch.optim.Optimizer) -> tuple[torch.optim.Optimizer, LRScheduler]:
+    return step, LambdaLR(step, lambda epoch: 1.0)
+
+
+@pytest.mark.parametrize("optimizer", [{}, {"optimizer": "sgd", "momentum": 0.9, "milestones": [3]}, COSINE])
 def test_resumed_through_a_file_is_identical(optimizer: dict[str, Any]) -> None:
     whole = trajectories(Training(trial("fierce", (0, 1), **optimizer)))
     begun = Training(trial("fierce", (0, 1), **optimizer))
@@ -70,16 +88,17 @@ def test_resumed_through_a_file_is_identical(optimizer: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("optimizer", "reference"),
     [
-        ({}, lambda p: torch.optim.Adam(p, lr=0.01)),
+        ({}, lambda net: _constant(torch.optim.Adam(net.parameters(), lr=0.01))),
+        (COSINE, _adamw),
         (
             {"optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.9, "nesterov": True},
-            lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True),
+            lambda net: _constant(torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, nesterov=True)),
         ),
     ],
 )
 def test_equals_a_plain_torch_training(optimizer: dict[str, Any], reference: Any) -> None:
-    """Replica of seed 4 among three, against nn.Linear layers trained by hand with its streams."""
-    training = Training(trial("ce", (2, 4, 9), dtype="float64", **optimizer))
+    """Replica of seed 4 among ten, against nn.Linear layers trained by hand with its streams."""
+    training = Training(trial("ce", (2, 4, 9, 0, 1, 3, 5, 6, 7, 8), dtype="float64", **optimizer))
     hidden = [*training.network.hidden, training.network.classifier]  # type: ignore[misc,list-item]
     layers: list[nn.Module] = []
     for layer in hidden:
@@ -91,7 +110,7 @@ def test_equals_a_plain_torch_training(optimizer: dict[str, Any], reference: Any
 
     data = Tiny().load(TinyOptions())
     train = Tiny().split(data, TinyOptions(), stream(4, "split"))["train"]
-    step = reference(plain.parameters())
+    step, schedule = reference(plain)
     expected = []
     for epoch in range(1, 6):
         total = 0.0
@@ -101,6 +120,7 @@ def test_equals_a_plain_torch_training(optimizer: dict[str, Any], reference: Any
             loss.backward()
             step.step()
             total += float(loss.detach()) * len(batch)
+        schedule.step()
         expected.append(total / len(train))
     losses = trajectories(training)["loss/train"][:, 1]
     torch.testing.assert_close(losses, torch.tensor(expected, dtype=torch.float64), rtol=1e-9, atol=0)
@@ -130,6 +150,12 @@ def test_lambda_zero_is_cross_entropy() -> None:
     assert torch.equal(trajectories(Training(zero))["loss/train"], trajectories(Training(plain))["loss/train"])
 
 
+def test_a_cpu_computes_in_float32_whatever_is_asked() -> None:
+    plain, mixed = (Training(trial("fierce", (0, 1), mixed_precision=mixed), "cpu") for mixed in (False, True))
+    found, expected = trajectories(mixed), trajectories(plain)
+    assert all(torch.equal(found[name].nan_to_num(), expected[name].nan_to_num()) for name in expected)
+
+
 def test_streams_depend_on_seed_name_and_counters() -> None:
     def draw(*key: Any) -> float:
         return float(torch.rand((), generator=stream(*key)))
@@ -144,6 +170,20 @@ def test_cadence_and_last_epoch() -> None:
     measured = {record.epoch: set(record.metrics) for record in Training(slow).run()}
     assert [epoch for epoch, names in measured.items() if "accuracy/coarse" in names] == [3, 5]
     assert [epoch for epoch, names in measured.items() if "entropy/features" in names] == [5]
+
+
+def test_a_warm_up_rises_in_equal_steps_and_a_cosine_falls_to_nought() -> None:
+    rates = learning_rates(Recipe(epochs=8, batch_size=1, learning_rate=0.8, schedule="cosine", warmup=3))
+    half = math.sqrt(0.5)
+    by_hand = [0.2, 0.4, 0.6, *(0.4 * (1 + math.cos(math.pi * k / 5)) for k in range(5))]
+    assert rates == pytest.approx(by_hand, rel=1e-12)
+    plain = learning_rates(Recipe(epochs=4, batch_size=1, learning_rate=1.0, schedule="cosine"))
+    assert plain == pytest.approx([1, (1 + half) / 2, 0.5, (1 - half) / 2], rel=1e-12)
+    # milestones count from the first epoch, warm-up or not
+    steps = learning_rates(Recipe(epochs=6, batch_size=1, learning_rate=1.0, warmup=1, milestones=(2, 4), gamma=0.5))
+    assert steps == pytest.approx([0.5, 1, 0.5, 0.5, 0.25, 0.25], rel=1e-12)
+    with pytest.raises(ValueError, match="warmup must be below the 2 epochs"):
+        learning_rates(Recipe(epochs=2, batch_size=1, learning_rate=1.0, warmup=2))
 
 
 def test_the_learning_rate_falls_after_its_milestones() -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tests.tiny import Tiny, TinyOptions
-from trainables import twins
+from trainables import floors, twins
 from trainables.benchmarks import Data, Split, find
 from trainables.benchmarks.hyperspectral import Hyperspectral
 from trainables.evaluators import Evaluator, Snapshot
@@ -170,7 +170,8 @@ def test_the_scenes_probes_have_twins() -> None:
 
     mine, exchanged = (measured(name) for name in ("hyperspectral", "tests.trainables.test_twins:SwappedScene"))
     scored = [name for name in mine if name.startswith(("mse", "rmse", "calibration", "stability", "information"))]
-    named = [name for name in scored if not name.endswith(twins.SUFFIX) and "/fine-linear" not in name]
+    others = (twins.SUFFIX, *(f"-{kind}" for kind in floors.KINDS))
+    named = [name for name in scored if not name.endswith(others) and "/fine-linear" not in name]
     assert {"mse/raw", "mse/transfer", "mse/transfer-least-squares", "calibration/ece"} <= set(named)
     for name in named:
         assert mine[f"{name}{twins.SUFFIX}"] == pytest.approx(exchanged[name], rel=1e-6, nan_ok=True), name

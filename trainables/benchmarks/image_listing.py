@@ -108,7 +108,7 @@ def _check_places(path: Path, samples: Mapping[str, Sample]) -> None:
     places: dict[str, PurePosixPath] = {}
     for name, sample in samples.items():
         fine, folder = sample.fine, class_folder(name)
-        place = PurePosixPath(*(each for each in map(without_ending, folder.parts) if each.lower() not in PARTS))
+        place = PurePosixPath(*(part for part in map(without_ending, folder.parts) if part.lower() not in PARTS))
         if places.setdefault(fine, place) != place:
             raise DataError(
                 f"{path}: two folders are called {fine!r}, {places[fine]} and {place}: name one of them otherwise"

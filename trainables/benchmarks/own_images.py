@@ -155,7 +155,8 @@ class OwnImages:
         """The folders' own parts where there are such; what else is held out is dealt at random, by class or group."""
         parts, groups = data.extra["parts"], data.extra["groups"]
         own = {part: (parts == number).nonzero().squeeze(1) for number, part in enumerate(HELD, start=1)}
-        fixed = {part: each[torch.randperm(len(each), generator=generator)] for part, each in own.items() if len(each)}
+        own = {part: indices for part, indices in own.items() if len(indices)}
+        fixed = {part: indices[torch.randperm(len(indices), generator=generator)] for part, indices in own.items()}
         pool = (parts == 0).nonzero().squeeze(1)
         shares = {part: getattr(options, part) for part in HELD if part not in fixed}
         if groups is not None and any(shares.values()):

@@ -32,4 +32,4 @@ def split(labels: Tensor, classes: int, shares: Mapping[str, float], generator: 
         for part, indices in zip(dealt, torch.split(of_class, sizes), strict=True):
             dealt[part].append(indices)
     joined = {part: torch.cat(indices) for part, indices in dealt.items()}
-    return {part: each[torch.randperm(len(each), generator=generator)] for part, each in joined.items()}
+    return {part: indices[torch.randperm(len(indices), generator=generator)] for part, indices in joined.items()}

@@ -24,6 +24,9 @@ class SupConSpread(SupCon):
     """(1 − α)·SupCon + α·class-conditional InfoNCE, at α = ½ the two at equal weights; all else as SupCon.
 
     SupCon alone is least where a class is one point (class collapse); the second term is what pulls its samples apart.
+    Weights and τ are those of the released code, which sums both at weight 1 and halves. That code's first term differs
+    from L_out of Khosla et al., which is taken here over all views: it contrasts samples across the two views alone,
+    leaves other positives out of the denominators, and cuts similarities over τ of positives at 1.
     """
 
     label = "SupCon + spread"

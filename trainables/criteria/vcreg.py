@@ -31,8 +31,10 @@ def variance_and_covariance(features: Tensor) -> tuple[Tensor, Tensor]:
 class VCReg(Criterion):
     """CE + α·mean_j max(0, 1 − std_j) + β·mean_{i≠j} C_ij², on the features that are probed.
 
-    Both terms are means, over the d features and over the d(d − 1) pairs, as the source normalises them (VICReg divides
-    the second by d). The source also applies them to the output of each block; here the last features alone.
+    Both terms are means, over the d features and over the d(d − 1) pairs (VICReg divides the second by d). These
+    divisors and the defaults were met in a rendering of the source's listing by others, whose gradients they give; the
+    paper's own text could not be read again. Under the root that rendering adds 1e-5, VICReg 1e-4, as here. The source
+    also applies both terms to the output of each block; here the last features alone.
     """
 
     label = "VCReg"

@@ -62,7 +62,8 @@ class Evaluator:
     epoch, gives name -> (S, …) tensor, kept as an artifact of each replica's run. ``metrics`` declares what
     ``measure`` gives; a metric that is not declared is tracked under its bare name. Where the split has a validation
     part, what reads held-out data is measured there as well (see `trainables.twins`), unless ``on_validation`` is
-    False.
+    False. With ``floors`` what reads fine labels is measured of untrained networks and raw inputs too (see
+    `trainables.floors`).
     """
 
     name: str
@@ -71,3 +72,4 @@ class Evaluator:
     arrays: Callable[[Snapshot], Mapping[str, Any]] | None = None
     metrics: Sequence[Metric] = ()
     on_validation: bool = True
+    floors: bool = False

@@ -19,6 +19,8 @@ NEIGHBOURS, NEIGHBOUR_SAMPLES, QUERIES = 10, 2000, 1000
 LOGISTIC_SAMPLES, CLUSTER_SAMPLES = 5000, 2000
 #: clusters within a coarse class where fine labels are values and have no number of their own
 CLUSTERS = 5
+#: whole numbers of more kinds than this are read as values
+MOST_CLASSES = 1000
 #: the penalty of the probe that is taught by clusters, whose labels no sample can tune
 PENALTY = 1e-3
 
@@ -51,6 +53,14 @@ _SCORES: Mapping[str, tuple[str, Literal["lower", "higher"], str]] = {
 
 #: what a linear probe is fitted to, what its regularisation is chosen by, and what all probes are scored on
 Task = tuple[Outputs, Outputs, Outputs]
+
+
+def kinds_of(fine: Tensor) -> Tensor | None:
+    """The fine classes in order, where the labels (N,) or (N, m) are classes; None where they are values."""
+    if fine.dim() != 1 or fine.is_floating_point():
+        return None
+    kinds = torch.unique(fine.long())
+    return kinds if len(kinds) <= MOST_CLASSES else None
 
 
 @dataclass(frozen=True)

@@ -18,15 +18,15 @@ from trainables import twins
 from trainables.evaluators import Evaluator, Outputs, Snapshot, classification, collapse, entropy, spectrum
 from trainables.evaluators.calibration import ERRORS, expected_calibration_error, reliability
 from trainables.evaluators.likelihood import NEGATIVE_LOG, negative_log_likelihood
-from trainables.evaluators.probes import Classes, Values
+from trainables.evaluators.probes import Classes, Values, kinds_of
 from trainables.metrics import Metric
 
 #: what the evaluators are called, and their metrics' groups in reports
 NAMES = LABEL_FREE, PROBES = "label-free", "fine-probes"
+#: held-out samples whose features are kept, at most
+KEPT = 500
 #: a sample of the training part, for the probes, where that is longer than they need
 SAMPLE, SAMPLE_SIZE = "train-sample", 10_000
-#: whole numbers of more kinds than this are read as values
-MOST_CLASSES = 1000
 
 #: what is measured without fine labels; the accuracy stands in a benchmark's own table
 METRICS = (
@@ -59,12 +59,12 @@ def of_every_benchmark(
 
     ``parts`` are the split's that are not empty. `PROBES` is left out where the fine labels are the coarse ones.
     """
-    made = [_evaluator(LABEL_FREE, _label_free(classes), METRICS, parts, _predictions)]
+    made = [_evaluator(LABEL_FREE, _label_free(classes), METRICS, parts, _kept)]
     known = coarse >= 0
     if fine.shape != coarse.shape or not torch.equal(fine[known], coarse[known].to(fine.dtype)):
         probes = _probes(fine[known], classes)
         declared = [replace(metric, group=PROBES) for metric in probes.metrics]
-        made.append(_evaluator(PROBES, _fine(probes), declared, parts))
+        made.append(replace(_evaluator(PROBES, _fine(probes), declared, parts), floors=True))
     names = {evaluator.name for evaluator in own}
     taken = {
         metric.name for metric in (*(m for evaluator in own for m in evaluator.metrics), *twins.declared(own, parts))
@@ -153,6 +153,24 @@ def _label_free(classes: int) -> _Measure:
     return measure
 
 
+def _kept(snapshot: Snapshot) -> Mapping[str, Tensor]:
+    """By which replicas are compared in the report: what each says of validation samples, its held-out features."""
+    return {**_predictions(snapshot), **_features(snapshot)}
+
+
+def _features(snapshot: Snapshot) -> Mapping[str, Tensor]:
+    """Features of `KEPT` held-out samples at most, for the similarity of criteria; in half precision, as they are many.
+
+    Those of the largest size would be infinite in it, and say nothing then.
+    """
+    if not snapshot.has(twins.HELDOUT):
+        return {}
+    features = snapshot.outputs(twins.HELDOUT).features
+    count = min(KEPT, features.shape[1])
+    spaced = torch.arange(count, device=features.device) * features.shape[1] // count
+    return {"heldout-features": features[:, spaced].half()}
+
+
 def _predictions(snapshot: Snapshot) -> Mapping[str, Tensor]:
     """What each replica says of its validation samples, from which the agreement of seeds is computed."""
     if not snapshot.has(twins.VALIDATION):
@@ -164,11 +182,8 @@ def _predictions(snapshot: Snapshot) -> Mapping[str, Tensor]:
 
 
 def _probes(fine: Tensor, classes: int) -> Classes | Values:
-    if fine.dim() == 1 and not fine.is_floating_point():
-        kinds = torch.unique(fine.long())
-        if len(kinds) <= MOST_CLASSES:
-            return Classes(kinds, classes)
-    return Values(classes)
+    kinds = kinds_of(fine)
+    return Values(classes) if kinds is None else Classes(kinds, classes)
 
 
 def _fine(probes: Classes | Values) -> _Measure:

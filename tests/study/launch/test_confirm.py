@@ -12,7 +12,7 @@ from analysis import runs, schema
 from analysis.runs import Study
 from study.file.spec import StudySpec
 from study.home import Home
-from study.launch import search, sweep
+from study.launch import parts, sweep
 from study.record import status, trials
 from tests.launches import Launch, require_undisturbed
 from trainables.training import Training
@@ -62,8 +62,8 @@ def test_a_kill_while_the_choice_is_confirmed(ray_here: None, tmp_path: Path, mo
     assert experiment is not None
     tracked = client.search_runs([experiment.experiment_id], max_results=1000)
     for number in (3, 4):
-        attributes = held.trials[number].user_attrs
-        assigned = search.assigned(study, number, attributes, attributes[trials.HYPERPARAMETER_VALUES])
+        frozen = held.trials[number]
+        assigned = parts.assigned(study, held, frozen, frozen.user_attrs[trials.HYPERPARAMETER_VALUES])
         assert assigned.trial.seeds == (5, 6, 7)
         records = list(Training(assigned.trial).run())
         of_trial = [run for run in tracked if run.data.tags.get(schema.TRIAL) == str(number)]

@@ -43,6 +43,8 @@ SPEC = StudySpec.model_validate(
     }
 )
 TRIALS, EPOCHS = 4, 10
+#: a driver that takes its head for lost after seconds in place of twenty
+IMPATIENT = "from study.launch import cluster\ncluster.LOOK_SECONDS, cluster.LOST_SECONDS = 1.0, 4.0\n"
 
 
 def workers(home: Home) -> dict[int, int]:
@@ -145,7 +147,7 @@ def test_a_driver_that_lost_its_head_says_so_and_ends(
     for name in ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE"):
         monkeypatch.delenv(name, raising=False)
     home = Home(tmp_path)
-    launches.append(launch := Launch(home, SPEC))
+    launches.append(launch := Launch(home, SPEC, first=IMPATIENT))
     launch.until(lambda: epochs_saved(home, SPEC) >= 1)
     children = (
         Path(f"/proc/{launch.process.pid}/task/{launch.process.pid}/children").read_text(encoding="utf-8").split()

@@ -22,6 +22,7 @@ SPEC = StudySpec.model_validate(
         "criteria": ["ce", "ls"],
         "seeds": [1, 4],
         "training": {"epochs": 5},
+        "concurrency": 1,
     }
 )
 

@@ -30,6 +30,7 @@ SPEC = StudySpec.model_validate(
         },
         "seeds": [1, 4],
         "training": {"epochs": 6},
+        "concurrency": 1,
     }
 )
 

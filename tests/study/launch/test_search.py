@@ -340,7 +340,7 @@ def test_a_kill_once_the_choice_is_written_down(home: Home, confirmed: list[dict
     study = first.study
     study.set_user_attr(trials.CHOSEN, trials.choose(confirming(), study))
     for point in trials.absent_points(confirming(), study)[:enqueued]:
-        trials.enqueue(study, point)
+        trials.enqueue(confirming(), study, point)
     assert drain(searcher(confirming(), home, settled=set(range(6)))) == confirmed[6:]
     assert drain(searcher(confirming(), home, settled=set(range(9)))) == []
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from launches import Launch
 
 from study.file.spec import StudySpec
 from study.home import Home
+from tests.launches import Launch
 
 #: the state of a listening socket in /proc/net/tcp
 LISTENING = "0A"

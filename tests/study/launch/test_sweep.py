@@ -23,6 +23,7 @@ from mlflow.entities import Run
 from ray import cloudpickle
 from ray.exceptions import ActorUnavailableError, RayActorError
 from rich.console import Console
+from scipy import stats
 
 from analysis import schema
 from analysis.runs import Study
@@ -48,7 +49,8 @@ def home(ray_here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hom
 
 
 def spec(**changes: Any) -> StudySpec:
-    values: dict[str, Any] = {"name": "s", "benchmark": "tiny:Tiny", "criteria": ["ce", "ls"], "seeds": [1, 4]}
+    # one trial at a time: a process for each takes seconds to start
+    values = {"name": "s", "benchmark": "tiny:Tiny", "criteria": ["ce", "ls"], "seeds": [1, 4], "concurrency": 1}
     return StudySpec.model_validate(values | changes)
 
 
@@ -110,7 +112,18 @@ def check_trajectories(home: Home, study: StudySpec) -> None:
                 for record in records
                 for name, values in record.metrics.items()
             ]
-            np.testing.assert_equal(sorted(rows), sorted(wanted))
+            errors = sorted(row for row in rows if row[0].startswith(schema.STANDARD_ERROR))
+            plain = [row for row in rows if not row[0].startswith(schema.STANDARD_ERROR)]
+            np.testing.assert_equal(sorted(plain), sorted(wanted))
+            several = seed is None and len(trial.seeds) > 1
+            expected = sorted(
+                (f"{schema.STANDARD_ERROR}{name}", record.epoch, float(stats.sem(values)))
+                for record in (records if several else [])
+                for name, values in record.metrics.items()
+                if np.isfinite(values).all()
+            )
+            assert [row[:2] for row in errors] == [row[:2] for row in expected]
+            np.testing.assert_allclose([row[2] for row in errors], [row[2] for row in expected], rtol=1e-9, atol=1e-15)
             if seed is not None:
                 own = frame[(frame["trial"] == number) & (frame["seed"] == seed)]
                 read = list(zip(own["metric"], own["epoch"], own["value"], strict=True))
@@ -130,7 +143,7 @@ def test_a_study_from_start_to_end_and_once_more(home: Home) -> None:
         "trials": 2,
         "objective": {"label_free": True},
     }
-    study, watcher = spec(search=searched), Watcher()
+    study, watcher = spec(search=searched, concurrency="auto"), Watcher()
     assert sweep.run(study, home, watcher) == sweep.Outcome(done=4, failed=0, missing=0, interrupted=False)
     assert watcher.planned == 4
     assert ("start", 0, "ce", "baseline") in watcher.heard
@@ -166,16 +179,24 @@ def test_a_study_from_start_to_end_and_once_more(home: Home) -> None:
 def test_a_failed_trial_is_told_everywhere_and_the_rest_goes_on(home: Home) -> None:
     trouble = home.root / "trouble-once"
     trouble.write_text("3 raise", encoding="utf-8")
-    study = spec(benchmark={"name": "tiny:Tiny", "trouble": str(trouble)}, max_failures=0, concurrency=1)
+    study = spec(benchmark={"name": "tiny:Tiny", "trouble": str(trouble)}, max_failures=0)
     watcher = Watcher()
     assert sweep.run(study, home, watcher) == sweep.Outcome(done=1, failed=1, missing=0, interrupted=False)
-    reason = "RuntimeError: the tiny benchmark was told to fail"
+    text = (TESTS / "tiny.py").read_text(encoding="utf-8")
+    line = 1 + text[: text.index("raise RuntimeError")].count("\n")
+    reason = f"RuntimeError: the tiny benchmark was told to fail (tiny.py, line {line})"
     assert ("failed", 0, reason) in watcher.heard
+    # where that was in the user's own code, and nothing of the product's
+    (frames,) = (event[1] for event in watcher.heard if event[0] == "message")
+    assert f'tiny.py", line {line}, in _misbehave' in frames and frames.startswith("  File ")
+    assert "trainables" not in frames.replace(str(ROOT), "") and "site-packages" not in frames
+    assert frames.endswith("RuntimeError: the tiny benchmark was told to fail")
     assert ("done", 1, None) in watcher.heard
     held = runs(home)
     for seed in (None, "1", "4"):
         assert (held["0", seed].info.status, held["0", seed].data.tags[schema.REASON]) == ("FAILED", reason)
         assert held["1", seed].info.status == "FINISHED"
+    assert held["0", None].data.tags[schema.TRACEBACK].rstrip() == frames
     assert held[None, None].info.status == "FAILED"
     assert snapshot(home) == [(0, "ERROR"), (1, "TERMINATED")]
     read = status.read(home, "s")
@@ -188,7 +209,7 @@ def test_a_failed_trial_is_told_everywhere_and_the_rest_goes_on(home: Home) -> N
     assert snapshot(home) == [(0, "TERMINATED"), (1, "TERMINATED")]
     held = runs(home)
     assert {run.info.status for run in held.values()} == {"FINISHED"}
-    assert schema.REASON not in held["0", None].data.tags
+    assert not {schema.REASON, schema.TRACEBACK} & held["0", None].data.tags.keys()
     check_trajectories(home, study)
     assert status.read(home, "s").count("done") == 2
 
@@ -215,7 +236,7 @@ def test_a_trial_whose_process_always_dies_is_given_up(home: Home) -> None:
 
 def test_a_storage_that_takes_nothing_more_stops_the_study_and_no_trial_fails(home: Home) -> None:
     """As a full disk does; a folder in the place of the second trial's checkpoint cannot be replaced by a file."""
-    study, watcher = spec(criteria=["ce", "ls", "fierce"], concurrency=1), Watcher()
+    study, watcher = spec(criteria=["ce", "ls", "fierce"]), Watcher()
     (obstacle := home.study("s") / "trials" / "1" / "checkpoint.pt").mkdir(parents=True)
     with pytest.raises(
         UserError, match=r"trials/1/checkpoint\.pt cannot be written .*set that right and resume the study"
@@ -276,7 +297,7 @@ def test_asha_stops_trials_and_says_so(home: Home) -> None:
         "objective": {"metric": "loss/train", "direction": "minimize"},
         "pruner": {"name": "asha", "grace_period": 2, "reduction_factor": 2},
     }
-    study, watcher = spec(criteria=[], search=searched, concurrency=1), Watcher()
+    study, watcher = spec(criteria=[], search=searched), Watcher()
     assert sweep.run(study, home, watcher, cadence=sweep.Cadence(report=0)).done == 4
     stopped = [event for event in watcher.heard if event[0] == "stopped early"]
     assert stopped
@@ -299,17 +320,6 @@ def test_only_one_driver_at_a_time(home: Home) -> None:
     (home.study("s") / files.HOLDER).write_text(json.dumps({"pid": 17, "host": "there"}), encoding="utf-8")
     with FileLock(home.study("s") / files.LOCK), pytest.raises(UserError, match="is being run by process 17 on there"):
         sweep.run(spec(), home)
-
-
-def test_another_file_under_the_same_name_is_refused(home: Home) -> None:
-    home.study("s").mkdir(parents=True)
-    path, folder = home.study("s") / files.SPEC, home.files("s")
-    files.keep_spec(spec(), folder)
-    with pytest.raises(UserError, match=r"'s' was started with another seeds \(\(1, 4\)\)"):
-        files.keep_spec(spec(seeds=3), folder)
-    assert StudySpec.from_yaml(path.read_text(encoding="utf-8")) == spec()
-    files.keep_spec(spec(max_failures=3, resources={"cpus": 2}), folder)
-    assert StudySpec.from_yaml(path.read_text(encoding="utf-8")).max_failures == 3
 
 
 def test_snapshots_become_one(tmp_path: Path) -> None:
@@ -357,8 +367,8 @@ print(sweep.run(StudySpec.from_yaml(sys.stdin.read()), Home.find(sys.argv[1])), 
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_leaves_a_study_that_resumes(home: Home, number: signal.Signals) -> None:
+def test_a_request_to_end_leaves_a_study_that_resumes(home: Home) -> None:
+    """As Ctrl-C does: see the tests of the command."""
     study = spec(benchmark={"name": "tiny:Tiny", "pause": 0.2}, training={"epochs": 15}, criteria=["ls"])
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(TESTS)])}
     # the driver has a Ray of its own, as it has on the command line
@@ -377,7 +387,7 @@ def test_ctrl_c_leaves_a_study_that_resumes(home: Home, number: signal.Signals) 
         while not list(trial.rglob("lock")):
             assert driver.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
-        driver.send_signal(number)
+        driver.send_signal(signal.SIGTERM)
         output, errors = driver.communicate(timeout=300)
     finally:
         driver.kill()
@@ -415,7 +425,7 @@ def test_a_trial_that_does_not_fit_is_refused_before_anything_starts(home: Home)
 
 def test_a_study_in_shards_has_the_same_numbers(home: Home) -> None:
     """Three seeds in shards of one and two: every row is that of a training of all of them."""
-    study = spec(seeds=[1, 4, 7], seeds_per_shard=2)
+    study = spec(seeds=[1, 4, 7], seeds_per_shard=2, concurrency="auto")
     watcher = Watcher()
     assert sweep.run(study, home, watcher) == sweep.Outcome(2, 0, 0, False)
     assert sorted(event for event in watcher.heard if event[0] in ("start", "done")) == [

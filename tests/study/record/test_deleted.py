@@ -20,7 +20,7 @@ from study.record import status, tracking
 from study.servers.mlflow import TrackingError
 
 SPEC = StudySpec.model_validate(
-    {"name": "s", "benchmark": "tiny:Tiny", "criteria": ["ce", "ls", "fierce"], "seeds": [1, 4]}
+    {"name": "s", "benchmark": "tiny:Tiny", "criteria": ["ce", "ls", "fierce"], "seeds": [1, 4], "concurrency": 1}
 )
 ALL_DONE = sweep.Outcome(done=3, failed=0, missing=0, interrupted=False)
 

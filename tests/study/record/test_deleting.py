@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tarfile
 from pathlib import Path
 
 import optuna
@@ -15,19 +14,14 @@ from analysis.runs import Study
 from study.cli import app
 from study.home import Home
 from study.record import deleting, files, listing, tracking, trials
+from tests.golden.homes import unpacked
 from trainables.storage import Folder
-
-GOLDEN = Path(__file__).parents[2] / "golden" / "0.1" / "home.tar.xz"
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     """A home with a finished ``grid`` and an interrupted ``search``."""
-    for name in ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE", "FIERCE_STORAGE"):
-        monkeypatch.delenv(name, raising=False)
-    with tarfile.open(GOLDEN) as archive:
-        archive.extractall(tmp_path, filter="data")
-    return Home(tmp_path / "home")
+    return unpacked(tmp_path, monkeypatch)
 
 
 def experiments(home: Home) -> set[str]:

@@ -26,6 +26,7 @@ benchmark: {name: hyperspectral, pixels: 400, probe_epochs: 2}
 criteria: [ce, fierce]
 seeds: 2
 training: {epochs: 2}
+concurrency: 1
 search:
   criteria: {fierce: {lambda: {low: 0.1, high: 10, log: true}}}
   trials: 2

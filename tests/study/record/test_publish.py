@@ -22,6 +22,7 @@ benchmark: tiny:Tiny
 criteria: [ce]
 seeds: [3, 5, 8]
 training: {epochs: 2}
+concurrency: 1
 search:
   criteria: {fierce: {lambda: {low: 0.1, high: 10}}}
   trials: 2

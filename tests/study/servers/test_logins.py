@@ -36,7 +36,7 @@ def address(path: Path) -> str:
 
 
 def spec(**changes: object) -> StudySpec:
-    values = {"name": "s", "benchmark": "tiny:Tiny", "criteria": ["ce", "ls"], "seeds": [1]}
+    values = {"name": "s", "benchmark": "tiny:Tiny", "criteria": ["ce", "ls"], "seeds": [1], "concurrency": 1}
     return StudySpec.model_validate(values | changes)
 
 

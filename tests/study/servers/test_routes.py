@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import base64
 import http.client
-import importlib.util
 import json
+import os
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
+from optuna.storages import InMemoryStorage
 from routes import path_of
-from servers import TOKEN, USER, mlflow_environment, mlflow_server, ray_head
+from servers import TOKEN, USER, locked_dashboard, mlflow_environment, mlflow_server, ray_head, wsgi_server
 
 ROOT = Path(__file__).resolve().parents[3]
 #: asks for no login, as docs/service.md says: health, what an interface is drawn with, and where a login is given
@@ -81,8 +79,6 @@ def test_mlflow(tmp_path: Path) -> None:
 
 
 def test_ray() -> None:
-    import os
-
     with ray_head({}) as address:
         routes = listed("ray", os.environ)
         assert len(routes) > 50
@@ -92,41 +88,10 @@ def test_ray() -> None:
         assert not let_in(address, refused, {"Authorization": f"Bearer {TOKEN[::-1]}"})
 
 
-@contextmanager
-def serving(application: Any) -> Iterator[str]:
-    class Quiet(WSGIRequestHandler):
-        def log_message(self, *values: object) -> None:
-            pass
-
-    with make_server("127.0.0.1", 0, application, handler_class=Quiet) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-def behind_a_password() -> Any:
-    """optuna-dashboard as the service serves it."""
-    import optuna_dashboard
-    from optuna.storages import InMemoryStorage
-
-    spec = importlib.util.spec_from_file_location("service_dashboard", ROOT / "docker" / "dashboard.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.require_password(optuna_dashboard.wsgi(InMemoryStorage()), "admin", "right")
-
-
 def test_optuna_dashboard_and_a_route_that_was_left_open() -> None:
-    import os
-
     routes = listed("dashboard", os.environ)
     assert len(routes) > 30
-    inner = behind_a_password()
+    inner = locked_dashboard(InMemoryStorage(), "admin", "right")
 
     def planted(environ: dict[str, Any], start_response: Any) -> Any:
         if environ["PATH_INFO"] == "/api/studies" and environ["REQUEST_METHOD"] == "POST":
@@ -134,10 +99,10 @@ def test_optuna_dashboard_and_a_route_that_was_left_open() -> None:
             return [b""]
         return inner(environ, start_response)
 
-    with serving(inner) as address:
+    with wsgi_server(inner) as address:
         assert not let_in(address, routes, {})
         assert not let_in(address, routes, basic("admin", "wrong"))
         # and the login opens what is asked for
         assert let_in(address, [("GET", "/api/studies")], basic("admin", "right")) == [("GET", "/api/studies", 200)]
-    with serving(planted) as address:
+    with wsgi_server(planted) as address:
         assert let_in(address, routes, {}) == [("POST", "/api/studies", 400)]

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import threading
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from contextlib import AbstractContextManager
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
+from servers import wsgi_server
 
 from study.errors import UserError
 from study.file.spec import StudySpec
 from study.launch.preflight import preflight
-from study.servers import versions
+from study.servers import checks, versions
 from study.service import doctor
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -66,35 +66,18 @@ def test_a_run_and_doctor_refuse_an_old_package(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_an_old_server_is_refused() -> None:
-    with serving("3.9.0") as uri, pytest.raises(UserError, match=r"MLflow server at .* mlflow 3\.9\.0 is too old"):
-        check_release(uri)
+    with telling("3.9.0") as uri, pytest.raises(UserError, match=r"MLflow server at .* mlflow 3\.9\.0 is too old"):
+        checks._check_release(uri)
     for says in ("3.17.0", "not found", ""):
-        with serving(says) as uri:
-            check_release(uri)
+        with telling(says) as uri:
+            checks._check_release(uri)
 
 
-def check_release(uri: str) -> None:
-    from study.servers import checks
+def telling(version: str) -> AbstractContextManager[str]:
+    """A server that answers with its version, whatever it is asked."""
 
-    checks._check_release(uri)
+    def application(environ: object, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [version.encode()]
 
-
-@contextmanager
-def serving(version: str) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(version.encode())
-
-        def log_message(self, *values: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    return wsgi_server(application)

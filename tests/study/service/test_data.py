@@ -172,6 +172,7 @@ def test_the_settings_that_are_printed_survive_being_pasted(tmp_path: Path, fold
     [
         (["age", "--source", "nowhere.zip"], "nowhere.zip does not exist"),
         (["aeg", "--source", "faces.zip"], "unknown benchmark 'aeg'"),
+        (["images", "--source", "faces.zip"], "'images' needs groups of a study file, whose first fierce check"),
         (["hyperspectral", "--source", "faces.zip"], "no images to prepare; those that have: age, cifar-fs"),
         (["age", "--source", "faces.zip", "--size", "4"], "size must be a whole number of at least 8"),
         (["cifar10", "--source", "faces.zip", "--metadata", "imdb.mat"], "which benchmark 'cifar10' does not read"),

@@ -18,6 +18,9 @@ from urllib.parse import urlsplit
 
 import pytest
 from servers import PASSWORD, TOKEN, USER, Proxy, free_port, mlflow_server, ray_head
+from typer.testing import CliRunner
+
+from study.cli import app
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
@@ -28,6 +31,7 @@ benchmark: {name: tiny:Tiny, pause: %s}
 criteria: [ce, {name: fierce, lambda: 2}]
 seeds: [3, 5]
 training: {epochs: %d}
+concurrency: 1
 """
 STARTED = ["2 trials planned", "trial 0 started: ce (baseline)", "trial 1 started: fierce λ=2 e=10 (baseline)"]
 DONE = "2 done, 0 failed, 0 missing"
@@ -132,17 +136,29 @@ def rows(service: Service, name: str, monkeypatch: pytest.MonkeyPatch) -> Mappin
     return {key: list(part["epoch"]) for key, part in loss.groupby(["trial", "seed"])}
 
 
-def test_a_submitted_study_is_followed_and_read_back_from_mlflow(user: User, service: Service) -> None:
-    lines = user.fierce("submit", user.study("first")).stdout.splitlines()
+@pytest.fixture(scope="module")
+def first(service: Service, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What was printed while the study ``first`` was submitted and followed to its end."""
+    user = User(tmp_path_factory.mktemp("first"), service)
+    return user.fierce("submit", user.study("first")).stdout.splitlines()
+
+
+def test_a_submitted_study_is_followed_and_read_back_from_mlflow(
+    first: list[str], user: User, service: Service
+) -> None:
+    lines = first
     assert lines[0].startswith("submitted: first-20")
     assert set(STARTED) <= set(lines)
     assert lines[-2:] == [DONE, "report: fierce report first"]
 
     # nothing of the study is on the user's machine, and Optuna's database is the cluster's own
     status = user.fierce("status", "first").stdout.splitlines()
+    # with what is known of their objective so far
+    means = [float(line.split("\t")[-2]) for line in status[1:3]]
+    assert all(0 <= mean <= 1 for mean in means)
     assert status[1:] == [
-        "0\tce\tbaseline\tdone\t3/3\t2 done\t",
-        "1\tfierce λ=2 e=10\tbaseline\tdone\t3/3\t2 done\t",
+        f"0\tce\tbaseline\tdone\t3/3\t2 done\t{means[0]:.4g}\t",
+        f"1\tfierce λ=2 e=10\tbaseline\tdone\t3/3\t2 done\t{means[1]:.4g}\t",
         "trials: 2 done, 0 running, 0 failed, 0 missing",
         "replicas: 4 done, 0 running, 0 failed, 0 missing",
     ]
@@ -162,7 +178,7 @@ def test_a_lost_connection_is_made_again(user: User, service: Service) -> None:
     assert port is not None
     with Proxy(port) as proxy:
         address = f"http://127.0.0.1:{proxy.port}"
-        with user.start("submit", user.study("lossy", pause=0.5, epochs=12), "--address", address) as process:
+        with user.start("submit", user.study("lossy", pause=0.5, epochs=6), "--address", address) as process:
             lines = read_until(process, "trial 0 started")
             proxy.cut()
             lines += read_until(process, "lost the connection")
@@ -176,7 +192,7 @@ def test_a_lost_connection_is_made_again(user: User, service: Service) -> None:
 
 
 def test_ctrl_c_detaches_and_attach_shows_it_all(user: User) -> None:
-    with user.start("submit", user.study("long", pause=0.5, epochs=12)) as process:
+    with user.start("submit", user.study("long", pause=0.5, epochs=8)) as process:
         read_until(process, "trial 0 started")
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
@@ -196,7 +212,7 @@ def test_a_stopped_study_goes_on_when_it_is_submitted_again(
     user: User, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with user.start("submit", user.study("halted", pause=0.5, epochs=12)) as process:
-        read_until(process, "trial 1 started")
+        read_until(process, "trial 0 started")
         assert "stopped: halted-" in user.fierce("stop", "halted").stdout
         output, errors = process.communicate(timeout=60)
     assert process.returncode == 130, output
@@ -206,11 +222,13 @@ def test_a_stopped_study_goes_on_when_it_is_submitted_again(
     status = json.loads(user.fierce("status", "halted", "--json").stdout)
     assert not status["running"]
     assert [trial["state"] for trial in status["trials"]] == ["missing", "missing"]
-    assert DONE in user.fierce("submit", "halted.yaml").stdout
+    user.fierce("submit", "halted.yaml", "--detach")
+    assert DONE in user.fierce("attach", "halted").stdout
     every = list(range(1, 13))
     assert rows(service, "halted", monkeypatch) == {(trial, seed): every for trial in (0, 1) for seed in (3, 5)}
 
 
+@pytest.mark.usefixtures("first")
 def test_failed_trials_and_refused_studies_end_as_they_do_here(user: User) -> None:
     trouble = user.folder / "trouble"
     trouble.write_text("1 raise", encoding="utf-8")
@@ -228,9 +246,7 @@ def test_failed_trials_and_refused_studies_end_as_they_do_here(user: User) -> No
     assert line.startswith("error: ")
     assert "/no/such/scene.mat" in line
     # the study stands there with other epochs
-    user.fierce("submit", user.study("fixed"), "--detach")
-    assert DONE in user.fierce("attach", "fixed").stdout
-    assert "training" in user.fierce("submit", "fixed.yaml", "--set", "training.epochs=9", expect=2).stderr
+    assert "training" in user.fierce("submit", user.study("first", epochs=9), expect=2).stderr
 
 
 def test_the_token_and_the_address(user: User) -> None:
@@ -254,12 +270,19 @@ def test_a_study_that_was_never_submitted(user: User, command: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["status", "report", "export"])
-def test_the_login_of_the_tracking_server(user: User, command: str) -> None:
+def test_the_login_of_the_tracking_server(user: User, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = [command, "any", *(["--out", "a.csv"] if command == "export" else [])]
+    monkeypatch.chdir(user.folder)
+    for name in ("FIERCE_HOME", "OPTUNA_STORAGE"):
+        monkeypatch.delenv(name, raising=False)
     names = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
-    assert names[0] in user.refused(*arguments, without=names)
-    assert "'nobody'" in user.refused(*arguments, MLFLOW_TRACKING_USERNAME="nobody")
-    assert "'any'" in user.refused(*arguments)
+    known: dict[str, str | None] = {name: user.environment[name] for name in (*names, "MLFLOW_TRACKING_URI")}
+    nobody, without = known | {names[0]: "nobody"}, known | dict.fromkeys(names)
+    for environment, word in ((without, names[0]), (nobody, "'nobody'"), (known, "'any'")):
+        # in this process, as no cluster is asked; None takes a variable away
+        done = CliRunner().invoke(app, arguments, env=environment)
+        [line] = done.stderr.strip().splitlines()
+        assert done.exit_code == 2 and line.startswith("error: ") and word in line
 
 
 def test_the_doctor_looks_at_the_cluster(user: User) -> None:

@@ -1,0 +1,250 @@
+"""What stands first on a page: the answer in words, and one figure of every setting less cross-entropy.
+
+python -m analysis.summary --study NAME [--tracking-uri URI] --out DIR
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+
+from analysis import command, output, recommendation, selection, statistics
+from analysis.output import Figure, Lead, Section
+from analysis.recommendation import Recommendation
+from analysis.runs import Study
+from analysis.statistics import Estimate
+
+TITLE = "The answer"
+ACCURACY = "accuracy/coarse"
+#: settings that the figure shows at most
+MOST = 14
+
+
+def section(study: Study, out: Path) -> Section | None:
+    """The recommended criterion and setting, how sure it is, what it costs; figure ``answer``.
+
+    None where no fine labels were read, so that there is no question to answer.
+    """
+    if study.frame.empty or not selection.fine_metric(study):
+        return None
+    found = recommendation.find(study)
+    if found is None:
+        name = study.criterion(study.reference).label
+        text = f"No answer yet: cross-entropy ({name}) and a rival of it must be done with all their seeds."
+        return Section(TITLE, (Lead(text),))
+    return Section(TITLE, (*sentences(study, found), *figure(study, out)))
+
+
+def sentences(study: Study, found: Recommendation) -> list[str]:
+    """The answer: what to use, what it keeps, how far that is, what it costs, and how it was chosen and tested."""
+    kept = _way(study, found)
+    return [
+        Lead(verdict(study, found)),
+        _kept(study, found),
+        *([kept] if kept else []),
+        _cost(study, found),
+        _how(study, found),
+    ]
+
+
+def verdict(study: Study, found: Recommendation) -> str:
+    """What to use, in a sentence."""
+    rival, reference = _label(study, found.rival), _reference(study, found)
+    if found.wins:
+        return f"Use {rival}: it keeps more of the fine labels than {reference}."
+    if found.ahead and found.how == "search":
+        return (
+            f"Not settled: {rival} was the best of the search, on the seeds that chose it. Add confirm: 10 under "
+            "search and run the study again, which tests it on fresh ones."
+        )
+    if found.ahead and (found.evidence.note or not found.difference.complete):
+        return (
+            f"Not settled: {rival} was ahead of {reference} where it was chosen, but "
+            f"{found.evidence.note or 'a planned seed is missing'}. Ten seeds decide most differences."
+        )
+    if _beyond(study, found) < 0:
+        return f"Stay with {reference}: nothing beats it here."
+    return f"Stay with {reference}: nothing is shown to beat it here."
+
+
+def figure(study: Study, out: Path) -> list[Figure]:
+    """Figure ``answer``: fine metric and coarse accuracy of each setting less the reference's, by seed."""
+    found, metric = recommendation.find(study), selection.fine_metric(study)
+    part = found.part if found else study
+    against = found.against if found else recommendation.reference_trial(study)
+    shown = _shown(part, found)
+    metrics = [name for name in dict.fromkeys([metric, ACCURACY]) if against in selection.values(part, name).index]
+    if against is None or not shown or not metrics:
+        return []
+    size = (3.7 * len(metrics) + 1.2, 1.1 + 0.3 * len(shown))
+    canvas, grid = plt.subplots(1, len(metrics), figsize=size, squeeze=False, sharey=True, layout="constrained")
+    for axes, name in zip(grid.flat, metrics, strict=True):
+        _differences(axes, part, name, shown, against)
+    labels = grid[0, 0].get_yticklabels()
+    for label, trial in zip(labels, shown, strict=True):
+        if found and trial == found.tested:
+            label.set_fontweight("bold")
+    reference = study.criterion(study.reference).label
+    seeds = output.seeds_note(part, {_label(part, trial): trial for trial in shown}, statistics.LEVEL)
+    fresh = " on the fresh seeds that confirm the search" if found and found.how == "fresh" else ""
+    marked = f" In bold: {_label(part, found.tested)}." if found else ""
+    caption = (
+        f"Each setting less {reference}, on the same seeds and held-out samples{fresh}: right of the line is better. "
+        f"{seeds} Each interval is for one setting by itself.{marked} {_explained(study, metric)}"
+    )
+    return [output.save_figure(part, canvas, out, "answer", caption)]
+
+
+def _shown(study: Study, found: Recommendation | None) -> list[int]:
+    """The settings of the figure, the first at the bottom: of searched criteria the best points alone."""
+    best = {choice.trial for choice, _ in selection.search(study).values() if choice}
+    table = study.trials[study.trials["criterion"] != study.reference]
+    order = table.assign(order=table["criterion"].map(study.rank)).sort_values(
+        ["order", *study.hyperparameters, "trial"]
+    )
+    trials = [
+        int(trial)
+        for trial, role in zip(order["trial"], order["role"], strict=True)
+        if trial in recommendation.whole(study) and (role != "search" or trial in best)
+    ]
+    if len(trials) > MOST:
+        spoken = {choice.trial for choice in selection.headline(study).values()} | ({found.tested} if found else set())
+        trials = [trial for trial in trials if trial in spoken]
+    return trials[::-1]
+
+
+def _differences(axes: Axes, study: Study, name: str, shown: list[int], against: int) -> None:
+    """A point and its interval for each of ``shown``; the better side is right."""
+    criteria = dict(zip(study.trials["trial"], study.trials["criterion"], strict=True))
+    metric = study.metric(name)
+    for place, trial in enumerate(shown):
+        found = selection.difference(study, name, trial, against)
+        if found is None or not found.n:
+            continue
+        colour = output.colour(study, criteria[trial])
+        half = found.half if found.complete else 0
+        axes.errorbar(found.mean, place, xerr=half, fmt=output.marker(study, criteria[trial]), color=colour, capsize=3)
+    axes.axvline(0, color=output.colour(study, study.reference), linewidth=1)
+    axes.set_yticks(range(len(shown)), [_label(study, trial) for trial in shown])
+    axes.set_ylim(-0.6, len(shown) - 0.4)
+    axes.locator_params(axis="x", nbins=5)
+    axes.set_xlabel(f"{metric.label},\nless {study.criterion(study.reference).label}")
+    if metric.better == "lower":
+        axes.invert_xaxis()
+
+
+def _kept(study: Study, found: Recommendation) -> str:
+    """What the rival and the reference reach, and the difference with its interval."""
+    own, other = (selection.summary(found.part, found.metric)[trial] for trial in (found.tested, found.against))
+    metric, name = study.metric(found.metric), study.criterion(study.reference).label
+    who = "It" if found.wins else f"The best rival, {_label(study, found.rival)},"
+    return (
+        f"{who} reaches {_plain(own)} against {name}'s {_plain(other)} ({metric.label}, on held-out samples; "
+        f"{metric.better} is better): {found.difference.bounds}{_allowing(found)}."
+    )
+
+
+def _allowing(found: Recommendation) -> str:
+    """What the interval is."""
+    n = found.difference.n
+    if not found.difference.complete:
+        return ""
+    text = f", a {statistics.LEVEL:.0%} interval over {n} {'fresh seeds' if found.how == 'fresh' else 'seeds'}"
+    if found.difference.level > statistics.LEVEL:
+        return f"{text}, widened for the choice among several settings"
+    if found.how == "search":
+        return f"{text}, flattered by the choice"
+    return f"{text} that did not choose" if found.how == "apart" else text
+
+
+def _way(study: Study, found: Recommendation) -> str:
+    """Floor, ceiling, and the share of the way; empty where they were not measured."""
+    between = recommendation.way(study, found)
+    if between is None:
+        return ""
+    name = study.criterion(study.reference).label
+    floors = ", ".join(f"{words} {_plain(each)}" for words, each in between.floors.items())
+    text = f"By the same probe: {floors}; the same network trained on the fine labels {_plain(between.ceiling)}."
+    share, other = between.shares.get(found.rival), between.shares.get(found.reference)
+    if share is None or other is None:
+        return text
+    who = "It" if found.wins else _label(study, found.rival)
+    first = next(iter(between.floors))
+    return f"{text} {who} keeps {share} of the way from {first} to that, {name} {other}."
+
+
+def _cost(study: Study, found: Recommendation) -> str:
+    value = recommendation.cost(found)
+    if value is None:
+        return "What it costs in coarse accuracy was not measured."
+    own, other = (_plain(selection.summary(found.part, ACCURACY)[trial]) for trial in (found.tested, found.against))
+    numbers = f"{own} against {other}, {value.bounds}"
+    who = "It" if found.wins else _label(study, found.rival)
+    if not value.complete:
+        return f"Coarse accuracy: {numbers}."
+    if value.high < 0:
+        return f"{who} costs coarse accuracy: {numbers}."
+    if value.low > 0:
+        return f"{who} gains coarse accuracy too: {numbers}."
+    return f"No cost in coarse accuracy is shown: {numbers}."
+
+
+def _how(study: Study, found: Recommendation) -> str:
+    """How it was chosen and tested."""
+    several = f" among {found.among} rivals" if found.among > 1 else ", the only rival"
+    text = f"How sure: {_label(study, found.rival)} was chosen by {found.by}{several}"
+    if not found.ahead:
+        text += f", where {study.criterion(study.reference).label} was no worse"
+    tested = {
+        "fresh": "tested once, on fresh seeds that had no part in the choice",
+        "heldout": "tested on held-out samples, all that it was chosen among counted",
+        "apart": "tested on the other seeds, as nothing was measured on validation samples",
+        "search": "not tested, as the seeds that a search goes by cannot be those that judge it",
+    }[found.how]
+    numbers = f": {_p(found)}" if found.how != "search" and found.difference.complete else ""
+    return f"{text}, and {tested}{numbers}."
+
+
+def _p(found: Recommendation) -> str:
+    """p of both tests."""
+    p, exact = found.evidence.p, found.evidence.exact
+    shown = statistics.p_text(p)
+    both = (
+        f"{shown} by the larger of t-test and exact sign-flip test"
+        if p == exact
+        else f"{shown} by t-test, {exact:.2g} by the exact sign-flip test"
+    )
+    return f"{both}, of which both must be at most {statistics.ALPHA:g}"
+
+
+def _beyond(study: Study, found: Recommendation) -> float:
+    """The end of the interval on the rival's side, above 0 where the rival may be the better one."""
+    if not found.difference.complete:
+        return float("inf")
+    lower = study.metric(found.metric).better == "lower"
+    return -found.difference.low if lower else found.difference.high
+
+
+def _label(study: Study, trial: int) -> str:
+    table = study.trials
+    return str(table.loc[table["trial"] == trial, "label"].iloc[0])
+
+
+def _reference(study: Study, found: Recommendation) -> str:
+    return f"cross-entropy ({_label(study, found.reference)})"
+
+
+def _plain(value: Estimate) -> str:
+    """The mean alone, to as many places as its interval says."""
+    return str(value).split(" ± ")[0]
+
+
+def _explained(study: Study, name: str) -> str:
+    metric = study.metric(name)
+    return f"{metric.label[:1].upper()}{metric.label[1:]}: {metric.note}." if metric.note else ""
+
+
+if __name__ == "__main__":
+    command.run(section, __doc__)
