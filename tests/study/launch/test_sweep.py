@@ -105,7 +105,6 @@ def check_trajectories(home: Home, study: StudySpec) -> None:
                 (name, row.step, row.value)
                 for name in run.data.metrics
                 for row in client.get_metric_history(run.info.run_id, name)
-                if not name.startswith(schema.STANDARD_ERROR)
             ]
             wanted = [
                 (name, record.epoch, values[column] if seed is not None else sum(values) / len(values))
