@@ -392,6 +392,7 @@ def test_each_shard_writes_a_file_of_its_own(home: Home, training: Training) -> 
     assert tracking.holdings(tracked).whole == {7}
 
 
+@pytest.mark.slow
 def test_values_that_are_not_finite_are_neither_lost_nor_averaged_away(home: Home) -> None:
     record = Record(1, {"loss/train": [float("nan"), 1.0]}, 1)
     for _ in range(2):
@@ -404,6 +405,7 @@ def test_values_that_are_not_finite_are_neither_lost_nor_averaged_away(home: Hom
     assert np.isnan([value for _, _, value in rows(client, by_key["trial", None])]).tolist() == [True]
 
 
+@pytest.mark.slow
 def test_parallel_writers_on_sqlite(home: Home) -> None:
     tracked = tracking.open_study(SPEC, home)
     context = multiprocessing.get_context("spawn")
