@@ -27,6 +27,8 @@ Arrays = Mapping[str, np.ndarray]
 POINTS = 1500
 #: points of one panel at most: t-SNE of 1,500 took half of a report's time, and shows no more than this does
 DRAWN = 600
+#: steps of t-SNE: of 600 points 1,000 took twice the time, and left a divergence of .306 in place of .310
+STEPS = 500
 #: coarse class -> colour
 CLASSES = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#BBBBBB", "#222222", "#994F00", "#40B0A6")
 
@@ -100,7 +102,7 @@ def embed(features: np.ndarray) -> np.ndarray:
     if part.shape[1] == 1:
         return np.concatenate([part, np.zeros_like(part)], axis=1)
     perplexity = min(30.0, (len(part) - 1) / 3)
-    positions: np.ndarray = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(part)
+    positions: np.ndarray = TSNE(perplexity=perplexity, init="pca", random_state=0, max_iter=STEPS).fit_transform(part)
     return positions
 
 

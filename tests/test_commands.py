@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import yaml
 from scipy.io import savemat
+from sklearn.datasets import load_digits
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -299,6 +300,7 @@ def _scene(path: Path) -> None:
     savemat(path, {"Y": ends @ shares + draw.normal(0, 0.01, (12, 240)), "A": shares, "M": ends})
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_readme_run_one_after_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     _scene(tmp_path / "jasper_ridge.mat")
@@ -324,6 +326,24 @@ def test_the_commands_of_the_readme_run_one_after_another(tmp_path: Path, monkey
     assert set(ran) >= {"check", "run", "status", "resume", "report", "export", "studies", "rename", "delete", "schema"}
     assert (tmp_path / "unmixing.parquet").is_file()
     assert not (tmp_path / "fierce-home" / "studies" / "jasper").exists()
+
+
+@pytest.mark.slow
+def test_a_trial_runs_in_this_process_as_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(ROOT))
+    table = load_digits(as_frame=True).frame.rename(columns={"target": "fine"})
+    table.assign(coarse=table["fine"] % 2).to_csv("digits.csv", index=False)
+    study = next(text for language, text in _fenced(ROOT / "docs" / "own-data.md") if language == "yaml")
+    (tmp_path / "digits.yaml").write_text(study, encoding="utf-8")
+    (code,) = [text for language, text in _fenced(ROOT / "docs" / "debugging.md") if language == "python"]
+    names: dict[str, Any] = {}
+    exec(compile(code, "docs/debugging.md", "exec"), names)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["1", "2", "3"] and "loss/train" in lines[0]
+    assert names["trial"].criterion == "ce" and names["training"].network is not None
 
 
 def test_every_ready_made_study_and_example_says_how_it_is_run() -> None:
