@@ -11,7 +11,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from analysis import associations, claims, command, paper, selection, statistics, trajectories
 from analysis.age import early_stopping, feature_against_age

@@ -98,7 +98,7 @@ def scores(study: Study, metric: str, rule: str, start: int = 1) -> pd.DataFrame
 
 
 def _laid_out(study: Study, metric: str, trial: np.ndarray, seed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """``metric`` of the replicas (n) by epoch, from 0, to the study's last (n, 1 + epochs), and where it was measured."""
+    """By epoch, 0 to the last of the study, ``metric`` of the replicas (n, 1 + epochs), and where it was measured."""
     epochs = 1 + int(study.frame["epoch"].max()) if len(study.frame) else 1
     values, there = np.zeros((len(trial), epochs)), np.zeros((len(trial), epochs), bool)
     course = study.courses.get(metric)

@@ -15,7 +15,7 @@ from analysis.age import claims as age_claims
 from analysis.claims import FAILS, HOLDS, NO_VERDICT, UNDECIDED, UNTESTED
 from analysis.hyperspectral import claims as hyperspectral_claims
 from analysis.runs import Study
-from benchmarks.verdicts import GRID, SEARCH, false_findings, made
+from benchmarks.verdicts import GRID, PAGES, SEARCH, Trial, drawn, false_findings, made, refilled
 
 THREE = GRID[:2] + GRID[5:6]
 
@@ -299,3 +299,17 @@ def test_few_null_studies_have_a_claim_that_holds() -> None:
     for benchmark, kind in (("cub", "grid"), ("cifar10", "grid"), ("cifar10", "search"), ("age", "turned")):
         findings = false_findings(benchmark, kind, range(studies), seeds=10, noise="normal")
         assert findings.holds <= stats.binom.ppf(0.999, studies, 0.05)
+
+
+@pytest.mark.parametrize("trials", [GRID, SEARCH], ids=["grid", "search"])
+@pytest.mark.parametrize("page", PAGES)
+def test_a_study_with_other_values_is_judged_as_one_that_is_made_of_them(page: str, trials: Sequence[Trial]) -> None:
+    searched = {"search": {"criteria": {"fierce": {}}, "objective": {"metric": "mse/raw", "direction": "minimize"}}}
+    settings = searched if trials is SEARCH else {}
+    random = np.random.default_rng(0)
+    first, second = (drawn(random, page, trials, 6) for _ in range(2))
+    study = made(page, trials, first, settings)
+    before = claims.judge(study, PAGES[page])
+    judged = claims.judge(refilled(study, second), PAGES[page])
+    pd.testing.assert_frame_equal(judged, claims.judge(made(page, trials, second, settings), PAGES[page]))
+    assert not judged["numbers"].equals(before["numbers"])
