@@ -234,7 +234,8 @@ def sign_flip(values: ArrayLike, larger: bool = False) -> float:
 
 def _signed_sums(values: np.ndarray) -> np.ndarray:
     """The sums (2^n) of ``values`` (n) under every pattern of signs."""
-    return _patterns(len(values)) @ values
+    sums: np.ndarray = _patterns(len(values)) @ values
+    return sums
 
 
 @cache
