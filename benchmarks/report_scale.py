@@ -172,15 +172,14 @@ def measure(tracking_uri: str, folder: Path) -> None:
 
     started = time.perf_counter()
     rows = len(runs.load(tracking_uri, STUDY))
-    loaded = time.perf_counter() - started
+    loaded, before = time.perf_counter() - started, time.process_time()
     page = report.write(tracking_uri, STUDY, folder / "report")
-    total = time.perf_counter() - started - loaded
+    total, own = time.perf_counter() - started - loaded, time.process_time() - before
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     size = page.stat().st_size / 2**20
     print(
         f"{folder.name}, {tracking_uri.split(':')[0]}: {rows:,} rows; loaded alone in {loaded:.1f} s; "
-        f"whole report in {total:.1f} s, of it {time.process_time():.1f} s of this process's own, peak {peak:.2f} GiB, "
-        f"page {size:.1f} MiB"
+        f"whole report in {total:.1f} s, {own:.1f} s of this process's own, peak {peak:.2f} GiB, page {size:.1f} MiB"
     )
 
 
@@ -212,7 +211,7 @@ def main() -> None:
                 try:
                     before = processor_time(server.pid)
                     subprocess.run([*again, url, str(folder)], check=True)
-                    print(f"the server's processor time: {processor_time(server.pid) - before:.1f} s")
+                    print(f"the server's processor time for both: {processor_time(server.pid) - before:.1f} s")
                 finally:
                     server.terminate()
                     server.wait()
