@@ -94,7 +94,7 @@ def section(study: Study, out: Path, claims: Sequence[Claim], title: str = "The 
         caption += (
             f" Chosen by the search on the data that it would be tested on, hence no verdict: {'; '.join(searched)}."
         )
-    shown = data.assign(**{name: data[name].map(_p) for name in ("p", "exact p", "adjusted p")})
+    shown = data.assign(**{name: data[name].map(p_cell) for name in ("p", "exact p", "adjusted p")})
     first = ("claim", "measured by", "verdict", "adjusted p", "numbers")
     table = output.save_table(study, shown, out, "claims", caption, data, first)
     words = "; ".join(f"{choice.label} ({choice.why})" for choice in chosen.values())
@@ -303,7 +303,7 @@ def _evidence(side: str, p: float, exact: float, n: int, one_sided: bool = False
     return Evidence(side, exact if np.isnan(p) or exact > max(p, ALPHA) else p, exact, note)
 
 
-def _p(value: float) -> str:
+def p_cell(value: float) -> str:
     """As a table shows a p."""
     if np.isnan(value):
         return "–"

@@ -265,6 +265,26 @@ def report(
     typer.echo(f"report: {written}")
 
 
+@app.command(epilog="Example: fierce compare jasper-released jasper-paper")
+def compare(
+    names: Annotated[list[str], typer.Argument(help="Studies; the first is compared with.", metavar="NAME")],
+    home: HomeOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder to write to; else one below the study home.")
+    ] = None,
+) -> None:
+    """Write one page with studies side by side: what differs, paired differences, the same figures in two colours."""
+    at = _home(home)
+    stores = [(at.tracking_uri(_known(at, name)), name) for name in names]
+    for uri, name in stores:
+        _settle(at, uri, [name])
+    from analysis.across.comparison import write
+
+    folder = out or at.root / "comparisons" / "-".join(names)
+    _require_folder(folder, "--out")
+    typer.echo(f"comparison: {write(stores, folder)}")
+
+
 @app.command(epilog="Example: fierce export jasper --out jasper.parquet")
 def export(
     name: NameArgument,

@@ -214,7 +214,10 @@ class TrialTracker:
         if self._facts is None or line.told:
             return {}, {}
         params = self._facts.recipe if line.column is None else self._hyperparameters()
-        return self._facts.tags, {name: value for name, value in params.items() if name not in line.params}
+        tags = dict(self._facts.tags)
+        if line.column is not None and len(self._facts.splits) == len(self.trial.seeds):
+            tags[schema.SPLIT] = self._facts.splits[line.column]
+        return tags, {name: value for name, value in params.items() if name not in line.params}
 
     def _hyperparameters(self) -> dict[str, str]:
         own = {name: str(value) for name, value in self._values.items()}
