@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -116,12 +117,15 @@ def run(
     replace: Annotated[
         bool, typer.Option("--replace", help="Delete the study of that name first, and train all of it anew.")
     ] = False,
+    price: Annotated[
+        float | None, typer.Option("--price", min=0, help="Of a GPU hour, for the cost that is said before it runs.")
+    ] = None,
     yes: YesOption = False,
 ) -> None:
     """Run a study; one that was begun goes on where it stopped, and what its file has more of is trained beside it."""
     from study.file.spec import StudySpec
     from study.home import HOME_VARIABLE
-    from study.launch import continuing, footprint
+    from study.launch import continuing, cost, footprint
     from study.launch.preflight import check_data, preflight
     from study.record.files import studies_here
     from study.servers.reach import is_local
@@ -140,6 +144,7 @@ def run(
             typer.echo(f"study {loaded.name} stands, and would be deleted first")
         if is_local(address):
             typer.echo(footprint.estimate(loaded))
+            cost.told(loaded, address, price, typer.echo)
         return
     if is_replaced and not _deleted(at, loaded.name, yes, "fierce run --replace"):
         return
@@ -155,6 +160,9 @@ def run(
         check_data(loaded)
     # the network's size follows from the data, which only a local study is sure to have here
     size = str(footprint.estimate(loaded)) if import_data or is_local(address) else None
+    # of a study that stands some is there already
+    if loaded.name not in studies_here(at):
+        cost.told(loaded, address, price, partial(typer.echo, err=True))
     running.execute(loaded, at, address, retry_failed, events=events, size=size)
 
 
