@@ -132,9 +132,9 @@ def compare(name: str) -> None:
     true = ended - started
     start = max(kind.start for kind in predicted.kinds)
     print(
-        f"{name}: predicted {predicted.seconds:.0f} s, true {true:.0f} s, ratio {predicted.seconds / true:.2f}; from the "
-        f"first trial on {predicted.seconds - cost.RAY_STARTS * start:.0f} s against {ended - followed.begun:.0f} s; a "
-        f"process started in {start:.1f} s and the first trial after {followed.begun - started:.1f} s; timed in "
+        f"{name}: predicted {predicted.seconds:.0f} s, true {true:.0f} s, ratio {predicted.seconds / true:.2f}; from "
+        f"the first trial on {predicted.seconds - cost.RAY_STARTS * start:.0f} against {ended - followed.begun:.0f} s; "
+        f"a process started in {start:.1f} s and the first trial after {followed.begun - started:.1f} s; timed in "
         f"{took:.0f} s; ETA off by {followed.error(started, ended):.0%} at most from a third on; "
         f"memory said {predicted.memory / 1e6:.0f} MB",
         flush=True,

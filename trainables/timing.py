@@ -175,8 +175,15 @@ def serve(request: Mapping[str, Any]) -> list[dict[str, Any]]:
         alike = json.dumps([source, trial.training, trial.seeds, trial.cadence, floored], sort_keys=True, default=str)
         timing = measure(trial, request["device"], data, known.get(alike))
         known.setdefault(alike, timing.evaluations)
-        found.append(asdict(replace(timing, setup=timing.setup + reading)) | {"start": start})
+        found.append(asdict(replace(timing, setup=timing.setup + reading)) | {"start": start, "count": _count(trial)})
     return found
+
+
+def _count(trial: Trial) -> int:
+    """The trial's epochs."""
+    benchmark = benchmarks.find(trial.benchmark)
+    options = make_options(benchmark.Options, trial.options)
+    return benchmark.recipe(trial.protocol, options).override(trial.training).epochs
 
 
 if __name__ == "__main__":

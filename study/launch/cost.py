@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
@@ -38,13 +38,23 @@ MOST_AT_ONCE = 8
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of trial and how many Tune trials of it there are; ``seconds`` a whole one takes, start excepted."""
+    """A kind of trial and how many Tune trials of it there are.
+
+    One takes ``fixed`` seconds, and ``pace`` for each of its ``epochs``; its process takes ``start`` once.
+    """
 
     trial: Trial
     count: int
-    seconds: float = 0.0
+    fixed: float = 0.0
+    pace: float = 0.0
+    epochs: int = 0
     start: float = 0.0
     memory: int = 0
+
+    @property
+    def seconds(self) -> float:
+        """A whole trial, in a process that has started."""
+        return self.fixed + self.pace * self.epochs
 
 
 @dataclass(frozen=True)
@@ -62,6 +72,16 @@ class Cost:
     gpus: float
     kinds: Sequence[Kind]
     price: float | None = None
+
+    @property
+    def start(self) -> float:
+        """Seconds before the first trial trains: Ray's start and that of a process."""
+        return (1 + RAY_STARTS) * max(kind.start for kind in self.kinds)
+
+    def of_epochs(self, epochs: int, share: float = 1.0) -> float:
+        """Seconds on the clock where each trial trains so many epochs, with that ``share`` of its seeds."""
+        each = [share * (kind.fixed + kind.pace * epochs) for kind in self.kinds for _ in range(kind.count)]
+        return self.start + makespan(each, self.slots)
 
     @property
     def gpu_hours(self) -> float:
@@ -177,20 +197,26 @@ def _timed(spec: StudySpec, kinds: Sequence[Kind], at_once: int) -> list[Kind]:
     threads = max(1, int(spec.resources.cpus))
     request = {"trials": [kind.trial.to_dict() for kind in kinds], "device": device, "threads": threads}
     answers = _asked(request, at_once)
-    timed = []
-    for kind, told in zip(kinds, zip(*answers, strict=True), strict=True):
-        tracked = told[0]["evaluations"]["values"] / TRACKED_VALUES + RUN_SECONDS * (len(kind.trial.seeds) + 1)
-        whole = fmean(each["setup"] + each["epochs"] + each["evaluations"]["seconds"] for each in told)
-        timed.append(
-            Kind(
-                kind.trial,
-                kind.count,
-                whole + tracked + TRIAL_SECONDS,
-                fmean(each["start"] for each in told),
-                max(each["memory"] for each in told),
-            )
-        )
-    return timed
+    return [_of(kind, told) for kind, told in zip(kinds, zip(*answers, strict=True), strict=True)]
+
+
+def _of(kind: Kind, told: Sequence[Mapping[str, Any]]) -> Kind:
+    """The kind as several processes timed it at once: their means."""
+    epochs, evaluations = told[0]["count"], [each["evaluations"] for each in told]
+    last = fmean(each["last"] for each in evaluations)
+    along = fmean(each["epochs"] for each in told) + fmean(each["seconds"] for each in evaluations) - last
+    # an epoch's own values are sent as they come, and the runs are made once
+    along += evaluations[0]["values"] / TRACKED_VALUES
+    fixed = fmean(each["setup"] for each in told) + last + TRIAL_SECONDS
+    fixed += RUN_SECONDS * (len(kind.trial.seeds) + 1)
+    return replace(
+        kind,
+        fixed=fixed,
+        pace=along / epochs,
+        epochs=epochs,
+        start=fmean(each["start"] for each in told),
+        memory=max(each["memory"] for each in told),
+    )
 
 
 def _asked(request: Mapping[str, Any], at_once: int) -> list[list[dict[str, Any]]]:
