@@ -106,14 +106,14 @@ def judge(study: Study, claims: Sequence[Claim]) -> pd.DataFrame:
 
     The verdict is by Holm's adjusted p over all rows that have a p.
     """
-    verdicts = [(claim, _tested(study, test)) for claim in claims for test in claim.tests]
+    verdicts = tested(study, claims)
     adjusted = statistics.holm([verdict.p for _, verdict in verdicts])
     rows = [
         (
             claim.sentence,
             claim.where,
             verdict.measure,
-            UNDECIDED if verdict.outcome in (HOLDS, FAILS) and not p <= ALPHA else verdict.outcome,
+            settled(verdict, float(p)),
             verdict.p,
             verdict.exact,
             p,
@@ -123,6 +123,16 @@ def judge(study: Study, claims: Sequence[Claim]) -> pd.DataFrame:
     ]
     columns = ["claim", "where", "measured by", "verdict", "p", "exact p", "adjusted p", "numbers"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def tested(study: Study, claims: Sequence[Claim]) -> list[tuple[Claim, Verdict]]:
+    """Each claim with the verdict of each of its tests alone, which no adjustment has seen."""
+    return [(claim, _tested(study, test)) for claim in claims for test in claim.tests]
+
+
+def settled(verdict: Verdict, adjusted: float) -> str:
+    """The outcome of ``verdict`` once its p is ``adjusted`` over its family."""
+    return UNDECIDED if verdict.outcome in (HOLDS, FAILS) and not adjusted <= ALPHA else verdict.outcome
 
 
 def _tested(study: Study, test: Test) -> Verdict:

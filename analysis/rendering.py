@@ -43,7 +43,7 @@ def _kind(item: str | Figure | Table) -> str:
 def _chips(value: str) -> list[tuple[int, str]]:
     """The outcomes in a cell of verdicts, each with its place among all outcomes, by which it is coloured."""
     words = str(value).split("; ")
-    return [(claims.OUTCOMES.index(word.split(" ×")[0]), word) for word in words]
+    return [(claims.OUTCOMES.index(re.split(r" [×(]", word)[0]), word) for word in words]
 
 
 def _cell(value: object, is_wide: bool) -> str:

@@ -293,6 +293,25 @@ def compare(
     typer.echo(f"comparison: {write(stores, folder)}")
 
 
+@app.command(epilog="Example: fierce paper paper.yaml --dry-run")
+def paper(
+    file: Annotated[
+        Path | None, typer.Argument(help="Where data are, and how much time there is.", metavar="FILE")
+    ] = None,
+    home: HomeOption = None,
+    crate: Annotated[
+        Path | None, typer.Option("--from", help="Train again what a crate was made of: its folder, and no FILE.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Plan, say what each study costs, run nothing.")] = False,
+) -> None:
+    """Rebuild the paper's tables, figures and claims within a budget, on one page; called again, it goes on."""
+    from study.service.paper.command import execute
+
+    if (file is None) == (crate is None):
+        raise UserError("name a FILE such as paper.yaml, or a crate's folder by --from")
+    execute(_home(home), file, crate, dry_run)
+
+
 @app.command(epilog="Example: fierce export jasper --out jasper.parquet")
 def export(
     name: NameArgument,
