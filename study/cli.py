@@ -295,9 +295,7 @@ def compare(
 
 @app.command(epilog="Example: fierce paper paper.yaml --dry-run")
 def paper(
-    file: Annotated[
-        Path | None, typer.Argument(help="Where data are, and how much time there is.", metavar="FILE")
-    ] = None,
+    file: Annotated[Path | None, typer.Argument(help="Where data are, how much time there is.", metavar="FILE")] = None,
     home: HomeOption = None,
     crate: Annotated[
         Path | None, typer.Option("--from", help="Train again what a crate was made of: its folder, and no FILE.")

@@ -83,12 +83,12 @@ def write(folder: Path, plan: Plan, command: str) -> Path:
 
 def data_of(plan: Plan) -> list[str]:
     """The files and folders of data that the plan's studies read, each once."""
-    found = {}
+    found: set[str] = set()
     for study in plan.studies:
         options = StudySpec.from_yaml(study.spec).benchmark.options if study.spec else {}
         for value in options.values():
             if isinstance(value, str) and Path(value).is_absolute():
-                found[value] = None
+                found.add(value)
     return sorted(found)
 
 
