@@ -80,21 +80,19 @@ def _epochs(training: Training) -> float:
         # the first step allocates, and compiles where that is asked for
         training.parts["train"] = whole[:, :size]
         training._train_epoch(1)
-        pace, taken = 0.0, 0.0
-        count = size
-        while taken < STEP_SECONDS:
+        taken, count = 0.0, size
+        while True:
             training.parts["train"] = part = whole[:, :count]
             started = time.perf_counter()
             training._train_epoch(1)
             spent = _since(started, training)
             taken += spent
-            pace = spent / part.shape[1]
-            if count < whole.shape[1]:
-                # as many as will take the rest of the time, at most twice as many
-                count = min(whole.shape[1], 2 * count)
+            if taken >= STEP_SECONDS:
+                break
+            count = min(whole.shape[1], 2 * count)
     finally:
         training.parts["train"] = whole
-    return before + pace * whole.shape[1] * training.recipe.epochs
+    return before + spent / part.shape[1] * whole.shape[1] * training.recipe.epochs
 
 
 def _evaluations(training: Training) -> Evaluations:
