@@ -258,6 +258,7 @@ def test_more_metrics_than_a_request_holds(home: Home) -> None:
     assert sorted(held) == sorted((f"m/{index}", epoch, -float(index)) for index in range(60) for epoch in range(1, 41))
 
 
+@pytest.mark.slow
 def test_values_that_are_not_finite_are_neither_lost_nor_averaged_away(home: Home) -> None:
     record = Record(1, {"loss/train": [float("nan"), 1.0]}, 1)
     for _ in range(2):
@@ -270,6 +271,7 @@ def test_values_that_are_not_finite_are_neither_lost_nor_averaged_away(home: Hom
     assert np.isnan([value for _, _, value in rows(client, by_key["trial", None])]).tolist() == [True]
 
 
+@pytest.mark.slow
 def test_parallel_writers_on_sqlite(home: Home) -> None:
     tracked = tracking.open_study(SPEC, home)
     context = multiprocessing.get_context("spawn")
