@@ -18,6 +18,8 @@ from analysis.across.paper import Element, Piece
 from analysis.hyperspectral.table import COLUMNS
 from tests.analysis.known_study import MORE, SEEDS, Store, write_store
 
+pytestmark = pytest.mark.slow
+
 ELEMENTS = (
     Element("Table 1", "raw and transfer MSE", {"scene": ("unmixing", "unmixing-differences")}),
     Element("Table 2", "few-shot accuracy", {"cub": ("few-shot",)}),
@@ -100,7 +102,7 @@ def test_a_tables_means_are_those_of_the_runs_that_are_named(store: Store, page:
         if each["item"].endswith("/unmixing") and each["column"] in by_label:
             runs = [client.get_run(run).data.metrics for run in each["runs"]]
             mean = np.mean([metrics[by_label[each["column"]]] for metrics in runs])
-            assert float(each["text"].split(" ± ")[0]) == pytest.approx(mean, rel=0.01), each
+            assert float(each["text"].split()[0]) == pytest.approx(mean, rel=0.01), each
             checked += 1
     assert checked >= 3 * len(COLUMNS)
 

@@ -78,6 +78,7 @@ def test_money_is_of_the_gpus_at_work() -> None:
     assert cost.Cost(7200, 10000, 4, 10, 10, 0.0, (), price=2.5).money is None
 
 
+@pytest.mark.slow
 def test_a_study_is_timed_in_a_process_of_its_own() -> None:
     told = cost.predict(spec(benchmark={"name": "tests.tiny:Tiny", "pause": PAUSE}, resources={"cpus": 1}), small=0)
     assert told is not None and len(told.kinds) == 2
@@ -90,6 +91,7 @@ def test_a_study_of_moments_is_not_timed_and_a_cluster_not_guessed() -> None:
     assert cost.predict(spec(), "ray://elsewhere:10001", small=0) is None
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails_is_said_in_a_sentence() -> None:
     own = spec(benchmark={"name": "tests.tiny:Tiny", "samples": 200, "trouble": __file__})
     with pytest.raises(UserError, match="cannot be timed"):

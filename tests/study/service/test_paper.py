@@ -105,6 +105,7 @@ def tiny(name: str, data: str = "") -> Planned:
     return Planned(name, name, "released", "blobs", "tiny", 1000, spec.to_yaml(), 5.0, 2, 6, 3, "2 of 6 epochs")
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_it_stopped_and_a_crate_gives_the_same_bits(tmp_path: Path) -> None:
     data = tmp_path / "data.txt"
     data.write_text("99 raise", encoding="utf-8")
