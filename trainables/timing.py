@@ -8,11 +8,13 @@ and a GPU is free again afterwards.
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from threading import Thread
 from typing import Any
 
 import torch
@@ -184,7 +186,15 @@ def _count(trial: Trial) -> int:
     return benchmark.recipe(trial.protocol, options).override(trial.training).epochs
 
 
+def _end_with(parent: int) -> None:
+    """End this process when its parent has ended, killed say, so that it does not go on for nobody."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
 if __name__ == "__main__":
+    Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     # where code of a user's own is looked for, as the command does
     sys.path.append("")
     print(json.dumps(serve(json.load(sys.stdin))))
