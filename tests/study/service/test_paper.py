@@ -97,12 +97,12 @@ def tiny(name: str, data: str = "") -> Planned:
         {
             "name": name,
             "benchmark": {"name": "tests.tiny:Tiny", **({"trouble": data} if data else {})},
-            "criteria": ["ce", "ls"],
-            "seeds": 3,
+            "criteria": ["ce"],
+            "seeds": 2,
             "training": {"epochs": 2},
         }
     )
-    return Planned(name, name, "released", "blobs", "tiny", 1000, spec.to_yaml(), 5.0, 2, 6, 3, "2 of 6 epochs")
+    return Planned(name, name, "released", "blobs", "tiny", 1000, spec.to_yaml(), 5.0, 2, 6, 2, "2 of 6 epochs")
 
 
 @pytest.mark.slow
