@@ -69,13 +69,13 @@ def measure(trial: Trial, device: str = "cpu", data: Data | None = None, known: 
     started = time.perf_counter()
     training = Training(trial, device, data)
     setup = _since(started, training)
-    epochs = _epochs(training)
-    return Timing(setup, epochs, known or _evaluations(training), _memory(training))
+    epochs, metrics = _epochs(training)
+    return Timing(setup, epochs, known or _evaluations(training, metrics), _memory(training))
 
 
-def _epochs(training: Training) -> float:
-    """Seconds of all epochs, from some steps; and of its teacher's before."""
-    before = _epochs(training.teacher) if training.teacher is not None else 0.0
+def _epochs(training: Training) -> tuple[float, int]:
+    """Seconds of all epochs, its teacher's too, from some steps; and how many metrics each epoch has of training."""
+    before = _epochs(training.teacher)[0] if training.teacher is not None else 0.0
     whole = training.parts["train"]
     size = training.recipe.batch_size
     try:
@@ -86,7 +86,7 @@ def _epochs(training: Training) -> float:
         while True:
             training.parts["train"] = part = whole[:, :count]
             started = time.perf_counter()
-            training._train_epoch(1)
+            metrics = training._train_epoch(1)
             spent = _since(started, training)
             taken += spent
             if taken >= STEP_SECONDS:
@@ -94,11 +94,11 @@ def _epochs(training: Training) -> float:
             count = min(whole.shape[1], 2 * count)
     finally:
         training.parts["train"] = whole
-    return before + spent / part.shape[1] * whole.shape[1] * training.recipe.epochs
+    return before + spent / part.shape[1] * whole.shape[1] * training.recipe.epochs, len(metrics)
 
 
-def _evaluations(training: Training) -> Evaluations:
-    """All evaluations of a trial: each set of evaluators that come due together is timed at one of its epochs."""
+def _evaluations(training: Training, beside: int) -> Evaluations:
+    """All evaluations of a trial, where so many metrics are measured ``beside`` them at each epoch: each set of evaluators that come due together is timed at one of its epochs."""
     epochs = training.recipe.epochs
     kinds: dict[tuple[str, ...], list[int]] = {}
     for epoch in range(1, epochs + 1):
@@ -117,9 +117,9 @@ def _evaluations(training: Training) -> Evaluations:
             training.epoch = others[0]
             each, count = _evaluation(training, EVALUATION_SECONDS if len(others) > 3 else 0.0)
             seconds += each * len(others)
-            values += count * len(others)
+            values += (count + beside) * len(others)
     training.epoch = 0
-    return Evaluations(seconds + last, last, (values + metrics) * len(training.trial.seeds))
+    return Evaluations(seconds + last, last, (values + metrics + beside) * len(training.trial.seeds))
 
 
 def _evaluation(training: Training, at_least: float) -> tuple[float, int]:
@@ -130,8 +130,7 @@ def _evaluation(training: Training, at_least: float) -> tuple[float, int]:
         times += 1
         spent = _since(started, training)
         if spent >= at_least:
-            # two are measured of every epoch's training
-            return spent / times, len(metrics) + 2
+            return spent / times, len(metrics)
 
 
 def _since(started: float, training: Training) -> float:
