@@ -98,7 +98,10 @@ def _epochs(training: Training) -> tuple[float, int]:
 
 
 def _evaluations(training: Training, beside: int) -> Evaluations:
-    """All evaluations of a trial, where so many metrics are measured ``beside`` them at each epoch: each set of evaluators that come due together is timed at one of its epochs."""
+    """All evaluations of a trial: each set of evaluators that come due together is timed at one of its epochs.
+
+    ``beside`` them so many metrics are measured at each epoch, of training.
+    """
     epochs = training.recipe.epochs
     kinds: dict[tuple[str, ...], list[int]] = {}
     for epoch in range(1, epochs + 1):
