@@ -121,8 +121,8 @@ def test_seeds_criteria_and_trials_are_added_to_what_is_there(home: Home) -> Non
     # further seeds are four Optuna trials of their own, whose numbers no trial has
     assert numbers == [0, 1, 2, 3, 8, 9]
     assert {after[str(number), None].data.tags[schema.SEEDS] for number in numbers} == {"1,4,6,2"}
-    weights = {file.path for file in MlflowClient(home.tracking_uri()).list_artifacts(after["0", None].info.run_id)}
-    assert weights == {"weights.pt", "weights-added-1.pt"}
+    kept = {file.path for file in MlflowClient(home.tracking_uri()).list_artifacts(after["0", None].info.run_id)}
+    assert kept == {"weights.pt", "weights-added-1.pt", "trajectories.parquet", "trajectories-added-1.parquet"}
     assert [after[str(number), None].data.tags[schema.ROLE] for number in (8, 9)] == ["baseline", "search"]
 
     # Optuna's past is as it was; what was added is told beside it, over all seeds
