@@ -40,7 +40,7 @@ def write(stores: Sequence[tuple[str, str]], out: Path) -> Path:
     for study in together.studies:
         if study.final.empty:
             raise StoreError(f"study {study.name!r} has no replica that is done, so there is nothing to compare yet")
-    made = (overview, results, at_the_end, along_training, against_hyperparameters)
+    made = (overview, results, at_the_end, along_training, against_hyperparameters, others)
     sections = [section for make in made if (section := make(together, out))]
     return rendering.write(
         out / "comparison.html",
@@ -64,11 +64,11 @@ def answer(together: Together) -> Section:
                 "difference of theirs is tested."
             )
             continue
-        rows = tested(together.first, other, together.metrics())
+        rows = tested(together.first, other, together.main_metrics())
         sure = [each for each in rows if each.adjusted <= statistics.ALPHA]
         sentences.append(
-            f"{other.name} and {together.first.name} are paired seed by seed: of {len(rows)} differences "
-            f"{len(sure)} are told from 0 (Holm over all of them)."
+            f"{other.name} and {together.first.name} are paired seed by seed: of {len(rows)} differences in the main "
+            f"metrics {len(sure)} are told from 0 (Holm over all of them)."
         )
     return Section("The answer", (Lead(sentences[0]), *sentences[1:]))
 
@@ -116,8 +116,21 @@ def results(together: Together, out: Path) -> Section:
             items.append(f"No paired difference {names}: {why}.")
         else:
             items.append(pairing.note(together.first, other))
-        items.append(_beside(together, other, out, stem, is_paired=not why))
+        items.append(_beside(together, other, out, stem, together.main_metrics(), is_paired=not why))
     return Section("Results side by side", tuple(items))
+
+
+def others(together: Together, out: Path) -> Section | None:
+    """Tables of the metrics that are not the pages' main ones, whose differences are not tested."""
+    metrics = [name for name in together.metrics() if name not in together.main_metrics()]
+    items: list[str | Table] = []
+    for place, other in enumerate(together.others):
+        if not metrics or not pairing.matches(together.first, other):
+            continue
+        stem = "others" if len(together.others) == 1 else f"others-{place + 1}"
+        is_paired = not pairing.refusal(together.first, other)
+        items.append(_beside(together, other, out, stem, metrics, is_paired=is_paired, is_tested=False))
+    return Section("Every other metric", tuple(items)) if items else None
 
 
 @dataclass(frozen=True)
@@ -140,8 +153,16 @@ def tested(first: Study, second: Study, metrics: Sequence[str]) -> list[Tested]:
     return [Tested(*value, own, float(adjusted)) for value, own, adjusted in rows]
 
 
-def _beside(together: Together, other: Study, out: Path, stem: str, is_paired: bool) -> Table:
-    first, metrics = together.first, together.metrics()
+def _beside(
+    together: Together,
+    other: Study,
+    out: Path,
+    stem: str,
+    metrics: Sequence[str],
+    is_paired: bool,
+    is_tested: bool = True,
+) -> Table:
+    first = together.first
     found = tested(first, other, metrics) if is_paired else []
     by_key = {(each.match, each.metric): each for each in found}
     rows, data = [], []
@@ -162,10 +183,11 @@ def _beside(together: Together, other: Study, out: Path, stem: str, is_paired: b
             numbers = {**row, "metric": metric, first.name: one.mean, other.name: two.mean}
             numbers |= {f"trial of {first.name}": match.first, f"trial of {other.name}": match.second}
             if (pair := by_key.get((match, metric))) is not None:
-                row[f"{other.name} less {first.name}"] = str(pair.difference)
-                row["adjusted p"] = claims.p_cell(pair.adjusted)
-                numbers |= {"difference": pair.difference.mean, "half": pair.difference.half, "p": pair.p}
-                numbers |= {"adjusted p": pair.adjusted}
+                row[f"{other.name} less {first.name}"] = str(pair.difference) if is_tested else pair.difference.bounds
+                numbers |= {"difference": pair.difference.mean, "half": pair.difference.half}
+                if is_tested:
+                    row["adjusted p"] = claims.p_cell(pair.adjusted)
+                    numbers |= {"p": pair.p, "adjusted p": pair.adjusted}
             rows.append(row)
             data.append(numbers)
     frame = pd.DataFrame(rows).fillna("–")
@@ -174,7 +196,9 @@ def _beside(together: Together, other: Study, out: Path, stem: str, is_paired: b
         "criterion that are in both studies stand in one row; where none is, the trials that speak for the criterion, "
         "first | second."
     )
-    if is_paired:
+    if is_paired and not is_tested:
+        caption += " Differences are paired by seed, each interval for one by itself; none is tested."
+    elif is_paired:
         caption += (
             f" Differences are paired by seed; adjusted p: Holm over the {len(by_key)} differences of this table, of "
             "the t-test, or of the exact sign-flip test where that alone is too large."
@@ -184,7 +208,7 @@ def _beside(together: Together, other: Study, out: Path, stem: str, is_paired: b
 
 def at_the_end(together: Together, out: Path) -> Section | None:
     """Figure ``last-epoch``: the main metrics of the trial that speaks for each criterion, a colour for each study."""
-    metrics, criteria = together.main_metrics(PANELS), _criteria(together)
+    metrics, criteria = together.main_metrics()[:PANELS], _criteria(together)
     if not metrics or not criteria:
         return None
     size = (3.3 * len(metrics) + 1.2, 1.2 + 0.28 * len(criteria) * len(together.studies))
@@ -223,11 +247,11 @@ def along_training(together: Together, out: Path) -> Section | None:
     criteria = _criteria(together)
     curves = {
         (metric, study): trajectories.by_criterion(study, metric)
-        for metric in together.main_metrics(PANELS)
+        for metric in together.main_metrics()[:PANELS]
         for study in together.studies
     }
     metrics = [
-        metric for metric in together.main_metrics(PANELS) if any(curves[metric, each] for each in together.studies)
+        metric for metric in together.main_metrics()[:PANELS] if any(curves[metric, each] for each in together.studies)
     ]
     columns = [name for name in criteria if any(name in each for each in curves.values())]
     if not metrics or not columns:
@@ -287,7 +311,7 @@ def against_hyperparameters(together: Together, out: Path) -> Section | None:
 def _sweep(
     together: Together, out: Path, criterion: str, symbol: str, axes_of: dict[Study, sensitivity.Axis]
 ) -> Figure:
-    metrics = together.main_metrics(PANELS)
+    metrics = together.main_metrics()[:PANELS]
     canvas, grid = plt.subplots(1, len(metrics), figsize=(3.3 * len(metrics), 3), squeeze=False, layout="constrained")
     for axes, metric in zip(grid.flat, metrics, strict=True):
         for study, axis in axes_of.items():

@@ -56,11 +56,11 @@ class Together:
         names = dict.fromkeys([*main, *declared, *sorted(set().union(*measured))])
         return [name for name in names if sum(name in each for each in measured) > 1]
 
-    def main_metrics(self, most: int) -> list[str]:
-        """The pages' main metrics that are measured in common, at most so many; all in common where none is."""
+    def main_metrics(self) -> list[str]:
+        """The pages' main metrics that are measured in common; all in common where none is."""
         common = self.metrics()
         main = {name for study in self.studies for name in study.page.metrics}
-        return ([name for name in common if name in main] or common)[:most]
+        return [name for name in common if name in main] or common
 
 
 def differences(together: Together) -> pd.DataFrame:
