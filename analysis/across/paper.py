@@ -152,6 +152,8 @@ def _element(
         for item in shown:
             kept.add(study, item)
         items += shown
+    if len(items) == 1:
+        items.append("No study of it was asked for.")
     return Section(element.name, tuple(items))
 
 
