@@ -28,7 +28,9 @@ def section(study: Study, out: Path, panels: Sequence[str] = (), errors: Sequenc
     chosen = selection.headline(study)
     drawn = {metric: curves for metric in panels if (curves := by_criterion(study, metric))}
     if not drawn:
-        others = [metric for metric in study.frame["metric"].cat.categories if metric not in panels]
+        # what chance alone would give is level
+        left_out = {*panels, *(metric.chance for metric in study.metrics.values())}
+        others = [metric for metric in study.frame["metric"].cat.categories if metric not in left_out]
         drawn = {metric: curves for metric in others if (curves := by_criterion(study, metric))}
     if not drawn:
         return Section(title, ("No metric was measured at two epochs or more by a trial that is done.",))
