@@ -19,7 +19,7 @@ from analysis.across import sources
 from analysis.across.together import Together
 from analysis.claims import FAILS, HOLDS, UNTESTED, Claim, Verdict
 from analysis.output import Figure, Lead, Section, Table
-from analysis.runs import Study
+from analysis.runs import Study, StudyNotFound
 
 #: the folder below the page's with the figures and tables of each study
 FILES = "items"
@@ -59,7 +59,11 @@ class Piece:
         """The study as it stands; None where no replica of it is done."""
         if not self.tracking_uri:
             return None
-        found = Study.open(self.tracking_uri, self.name)
+        try:
+            found = Study.open(self.tracking_uri, self.name)
+        # a study that was killed while it began
+        except StudyNotFound:
+            return None
         return None if found.final.empty else found
 
 
