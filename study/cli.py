@@ -162,7 +162,7 @@ def run(
     size = str(footprint.estimate(loaded)) if import_data or is_local(address) else None
     # of a study that stands some is there already
     if loaded.name not in studies_here(at):
-        cost.told(loaded, address, price, partial(typer.echo, err=True))
+        cost.told(loaded, address, price, partial(typer.echo, err=True), cost.PATIENCE)
     running.execute(loaded, at, address, retry_failed, events=events, size=size)
 
 

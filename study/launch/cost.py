@@ -32,6 +32,8 @@ RAY_STARTS, TRIAL_SECONDS = 2.0, 0.2
 TRACKED_VALUES, RUN_SECONDS = 5800.0, 0.06
 #: training samples seen by all replicas in all epochs, below which a study is over sooner than it is timed
 SMALL = 3_000_000
+#: seconds after which the start of a study waits no longer for its cost
+PATIENCE = 60.0
 #: trials that are timed at once at most
 MOST_AT_ONCE = 8
 
@@ -106,10 +108,16 @@ class Cost:
         return f"{text} (timed by a few steps and evaluations of {len(self.kinds)} kinds of trials on this machine)"
 
 
-def predict(spec: StudySpec, address: str | None = None, price: float | None = None, small: int = SMALL) -> Cost | None:
+def predict(
+    spec: StudySpec,
+    address: str | None = None,
+    price: float | None = None,
+    small: int = SMALL,
+    limit: float | None = None,
+) -> Cost | None:
     """The study's cost on this machine; None in a cluster, whose devices are not at hand, and for a study of moments.
 
-    Raises `UserError` where a trial cannot be timed, with what it raised.
+    Raises `UserError` where a trial cannot be timed, with what it raised, or not within ``limit`` seconds.
     """
     if not is_local(address):
         return None
@@ -122,7 +130,7 @@ def predict(spec: StudySpec, address: str | None = None, price: float | None = N
     slots = min(capacity.slots(share), sum(kind.count for kind in kinds))
     if spec.concurrency != "auto":
         slots = min(slots, spec.concurrency)
-    timed = _timed(spec, kinds, min(slots, MOST_AT_ONCE))
+    timed = _timed(spec, kinds, min(slots, MOST_AT_ONCE), limit)
     if spec.resources.gpus == "auto":
         # later trials get the share that the first ones used
         share = placement.first_share(spec.resources, max(kind.memory for kind in timed) / _gpu_bytes())
@@ -191,12 +199,12 @@ def makespan(seconds: Sequence[float], slots: int) -> float:
     return max(ends)
 
 
-def _timed(spec: StudySpec, kinds: Sequence[Kind], at_once: int) -> list[Kind]:
+def _timed(spec: StudySpec, kinds: Sequence[Kind], at_once: int, limit: float | None) -> list[Kind]:
     """``kinds`` with what one trial of each takes, timed in so many processes at once; the means of these."""
     device = "cuda" if spec.resources.needs_gpu else "cpu"
     threads = max(1, int(spec.resources.cpus))
     request = {"trials": [kind.trial.to_dict() for kind in kinds], "device": device, "threads": threads}
-    answers = _asked(request, at_once)
+    answers = _asked(request, at_once, limit)
     return [_of(kind, told) for kind, told in zip(kinds, zip(*answers, strict=True), strict=True)]
 
 
@@ -219,7 +227,7 @@ def _of(kind: Kind, told: Sequence[Mapping[str, Any]]) -> Kind:
     )
 
 
-def _asked(request: Mapping[str, Any], at_once: int) -> list[list[dict[str, Any]]]:
+def _asked(request: Mapping[str, Any], at_once: int, limit: float | None) -> list[list[dict[str, Any]]]:
     """The answers of so many processes of `trainables.timing`."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-m", "trainables.timing"]
@@ -238,15 +246,21 @@ def _asked(request: Mapping[str, Any], at_once: int) -> list[list[dict[str, Any]
                 process.stdin.write(json.dumps({**request, "begun": time.time()}))
                 process.stdin.close()
             process.stdin = None
-        return [_answer(process) for process in processes]
+        deadline = None if limit is None else time.monotonic() + limit
+        return [_answer(process, deadline) for process in processes]
     finally:
         for process in processes:
             process.kill()
             process.wait()
 
 
-def _answer(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
-    out, said = process.communicate()
+def _answer(process: subprocess.Popen[str], deadline: float | None) -> list[dict[str, Any]]:
+    try:
+        out, said = process.communicate(timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        raise UserError(
+            "what the study costs is not known within a minute: fierce run --dry-run takes its time"
+        ) from None
     if process.returncode:
         why = (said.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
         raise UserError(f"the study cannot be timed, a trial of it fails: {why[:300]}")
@@ -260,10 +274,16 @@ def _gpu_bytes() -> int:
     return int(torch.cuda.get_device_properties(0).total_memory)
 
 
-def told(spec: StudySpec, address: str | None, price: float | None, tell: Callable[[str], object]) -> None:
-    """Say what the study will cost, where that can be known; a study that cannot be timed says why by itself later."""
+def told(
+    spec: StudySpec,
+    address: str | None,
+    price: float | None,
+    tell: Callable[[str], object],
+    limit: float | None = None,
+) -> None:
+    """Say what the study will cost, where that can be known, within ``limit`` seconds; else why it cannot."""
     try:
-        cost = predict(spec, address, price)
+        cost = predict(spec, address, price, limit=limit)
     except UserError as error:
         tell(str(error))
         return

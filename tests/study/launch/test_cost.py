@@ -96,3 +96,10 @@ def test_a_trial_that_fails_is_said_in_a_sentence() -> None:
     own = spec(benchmark={"name": "tests.tiny:Tiny", "samples": 200, "trouble": __file__})
     with pytest.raises(UserError, match="cannot be timed"):
         cost.predict(own, small=0)
+
+
+@pytest.mark.slow
+def test_a_studys_start_does_not_wait_for_its_cost_for_ever() -> None:
+    own = spec(benchmark={"name": "tests.tiny:Tiny", "pause": 30.0})
+    with pytest.raises(UserError, match="not known within a minute"):
+        cost.predict(own, small=0, limit=0.1)
