@@ -219,6 +219,7 @@ def _figure(
                 panel.axvline(values[metric].mean, color="#a04000", linestyle=style, linewidth=1, label=name)
         if top is not None and top in summary:
             panel.axvline(summary[top].mean, color="#11602b", linestyle="--", linewidth=1, label=_labels(study)[top])
+        panel.locator_params(axis="x", nbins=4)
         panel.set_ylim(-0.6, len(rivals) - 0.4)
         panel.set_yticks(range(len(rivals)), list(reversed(rivals)) if panel is np.ravel(axes)[0] else [])
         panel.set_xlabel(study.metric(metric).label.replace(", ", ",\n"))
