@@ -44,6 +44,9 @@ def section(study: Study, out: Path, distances: Sequence[str] = ()) -> Section:
     def draw(axes: Axes, arrays: Arrays) -> None:
         places = embed(arrays["features"])
         coarse = arrays["coarse"][: len(places)]
+        if arrays["features"].shape[1] == 1:
+            # a row for each class, its samples beside each other
+            places[:, 1] = coarse + np.random.default_rng(0).uniform(-0.3, 0.3, len(places))
         opacity = _opacity(arrays.get("fine"), len(places))
         for number in np.unique(coarse):
             rows = coarse == number
@@ -63,7 +66,10 @@ def section(study: Study, out: Path, distances: Sequence[str] = ()) -> Section:
         "distances between panels have no meaning."
     )
     if all(arrays[panels[criterion]]["features"].shape[1] == 1 for criterion, arrays in kept.items()):
-        caption = f"The one held-out feature, across, in place of figure A4's t-SNE: {drawn}."
+        caption = (
+            f"The one held-out feature, across, in place of figure A4's t-SNE: {drawn}. Each class has a row, in which "
+            "height has no meaning."
+        )
     items: list[str | Figure | Table] = [output.save_figure(study, canvas, out, "feature-space", caption)]
     geometry = {metric: means for metric in distances if (means := selection.summary(study, metric))}
     rows = [

@@ -51,10 +51,13 @@ def sentences(study: Study, found: Recommendation) -> list[str]:
 
 
 def verdict(study: Study, found: Recommendation) -> str:
-    """What to use, in a sentence."""
+    """What to use, in a sentence; by which probe, where others say the opposite."""
     rival, reference = _label(study, found.rival), _reference(study, found)
+    contrary = _by_other_probes(study, found)[not found.wins]
+    by = f" where features are read by {_probe(study, found.metric)}" if contrary else ""
     if found.wins:
-        return f"Use {rival}: it keeps more of the fine labels than {reference}."
+        less = "; other probes say the opposite" if contrary else ""
+        return f"Use {rival}{by}: it keeps more of the fine labels than {reference}{less}."
     if found.ahead and found.how == "search":
         return (
             f"Not settled: {rival} was the best of the search, on the seeds that chose it. Add confirm: 10 under "
@@ -65,9 +68,9 @@ def verdict(study: Study, found: Recommendation) -> str:
             f"Not settled: {rival} was ahead of {reference} where it was chosen, but "
             f"{found.evidence.note or 'a planned seed is missing'}. Ten seeds decide most differences."
         )
-    if _beyond(study, found) < 0:
-        return f"Stay with {reference}: nothing beats it here."
-    return f"Stay with {reference}: nothing is shown to beat it here."
+    more = f" {rival} keeps more by other probes." if contrary else ""
+    beats = "beats" if _beyond(study, found) < 0 else "is shown to beat"
+    return f"Stay with {reference}{by}: nothing {beats} it {'there' if contrary else 'here'}.{more}"
 
 
 def figure(study: Study, out: Path) -> list[Figure]:
@@ -183,8 +186,8 @@ def _way(study: Study, found: Recommendation) -> str:
     return f"{text} {name} keeps {other} of the way from {first} to that, {_label(study, found.rival)} {share}."
 
 
-def _other_probes(study: Study, found: Recommendation) -> str:
-    """By which other probes the rival is better or worse than the reference, after Holm; empty where by none."""
+def _by_other_probes(study: Study, found: Recommendation) -> dict[bool, list[str]]:
+    """By which other probes the rival is better than the reference (True), or worse, after Holm, and by how much."""
     metrics = [name for name in rivals.compared(found.part) if name != found.metric]
     told = {name: selection.difference(found.part, name, found.tested, found.against) for name in metrics}
     known = {name: each for name, each in told.items() if each is not None and each.complete}
@@ -194,17 +197,25 @@ def _other_probes(study: Study, found: Recommendation) -> str:
     for (name, each), p in zip(known.items(), adjusted, strict=True):
         if p <= statistics.ALPHA:
             is_better = (each.mean > 0) == (study.metric(name).better == "higher")
-            sides[is_better].append(f"{study.metric(name).label} ({each.bounds})")
-    told_of = [
-        f"{word} by {', '.join(sides[side])}" for side, word in ((True, "better"), (False, "worse")) if sides[side]
-    ]
-    if not told_of:
+            sides[is_better].append(f"{_probe(study, name)} ({each.bounds})")
+    return sides
+
+
+def _other_probes(study: Study, found: Recommendation) -> str:
+    """What other probes say of the rival; empty where they decide nothing."""
+    sides = _by_other_probes(study, found)
+    told = [f"better by {', '.join(sides[True])}"] if sides[True] else []
+    told += [f"worse by {', '.join(sides[False])}"] if sides[False] else []
+    if not told:
         return ""
-    text = f"By other probes {_label(study, found.rival)} is {'; '.join(told_of)}."
-    # what speaks for the other one
-    if sides[not found.wins]:
-        text += " Which to use depends on how the features will be read."
-    return text
+    text = f"Read by other probes, {_label(study, found.rival)} is {'; '.join(told)}."
+    return f"{text} Which to use depends on how the features will be read." if sides[not found.wins] else text
+
+
+def _probe(study: Study, name: str) -> str:
+    """A probe in words, without those of what it reads: ``fine accuracy, linear probe``."""
+    label = study.metric(name).label
+    return label.rpartition(", ")[2]
 
 
 def _cost(study: Study, found: Recommendation) -> str:
@@ -242,7 +253,7 @@ def _how(study: Study, found: Recommendation) -> str:
 def _p(found: Recommendation) -> str:
     """p of both tests."""
     p, exact = found.evidence.p, found.evidence.exact
-    shown = statistics.p_text(p)
+    shown = statistics.p_text(p).replace(" ", "\u00a0")
     both = (
         f"{shown} by the larger of t-test and exact sign-flip test"
         if p == exact

@@ -170,7 +170,11 @@ def test_another_probe_that_says_the_opposite_is_told() -> None:
     answers = (0.5, 0.4, 0.3, 0.3, 0.3), (0.5, 0.4, 0.3, 0.3, 0.3)
     own = probed(*answers, near=(0.5, 0.9, 0.5, 0.5, 0.5))
     said = " ".join(summary.sentences(own, found(own)))
-    assert "By other probes LS σ=0.1 is better by nearest neighbours (" in said
+    assert "Read by other probes, LS σ=0.1 is better by nearest neighbours (" in said
+    assert summary.verdict(own, found(own)) == (
+        "Stay with cross-entropy (CE) where features are read by fine labels' R²: nothing beats it there. LS σ=0.1 "
+        "keeps more by other probes."
+    )
     difference = selection.difference(own, "near", 1, 0)
     assert difference is not None and difference.bounds in said
     assert "depends on how the features will be read" in said
