@@ -156,12 +156,12 @@ def figure(
             estimates = selection.summary(study, metric)
             label = names.get(metric, study.metric(metric).label) if len(group) > 1 else None
             style = line if axis.is_line else "none"
-            _errorbars(axes, axis, estimates, color=shade, marker=marker, linestyle=style, label=label)
+            errorbars(axes, axis, estimates, color=shade, marker=marker, linestyle=style, label=label)
             if reference and reference.trial in estimates:
                 mean = estimates[reference.trial].mean
                 axes.axhline(mean, color=colour, linestyle=line, linewidth=1)
                 axes.annotate(name, (1, mean), xycoords=("axes fraction", "data"), fontsize=8, color=colour)
-        _scale(axes, axis)
+        scale(axes, axis)
         axes.set_xlabel(f"{sweep.label} ({axis.fixed})" if axis.fixed else sweep.label)
         axes.set_ylabel(title)
         if "MSE" in title:
@@ -195,7 +195,7 @@ def compared(axes: Axes, study: Study, metric: str, lines: Mapping[str, Axis], l
         placed = replace(axis, trials=trials.sort_values(setting))
         kind = study.criterion(criterion).label
         style = output.look(study, criterion) if axis.is_line else {"color": output.colour(study, criterion)}
-        _errorbars(
+        errorbars(
             axes,
             placed,
             estimates,
@@ -214,7 +214,8 @@ def compared(axes: Axes, study: Study, metric: str, lines: Mapping[str, Axis], l
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def _errorbars(axes: Axes, axis: Axis, estimates: Mapping[int, Estimate], **style: Any) -> None:
+def errorbars(axes: Axes, axis: Axis, estimates: Mapping[int, Estimate], **style: Any) -> None:
+    """Means with their intervals along ``axis``, of the trials that have one."""
     rows = [(row[axis.name], estimates[row["trial"]]) for _, row in axis.trials.iterrows() if row["trial"] in estimates]
     halves = [estimate.half if estimate.complete else 0 for _, estimate in rows]
     axes.errorbar(
@@ -222,7 +223,7 @@ def _errorbars(axes: Axes, axis: Axis, estimates: Mapping[int, Estimate], **styl
     )  # fmt: skip
 
 
-def _scale(axes: Axes, axis: Axis) -> None:
+def scale(axes: Axes, axis: Axis) -> None:
     """Logarithmic, with room for 0, and ticks at the values that were run."""
     values = axis.trials[axis.name]
     smallest = values[values > 0].min()

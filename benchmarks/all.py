@@ -19,6 +19,7 @@ BENCHMARKS = {
     "transport": False,
     "resnet": False,
     "few_shot": False,
+    "cost": False,
 }
 
 

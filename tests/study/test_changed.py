@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NoReturn
 
 import numpy as np
@@ -143,6 +144,17 @@ def test_a_study_of_which_nothing_was_begun_takes_another_file(tmp_path: Path) -
         assert sweep.run(of_table(data, training={"epochs": 1}), home).done == 1
         with pytest.raises(UserError, match=r"stands with another file: training\.epochs: 1 → 2"):
             sweep.run(of_table(data), home)
+
+
+def test_a_launch_that_ray_ended_for_memory_says_so(tmp_path: Path) -> None:
+    said = "Task was killed due to the node running low on memory.\nRefer to the documentation on how to address the "
+    lost = RuntimeError(f"{said}out of memory issue: https://docs.ray.io/. Consider provisioning more memory")
+    with without_ray(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweep, "_tuner", lambda *arguments: SimpleNamespace(fit=lambda: _raise(lost)))
+        with pytest.raises(UserError, match=r"Ray Tune stopped \(the memory of a node ran out, .*resume the study"):
+            sweep.run(of_table(table(tmp_path / "data.csv")), Home(tmp_path / "home"))
+    # nothing else is told otherwise
+    assert sweep._told(RuntimeError("first\nwhat happened")) == "what happened"
 
 
 def _raise(error: Exception) -> NoReturn:
