@@ -1,0 +1,115 @@
+"""A study on a real Slurm, told to stop by a job that goes before it, queued anew, and finished."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from faults.backends import MLflow, free_port
+from faults.checks import check_study
+from faults.hosts import ROOT, TESTS, Network, until
+from mlflow import MlflowClient
+from slurm_nodes import PROGRAMS, Slurm
+
+from study.file.spec import StudySpec
+from study.home import Home
+from trainables.storage import Folder
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.ray,
+    pytest.mark.server,
+    pytest.mark.skipif(
+        os.geteuid() != 0 or not all(map(shutil.which, PROGRAMS)),
+        reason=f"needs root, and {', '.join(PROGRAMS)} (Debian: slurm-wlm, munge, iproute2)",
+    ),
+]
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    with Network() as network:
+        yield network
+
+
+@pytest.fixture
+def slurm(network: Network) -> Iterator[Slurm]:
+    with Slurm(network) as slurm:
+        yield slurm
+
+
+@pytest.fixture
+def tracking(network: Network, tmp_path: Path) -> Iterator[str]:
+    server = MLflow(network.GATEWAY, free_port(network.GATEWAY), f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path)
+    yield server.uri
+    server.kill()
+
+
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_a_preempted_study_is_queued_anew_and_ends_as_if_undisturbed(
+    slurm: Slurm, tracking: str, tmp_path: Path, nodes: int
+) -> None:
+    home = Home(tmp_path / "home")
+    spec = StudySpec.model_validate(
+        {
+            "name": "preempted",
+            "benchmark": {"name": "tiny:Tiny", "pause": 0.3},
+            "criteria": ["ce", "ls"],
+            "seeds": [1, 4],
+            "training": {"epochs": 60},
+            "concurrency": 2,
+            "machines": {"nodes": nodes, "slurm": {"partition": "usual"}},
+            "storage": str(home.root / "studies"),
+            "tracking_uri": tracking,
+        }
+    )
+    file = tmp_path / "preempted.yaml"
+    file.write_text(spec.to_yaml(), encoding="utf-8")
+    hidden = {name: "" for name in os.environ if name.startswith(("RAY_", "MLFLOW_", "OPTUNA_", "FIERCE_"))}
+    environment = hidden | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(TESTS)]), "OMP_NUM_THREADS": "1"}
+    fierce = (sys.executable, "-c", "from study.cli import main; main()")
+    submitted = slurm.run(
+        *fierce, "submit", str(file), "--slurm", "--home", str(home.root), environment=environment
+    )  # fmt: skip
+    job = submitted.partition("job ")[2].partition(";")[0]
+    log = home.root / "slurm" / spec.name / f"{job}.log"
+
+    def said() -> str:
+        return log.read_text(encoding="utf-8") if log.exists() else ""
+
+    def under_way() -> bool:
+        assert slurm.state(job).split()[0] in ("PENDING", "CONFIGURING", "RUNNING"), said()
+        return _epochs(tracking, spec.name) >= 3
+
+    until(under_way, f"both trials train: {said()}", 600)
+    # the job that goes before it wants the very nodes
+    named = slurm.run("squeue", "--noheader", f"--jobs={job}", "--format=%N").strip()
+    options = ("--partition=urgent", f"--nodelist={named}", f"--nodes={nodes}", "--exclusive", "--output=/dev/null")
+    slurm.run("sbatch", *options, "--wrap", "true")
+
+    def ended() -> bool:
+        state = slurm.state(job).split()[0]
+        assert state in ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "COMPLETED", "PREEMPTED"), said()
+        return state == "COMPLETED"
+
+    until(ended, "the study ends", 1200)
+    assert slurm.state(job) == "COMPLETED 1", said()
+    assert "interrupted; go on with" in said()
+    assert check_study(spec, tracking, home.optuna_uri(), Folder(spec.storage or "")).startswith("2 done")
+    assert "token" not in said() and (home.root / "slurm" / spec.name / "token").stat().st_mode & 0o077 == 0
+
+
+def _epochs(uri: str, study: str) -> int:
+    """The epochs that MLflow has of the trial that is least far."""
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(study)
+    if experiment is None:
+        return 0
+    runs = client.search_runs([experiment.experiment_id], "tags.`fierce.seed` = '1'")
+    done = [len(client.get_metric_history(run.info.run_id, "accuracy/coarse")) for run in runs]
+    return min(done) if len(done) == 2 else 0
