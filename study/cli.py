@@ -190,16 +190,16 @@ def submit(
         bool, typer.Option("--slurm", help="Write a job of Slurm and queue it, in place of a Ray cluster that is up.")
     ] = False,
     home: HomeOption = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="With --slurm: print the job, and queue nothing.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --slurm: print the job, and queue nothing.")] = False,
 ) -> None:
     """Run a study in a Ray cluster, and follow it, or in Slurm; one that was begun goes on where it stopped."""
     if slurm:
         _submit_to_slurm(spec, overrides or (), name, home, dry_run)
         return
     if dry_run or home is not None:
-        raise UserError(f"{'--dry-run' if dry_run else '--home'}: goes with --slurm alone; leave it out, or give --slurm")
+        raise UserError(
+            f"{'--dry-run' if dry_run else '--home'}: goes with --slurm alone; leave it out, or give --slurm"
+        )
     from study.service import jobs, running
 
     submission = jobs.prepare(spec, overrides or (), name, working_dir)

@@ -76,7 +76,7 @@ class Slurm:
                     folder=self.folder,
                     nodes=nodes,
                 ),
-                encoding="utf-8"
+                encoding="utf-8",
             )
             # a namespace's /sys has no control groups, and nothing here asks for them
             (self.folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\nCgroupAutomount=no\n", encoding="utf-8")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trainables.benchmarks import Benchmark, Data
-from trainables.replicas import stream
+from trainables.replicas import drawn, stream
 
 #: samples by which it is told whether a benchmark augments
 PROBED = 64
@@ -49,7 +49,6 @@ def deviations(inputs: Callable[[Tensor], Tensor], train: Tensor, chunk: int) ->
 
 def noisy(inputs: Tensor, scale: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
     """``inputs`` (S, B, …) plus normal noise of standard deviation ``scale`` (S, 1, …), replica s from its stream."""
-    noise = torch.empty_like(inputs)
-    for replica, generator in zip(noise, generators, strict=True):
-        replica.normal_(generator=generator)
+    shape = inputs.shape[1:]
+    noise = drawn(lambda values, g: values.normal_(generator=g), shape, generators, inputs.dtype, inputs.device)
     return inputs + scale * noise

@@ -42,7 +42,8 @@ trap 'stopped=1; {stop}' TERM
 while kill -0 "$job" 2>/dev/null; do wait "$job"; done
 wait "$job"
 code=$?
-if [ -n "$stopped" ] && [ "$code" -ne 0 ] && [ "$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T)" = RUNNING ]; then
+state=$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T)
+if [ -n "$stopped" ] && [ "$code" -ne 0 ] && [ "$state" = RUNNING ]; then
   scontrol requeue "$SLURM_JOB_ID" && sleep 600
 fi
 exit "$code"
@@ -139,7 +140,7 @@ def _script(spec: StudySpec, nodes: Asked, home: Home, folder: Path) -> Iterator
     yield f"srun --kill-on-bad-exit=1 --wait=60 {shlex.join(_shares(nodes))} \\"
     yield f'  ray symmetric-run --address "$head:{PORT}" --min-nodes {nodes.nodes} --num-cpus {nodes.cpus} \\'
     yield f"  --num-gpus {nodes.gpus} --object-store-memory {OBJECT_STORE_BYTES} -- \\"
-    yield f"  bash -c 'echo $$ > \"$0\"; exec \"$@\"' \"$driver\" {command} --address \"$head:{PORT}\" &"
+    yield f'  bash -c \'echo $$ > "$0"; exec "$@"\' "$driver" {command} --address "$head:{PORT}" &'
     yield "job=$!"
     yield _END.format(stop='kill -TERM "$(cat "$driver" 2>/dev/null || echo "$job")"')
 
@@ -193,7 +194,9 @@ def _private(path: Path, text: str) -> None:
 def _slurm(*command: str) -> str:
     """What a command of Slurm prints; `UserError` with what it said where it fails."""
     try:
-        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=120, check=False)
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=120, check=False
+        )
     except subprocess.TimeoutExpired:
         raise UserError(f"--slurm: {command[0]} does not answer within 120 s; see whether Slurm is up") from None
     if done.returncode:

@@ -11,6 +11,7 @@ from torch import Tensor
 from trainables.criteria.ce import cross_entropy
 from trainables.criterion import Batch, Criterion, Hyperparameter
 from trainables.metrics import Metric
+from trainables.replicas import drawn
 
 #: the integral over −T_MAX..T_MAX is twice that over 0..T_MAX, by the trapezoid rule on so many knots
 T_MAX, KNOTS = 3.0, 17
@@ -39,11 +40,9 @@ def epps_pulley(projected: Tensor) -> Tensor:
 
 def directions(d: int, count: int, generators: Sequence[torch.Generator], like: Tensor) -> Tensor:
     """Random unit vectors (S, d, count), uniform on the sphere, replica s from its own stream."""
-    drawn = torch.empty(len(generators), d, count, dtype=like.dtype, device=like.device)
-    for replica, generator in zip(drawn, generators, strict=True):
-        replica.normal_(generator=generator)
+    normal = drawn(lambda values, g: values.normal_(generator=g), (d, count), generators, like.dtype, like.device)
     # a third of the time of `torch.nn.functional.normalize`
-    return drawn.div_(drawn.square().sum(1, keepdim=True).sqrt_())
+    return normal.div_(normal.square().sum(1, keepdim=True).sqrt_())
 
 
 class SIGReg(Criterion):

@@ -128,7 +128,10 @@ def test_a_token_of_ones_own_and_logins_are_named_and_never_written() -> None:
         ({"tracking_uri": "http://me:word@mlflow:5000"}, "tracking_uri: .*holds a password"),
         ({"machines": {"kubernetes": {"image": "x"}}}, "storage: pods share no disk"),
         ({"machines": {"kubernetes": {"image": "x"}}, "storage": "s3://bucket/studies"}, "optuna_uri: the head's own"),
-        ({"benchmark": {"name": "hyperspectral", "data": "/home/me/jasper.mat"}}, "benchmark.data: /home/me/jasper.mat"),
+        (
+            {"benchmark": {"name": "hyperspectral", "data": "/home/me/jasper.mat"}},
+            "benchmark.data: /home/me/jasper.mat",
+        ),
     ],
 )
 def test_what_cannot_run_there_is_refused(changes: dict[str, Any], said: str) -> None:

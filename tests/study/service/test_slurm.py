@@ -56,7 +56,7 @@ def test_one_node_needs_no_cluster_and_leaves_the_node_to_others(tmp_path: Path)
 
 
 def test_several_nodes_cannot_write_to_a_file(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="tracking_uri: .* 2 nodes cannot write to"):
+    with pytest.raises(UserError, match=r"tracking_uri: .* 2 nodes cannot write to"):
         job(tmp_path, machines={"nodes": 2})
 
 
@@ -97,7 +97,8 @@ def test_it_is_queued_anew_only_where_it_was_told_to_stop(
     programs = {
         STATE: f"echo {state}",
         REQUEUE: f'echo "$@" > {called}; kill $PPID',
-        FIERCE: f"trap 'exit {code}' TERM; " + ("kill -TERM $PPID; while :; do sleep 0.01; done" if told else f"exit {code}"),
+        FIERCE: f"trap 'exit {code}' TERM; "
+        + ("kill -TERM $PPID; while :; do sleep 0.01; done" if told else f"exit {code}"),
     }
     path = tmp_path / "programs"
     path.mkdir()

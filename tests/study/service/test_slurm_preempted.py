@@ -73,9 +73,8 @@ def test_a_preempted_study_is_queued_anew_and_ends_as_if_undisturbed(
     hidden = {name: "" for name in os.environ if name.startswith(("RAY_", "MLFLOW_", "OPTUNA_", "FIERCE_"))}
     environment = hidden | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(TESTS)]), "OMP_NUM_THREADS": "1"}
     fierce = (sys.executable, "-c", "from study.cli import main; main()")
-    submitted = slurm.run(
-        *fierce, "submit", str(file), "--slurm", "--home", str(home.root), environment=environment
-    )  # fmt: skip
+    submit = ("submit", str(file), "--slurm", "--home", str(home.root))
+    submitted = slurm.run(*fierce, *submit, environment=environment)
     job = submitted.partition("job ")[2].partition(";")[0]
     log = home.root / "slurm" / spec.name / f"{job}.log"
 
@@ -86,7 +85,7 @@ def test_a_preempted_study_is_queued_anew_and_ends_as_if_undisturbed(
         assert slurm.state(job).split()[0] in ("PENDING", "CONFIGURING", "RUNNING"), said()
         return _epochs(tracking, spec.name) >= 3
 
-    until(under_way, f"both trials train: {said()}", 600)
+    until(under_way, "both trials train", 900)
     # the job that goes before it wants the very nodes
     named = slurm.run("squeue", "--noheader", f"--jobs={job}", "--format=%N").strip()
     options = ("--partition=urgent", f"--nodelist={named}", f"--nodes={nodes}", "--exclusive", "--output=/dev/null")
