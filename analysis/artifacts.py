@@ -8,6 +8,7 @@ on a read-only disk is read too. A server resolves its addresses itself.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -17,6 +18,8 @@ from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.file_utils import local_file_uri_to_path
 
 from analysis import schema, store
@@ -86,6 +89,23 @@ def read(tracking_uri: str, run: Run, name: str) -> bytes | None:
         raise StoreError(f"the artifact {place / name} cannot be read ({error.strerror}); set that right") from error
 
 
+def fetch(tracking_uri: str, run: Run, name: str) -> bytes | None:
+    """As `read`, of an artifact that ought to be there: a server is asked for it once, and for nothing else."""
+    if folder(tracking_uri, run) is None:
+        with tempfile.TemporaryDirectory() as scratch:
+            place = Path(scratch) / "file"
+            # whatever went wrong, `read` says it
+            with contextlib.suppress(Exception):
+                _repository(tracking_uri, run)._download_file(name, str(place))
+                return place.read_bytes()
+    return read(tracking_uri, run, name)
+
+
+def _repository(tracking_uri: str, run: Run) -> ArtifactRepository:
+    """Where the run's artifacts are, which MLflow's client would ask the server for once more."""
+    return get_artifact_repository(run.info.artifact_uri, tracking_uri=tracking_uri)
+
+
 def write(tracking_uri: str, run: Run, file: Path, below: str = "") -> None:
     """Put ``file`` among the run's artifacts, in the folder ``below``, in place of an older one of its name.
 
@@ -93,7 +113,7 @@ def write(tracking_uri: str, run: Run, file: Path, below: str = "") -> None:
     """
     place = folder(tracking_uri, run)
     if place is None:
-        MlflowClient(tracking_uri).log_artifact(run.info.run_id, str(file), below or None)
+        _repository(tracking_uri, run).log_artifact(str(file), below or None)
         return
     (place / below).mkdir(parents=True, exist_ok=True)
     # whole or not at all, for who reads meanwhile
@@ -107,20 +127,22 @@ def write(tracking_uri: str, run: Run, file: Path, below: str = "") -> None:
 
 def kept(run: Run) -> set[str]:
     """Names of the artifacts that the run was given, as far as it says so itself."""
-    return set(run.data.tags.get(schema.KEPT, "").split(",")) - {""}
+    tags = (value for tag, value in run.data.tags.items() if tag == schema.KEPT or tag.startswith(f"{schema.KEPT}."))
+    return {name for value in tags for name in value.split(",")} - {""}
 
 
 def lacking(tracking_uri: str, runs: Iterable[Run]) -> list[Run]:
     """Those of ``runs`` that lack an artifact which they were given."""
     given = [run for run in runs if kept(run)]
     with ThreadPoolExecutor(LISTED) as pool:
-        whole = pool.map(lambda run: kept(run) <= _names(tracking_uri, run), given)
+        whole = pool.map(lambda run: kept(run) <= names(tracking_uri, run), given)
         return [run for run, is_whole in zip(given, whole, strict=True) if not is_whole]
 
 
-def _names(tracking_uri: str, run: Run) -> set[str]:
+def names(tracking_uri: str, run: Run) -> set[str]:
+    """Names of the run's artifacts."""
     place = folder(tracking_uri, run)
     if place is None:
         with store.readable(tracking_uri):
-            return {file.path for file in MlflowClient(tracking_uri).list_artifacts(run.info.run_id)}
+            return {file.path for file in _repository(tracking_uri, run).list_artifacts()}
     return {file.name for file in place.iterdir()} if place.is_dir() else set()

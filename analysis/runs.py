@@ -19,6 +19,7 @@ from mlflow.entities import Experiment, Run
 
 from analysis import artifacts, declarations, dialect, legacy, pages, schema, store
 from analysis.addresses import without_login, without_logins
+from analysis.columns import history_of
 from analysis.declarations import Criterion, Hyperparameter, Metric
 from analysis.numbers import number
 from analysis.pages import Page
@@ -292,7 +293,8 @@ class Study:
     def frame(self) -> pd.DataFrame:
         """The tidy frame; see `load`."""
         runs = self._level("seed")
-        history = store.history(self.tracking_uri, self.experiment.experiment_id, runs)
+        trials = self._level("trial")
+        history = history_of(self.tracking_uri, self.experiment.experiment_id, trials, runs)
         position = history["run"].to_numpy()
         tags = [run.data.tags for run in runs]
         columns: dict[str, Any] = {
@@ -301,7 +303,9 @@ class Study:
             "criterion": _category([tag[schema.CRITERION] for tag in tags], position),
             "protocol": _category([tag.get(schema.PROTOCOL, "") for tag in tags], position),
         }
-        settings = [self._settings(run) for run in runs]
+        # a seed's run has them only once its first metrics are there
+        parents = {run.data.tags[schema.TRIAL]: run for run in trials}
+        settings = [self._settings(parents.get(run.data.tags[schema.TRIAL], run)) for run in runs]
         columns |= dict.fromkeys(legacy.HYPERPARAMETERS, np.full(len(history), np.nan))
         for name in self.hyperparameters:
             columns[name] = np.array([setting[name] for setting in settings], np.float64)[position]

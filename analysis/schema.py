@@ -1,7 +1,8 @@
 """How a study stands in MLflow: the names that the tracking writes and the analysis reads.
 
 An experiment per study. Three levels of runs: study -> trial -> seed, nested by ``mlflow.parentRunId``.
-The seed runs hold the trajectories (step = epoch, 1-based); a trial's run holds their means over its seeds.
+The trajectories (step = epoch, 1-based) are an artifact of the trial's run, which holds their means over its seeds as
+metrics; of seed runs the metrics are thinned. Before 0.2 they were all that there was, and whole.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ PROTOCOL = "fierce.protocol"
 BENCHMARK = "fierce.benchmark"
 #: tag on seed runs
 SEED = "fierce.seed"
+#: another, absent where the run's metrics are all there is: how many points of each it holds at most, or "all"
+SEED_POINTS = "fierce.seed_points"
 #: tag on study and trial runs: the planned seeds, "0,1,2"
 SEEDS = "fierce.seeds"
 #: param on trial and seed runs: the criterion, for the columns of MLflow's list of runs
@@ -48,7 +51,7 @@ REASON = "fierce.reason"
 TRACEBACK = "fierce.traceback"
 #: tag on the study run: the resolved study file, as YAML, is the artifact of this name
 STUDY_FILE = "study.yaml"
-#: tag on trial and seed runs: names of their artifacts, "a,b", once they are there
+#: tags on trial and seed runs, this one and those that it begins: names of their artifacts, "a,b", once they are there
 KEPT = "fierce.kept"
 #: tag on the study run: how many trials are planned, decimal
 PLANNED_TRIALS = "fierce.planned_trials"
@@ -78,7 +81,25 @@ def weights_file(position: int, count: int, addition: int = 0) -> str:
     That is in ``count`` shards of its seeds; and seeds that were added later, the ``addition``-th time. The tag `SEEDS`
     has the seeds of all files in order: by addition, then by position.
     """
-    stem, suffix = WEIGHTS.split(".")
+    return _part(WEIGHTS, position, count, addition)
+
+
+#: artifact of a trial run: the trajectories of all its seeds (see `analysis.columns`)
+TRAJECTORIES = "trajectories.parquet"
+
+
+def trajectories_file(position: int, count: int, addition: int = 0) -> str:
+    """The artifact's name where the trial was trained in parts, as `weights_file` has it."""
+    return _part(TRAJECTORIES, position, count, addition)
+
+
+def kept_tag(file: str) -> str:
+    """The tag that names this artifact alone: parts of a trial, which write theirs at once, share none."""
+    return f"{KEPT}.{file.split('.')[0]}"
+
+
+def _part(name: str, position: int, count: int, addition: int) -> str:
+    stem, suffix = name.split(".")
     added = f"-added-{addition}" if addition else ""
     part = f"-{position + 1}-of-{count}" if count > 1 else ""
     return f"{stem}{added}{part}.{suffix}"

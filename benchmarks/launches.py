@@ -42,7 +42,9 @@ def counted(benchmark: str, criterion: str, options: dict[str, Any]) -> tuple[fl
 
 
 def main() -> None:
-    print(f"{'':22}" + "".join(f"{benchmark} {mode or '':8}".rjust(24) for benchmark, modes, _ in ROWS for mode in modes))
+    print(
+        f"{'':22}" + "".join(f"{benchmark} {mode or '':8}".rjust(24) for benchmark, modes, _ in ROWS for mode in modes)
+    )
     for criterion in criteria.names():
         cells = []
         for benchmark, modes, options in ROWS:

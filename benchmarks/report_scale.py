@@ -4,6 +4,7 @@ Makes a store of that size by bulk insert, writes the whole report in a process 
 peak memory. Bounds: under 60 s and under 2 GiB.
 
     python -m benchmarks.report_scale [--server]     # --server: the same through an MLflow server on 127.0.0.1
+    python -m benchmarks.report_scale --server --epochs 334 --both     # 1.6 million values, as rows and in files
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlMetric, SqlParam, SqlRun, SqlTag
 
-from analysis import schema
+from analysis import columns, schema
 
 STUDY = "scale"
 EPOCHS = 200
@@ -52,8 +53,9 @@ def points() -> list[tuple[str, dict[str, float]]]:
     return [("ce", {}), ("ls", {"sigma": 0.4}), *grid, *extra]
 
 
-def generate(folder: Path) -> str:
-    """Fill a SQLite store under ``folder``; its tracking URI."""
+def generate(folder: Path, in_files: bool = False) -> str:
+    """Fill a SQLite store under ``folder``, values as MLflow's rows or ``in_files`` of the trials; its tracking URI."""
+    folder.mkdir(exist_ok=True)
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     client = MlflowClient(uri)
     artifacts = (folder / "artifacts").as_uri()
@@ -87,14 +89,24 @@ def generate(folder: Path) -> str:
     random = np.random.default_rng(0)
     for number, (criterion, hyperparameters) in enumerate(trials):
         own = {schema.TRIAL: str(number), schema.CRITERION: criterion, schema.ROLE: "grid"}
-        add_run({**own, schema.LEVEL: "trial"}, hyperparameters)
-        for seed in SEEDS:
-            run = add_run({**own, schema.LEVEL: "seed", schema.SEED: str(seed)}, hyperparameters)
-            curves = np.exp(-np.arange(1, EPOCHS + 1) / 50) + random.normal(0.5, 0.01, (len(METRICS), EPOCHS))
+        kept = {schema.kept_tag(schema.TRAJECTORIES): schema.TRAJECTORIES} if in_files else {}
+        trial = add_run({**own, schema.LEVEL: "trial", **kept}, hyperparameters)
+        noise = random.normal(0.5, 0.01, (len(SEEDS), len(METRICS), EPOCHS))
+        every = np.exp(-np.arange(1, EPOCHS + 1) / 50) + noise
+        if in_files:
+            place = folder / "artifacts" / trial / "artifacts"
+            place.mkdir(parents=True)
+            by_metric = {key: (range(1, EPOCHS + 1), every[:, index].T) for index, key in enumerate(METRICS)}
+            columns.write(place / schema.TRAJECTORIES, by_metric, SEEDS)
+        for seed, curves in zip(SEEDS, every, strict=True):
+            thinned = {schema.SEED_POINTS: "100"} if in_files else {}
+            run = add_run({**own, **thinned, schema.LEVEL: "seed", schema.SEED: str(seed)}, hyperparameters)
+            stride = -(-EPOCHS // 100) if in_files else 1
             metrics += [
                 {"run_uuid": run, "key": key, "step": step, "value": float(value), "timestamp": 1, "is_nan": False}
                 for key, curve in zip(METRICS, curves, strict=True)
                 for step, value in enumerate(curve, start=1)
+                if step % stride == 0 or step == EPOCHS
             ]
     # MLflow lists a run's metrics from their latest values
     latest = [row for row in metrics if row["step"] == EPOCHS]
@@ -105,6 +117,16 @@ def generate(folder: Path) -> str:
             connection.execute(sqlalchemy.insert(table), rows)
     engine.dispose()
     return uri
+
+
+def _hand_out(uri: str) -> None:
+    """Have the artifacts come from the server, and not from this machine's disk."""
+    engine = sqlalchemy.create_engine(uri)
+    with engine.begin() as connection:
+        connection.execute(
+            sqlalchemy.update(SqlRun).values(artifact_uri="mlflow-artifacts:/" + SqlRun.run_uuid + "/artifacts")
+        )
+    engine.dispose()
 
 
 def serve(tracking_uri: str, folder: Path) -> tuple[subprocess.Popen[bytes], str]:
@@ -140,33 +162,41 @@ def measure(tracking_uri: str, folder: Path) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     size = page.stat().st_size / 2**20
     print(
-        f"{tracking_uri.split(':')[0]}: {rows:,} rows; loaded alone in {loaded:.1f} s; "
+        f"{folder.name}, {tracking_uri.split(':')[0]}: {rows:,} rows; loaded alone in {loaded:.1f} s; "
         f"whole report in {total:.1f} s, peak {peak:.2f} GiB, page {size:.1f} MiB"
     )
 
 
 def main() -> None:
+    global EPOCHS
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--server", action="store_true", help="read through an MLflow server as well")
     parser.add_argument("--measure", nargs=2, metavar=("URI", "FOLDER"), help=argparse.SUPPRESS)
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument(
+        "--both", action="store_true", help="values in files of the trials beside values in MLflow's rows"
+    )
     arguments = parser.parse_args()
+    EPOCHS = arguments.epochs
     if arguments.measure:
         measure(arguments.measure[0], Path(arguments.measure[1]))
         return
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        started = time.perf_counter()
-        uri = generate(folder)
-        print(f"store of {len(points())} trials × {len(SEEDS)} seeds made in {time.perf_counter() - started:.0f} s")
-        again = [sys.executable, "-m", "benchmarks.report_scale", "--measure"]
-        subprocess.run([*again, uri, name], check=True)
-        if arguments.server:
-            server, url = serve(uri, folder)
-            try:
-                subprocess.run([*again, url, name], check=True)
-            finally:
-                server.terminate()
-                server.wait()
+        for kind in ("rows", "files") if arguments.both else ("files",):
+            folder = Path(name) / kind
+            started = time.perf_counter()
+            uri = generate(folder, in_files=kind == "files")
+            print(f"store of {len(points())} trials × {len(SEEDS)} seeds made in {time.perf_counter() - started:.0f} s")
+            again = [sys.executable, "-m", "benchmarks.report_scale", "--measure"]
+            subprocess.run([*again, uri, str(folder)], check=True)
+            if arguments.server:
+                _hand_out(uri)
+                server, url = serve(uri, folder)
+                try:
+                    subprocess.run([*again, url, str(folder)], check=True)
+                finally:
+                    server.terminate()
+                    server.wait()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What tracking costs: the same trial without and with MLflow, and the share of its time spent in the tracker.
 
 python -m benchmarks.tracking --data jasper_ridge.mat --epochs 200
+python -m benchmarks.tracking --server    # made-up values through an MLflow server: all as its rows, few, or none
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from benchmarks.machine import describe
+from benchmarks.report_scale import METRICS, serve
 from study.file.spec import StudySpec
 from study.home import Home
-from study.record import tracking
+from study.record import facts, tracking
 from trainables.assignment import Assignment
-from trainables.training import Training
+from trainables.training import Record, Training
 from trainables.trial import Trial
 
 
@@ -62,12 +65,65 @@ def tracked(trial: Trial, spec: StudySpec, home: Home) -> tuple[float, float]:
     return time.perf_counter() - started, clock.seconds
 
 
+def through_server(epochs: int, seeds: int) -> None:
+    """Print values tracked a second, requests and bytes a value of one trial, by how many points a seed's run holds."""
+    text = "name: tracking\nbenchmark: 'tests.tiny:Tiny'\ncriteria: [fierce]\n"
+    training = Training(Trial("tests.tiny:Tiny", "fierce", tuple(range(seeds)), training={"epochs": epochs}))
+    random = np.random.default_rng(0)
+    curves = np.exp(-np.arange(1, epochs + 1) / 50)[:, None, None] + random.normal(
+        0.5, 0.01, (epochs, len(METRICS), seeds)
+    )
+    records = [
+        Record(epoch, {name: row.tolist() for name, row in zip(METRICS, each, strict=True)}, epoch)
+        for epoch, each in enumerate(curves, start=1)
+    ]
+    for points in ("all", "100", "0"):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            server, uri = serve(f"sqlite:///{folder / 'mlflow.db'}", folder)
+            try:
+                spec = StudySpec.from_yaml(
+                    f"{text}seeds: {seeds}\ntracking_uri: {uri}\ntracking: {{seed_points: {points}}}\n"
+                )
+                study = tracking.open_study(spec, Home(folder))
+                before = _size(folder)
+                tracker = study.open_trial(Assignment(0, "baseline", training.trial))
+                tracker.recall(facts.describe(training, None))
+                started = time.perf_counter()
+                for record in records:
+                    tracker.add([record])
+                    tracker.flush()
+                tracker.complete({}, {})
+                tracker.finish()
+                seconds = time.perf_counter() - started
+            finally:
+                server.terminate()
+                server.wait()
+            values = epochs * seeds * len(METRICS)
+            print(
+                f"seed_points {points}: {values:,} values in {seconds:.2f} s, {values / seconds:,.0f} a second; "
+                f"{(_size(folder) - before) / values:.1f} bytes a value"
+            )
+
+
+def _size(folder: Path) -> int:
+    """Bytes of the database, with what it has written ahead, and of the artifacts."""
+    return sum(
+        path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.suffix not in (".log", ".lock")
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="simulated")
     parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--server", action="store_true", help="only what a server takes, of made-up values")
     arguments = parser.parse_args()
+    if arguments.server:
+        print(describe())
+        through_server(arguments.epochs, arguments.seeds)
+        return
     torch.set_num_threads(os.cpu_count() or 1)
     data = arguments.data if arguments.data == "simulated" else str(Path(arguments.data).resolve())
 

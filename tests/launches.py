@@ -19,6 +19,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from analysis import artifacts, schema
+from analysis.runs import Study
 from study.file.plan import trial_for
 from study.file.spec import StudySpec
 from study.home import Home
@@ -160,3 +161,8 @@ def require_undisturbed(client: MlflowClient, run: Run, column: int, undisturbed
         (name, record.epoch, replicas[column]) for record in undisturbed for name, replicas in record.metrics.items()
     ]
     np.testing.assert_equal(sorted(rows), sorted(wanted))
+    tags = run.data.tags
+    frame = Study.open(client.tracking_uri, tags[schema.STUDY]).whole.frame
+    own = frame[(frame["trial"] == int(tags[schema.TRIAL])) & (frame["seed"] == int(tags[schema.SEED]))]
+    read = list(zip(own["metric"], own["epoch"], own["value"], strict=True))
+    np.testing.assert_equal(sorted(read), sorted(wanted))

@@ -86,6 +86,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("store")
 @pytest.mark.parametrize("number", range(len(SNIPPETS)))
 def test_a_snippet_runs_and_prints_what_is_there(number: int, capsys: pytest.CaptureFixture[str]) -> None:

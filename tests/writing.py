@@ -15,7 +15,6 @@ def write(tracked: Tracking, given: Assignment, epochs: int, together: Barrier) 
     tracker = tracked.open_trial(given)
     for epoch in range(1, epochs + 1):
         tracker.add([Record(epoch, {"loss/train": [1.0, 2.0]}, epoch)])
-        tracker._next_flush = 0.0
-        tracker.flush()
+        tracker.flush(now=True)
         assert all(line.sent == epoch for line in tracker._lines or ())
     tracker.finish()

@@ -41,6 +41,13 @@ def whole_or_auto(value: Any) -> Any:
     raise problem((), f"must be a whole number of at least 1, or auto, not {value!r}{hints.number(value)}")
 
 
+def whole_or_all(value: Any) -> Any:
+    """A whole number of at least 0, or ``all``."""
+    if value == "all" or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+        return value
+    raise problem((), f"must be a whole number of at least 0, or all, not {value!r}{hints.number(value)}")
+
+
 def gpu_share(value: Any) -> Any:
     """A share of a GPU, or ``auto``."""
     if value == "auto":

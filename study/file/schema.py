@@ -13,11 +13,11 @@ from pydantic.json_schema import GenerateJsonSchema
 from study.file.machines import Kubernetes, Machines
 from study.file.parts import BenchmarkSpec, CriterionSpec
 from study.file.search import PRUNERS, SAMPLERS, Constraint, Objective, Pruner, Range, SearchSpec
-from study.file.spec import Evaluation, Resources, StudySpec
+from study.file.spec import Evaluation, Resources, StudySpec, Tracking
 from trainables.trial import PROTOCOLS, Recipe
 
 _MODELS: tuple[type[BaseModel], ...] = (
-    *(BenchmarkSpec, CriterionSpec, Constraint, Objective, Pruner, Range, SearchSpec, Evaluation, Resources),
+    *(BenchmarkSpec, CriterionSpec, Constraint, Objective, Pruner, Range, SearchSpec, Evaluation, Resources, Tracking),
     *(Machines, Kubernetes),
 )
 _COUNT = {"type": "integer", "minimum": 1}
@@ -100,6 +100,7 @@ class _Described(GenerateJsonSchema):
             "number": number,
             "gpu_share": {"anyOf": [{**number, "minimum": 0, "maximum": 1}, auto]},
             "whole_or_auto": {"anyOf": [_COUNT, auto]},
+            "whole_or_all": {"anyOf": [{"type": "integer", "minimum": 0}, {"enum": ["all"]}]},
         }
         return known[schema["function"]["function"].__name__]
 

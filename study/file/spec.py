@@ -42,6 +42,7 @@ from study.file.parts import (
     named,
     number,
     seed_list,
+    whole_or_all,
     whole_or_auto,
 )
 from study.file.search import Constraint, Objective, Pruner, Range, SearchSpec
@@ -81,6 +82,14 @@ class Resources(Model):
         return self.gpus == "auto" or self.gpus > 0
 
 
+class Tracking(Model):
+    """What MLflow's interface shows of each seed; reports and exports read all values from the trial's artifact."""
+
+    #: points of a metric that a seed's run holds at most: a whole number, 0 for none, or "all". The last one is among
+    #: them. A trial's run has mean and standard error at every epoch
+    seed_points: Annotated[int | Literal["all"], PlainValidator(whole_or_all)] = 100
+
+
 class StudySpec(Model):
     """A study, checked. `load` reads a study file; `to_yaml` and `from_yaml` are each other's inverse."""
 
@@ -110,6 +119,8 @@ class StudySpec(Model):
     evaluation: Evaluation = Evaluation()
     #: what each trial gets
     resources: Resources = Resources()
+    #: how much of each seed MLflow's interface shows
+    tracking: Tracking = Tracking()
     #: trials at the same time; "auto" is as many as the resources allow
     concurrency: Annotated[int | Literal["auto"], PlainValidator(whole_or_auto)] = "auto"
     #: seeds that one Tune trial trains together, the others of the same trial beside it; "auto" splits a trial of a
@@ -293,6 +304,7 @@ def _siblings(keys: Keys) -> Iterable[str]:
         "machines": Machines,
         "machines.kubernetes": Kubernetes,
         "resources": Resources,
+        "tracking": Tracking,
         "search": SearchSpec,
         "search.objective": Objective,
         "search.constraint": Constraint,

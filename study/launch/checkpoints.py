@@ -48,8 +48,7 @@ def end_parts(folder: Folder, tracked: Tracking, whole: Assignment, parts: Seque
         if checkpoint is None:
             raise UserError(f"a checkpoint of trial {part.number} in {folder} is gone; resume the study")
         kept.append(checkpoint.records)
-    # where seeds were added, the run holds the means over those before
-    tracker = tracked.open_trial(whole, renewed=any(part.addition for part in parts))
+    tracker = tracked.open_trial(whole, merged=True)
     tracker.add([_merged(records) for records in zip(*kept, strict=True)])
     tracker.complete({}, {})
     tracker.finish()

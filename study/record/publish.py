@@ -33,6 +33,9 @@ class _Final(Study):
     @cached_property
     def final(self) -> pd.DataFrame:
         done = [run for run in self._level("seed") if run.info.status == "FINISHED"]
+        # a study may keep no metrics with its seeds' runs
+        if any(run.data.tags.get(schema.SEED_POINTS) == "0" for run in done):
+            return Study.open(self.tracking_uri, self.name).final
         rows = [
             (int(run.data.tags[schema.TRIAL]), int(run.data.tags[schema.SEED]), metric, value)
             for run in done

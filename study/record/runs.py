@@ -111,8 +111,8 @@ def _delete_again(client: MlflowClient, experiment: str) -> None:
 class Holdings:
     """What MLflow has of a study's trials, by number.
 
-    ``whole``: all runs are finished, with the arrays that they were given. ``there``: all runs are there, whatever
-    became of them.
+    ``whole``: all runs are finished, with the artifacts that they were given. ``there``: all runs are there, with their
+    trajectories, whatever became of them.
     """
 
     whole: frozenset[int]
@@ -129,7 +129,11 @@ def holdings(tracked: Sequence[Run], uri: str) -> Holdings:
     for run in tracked:
         if run.data.tags.get(schema.LEVEL) == "seed":
             seeds.setdefault(int(run.data.tags[schema.TRIAL]), {})[run.data.tags[schema.SEED]] = run
-    there = {number for number, run in own.items() if set(seeds[number]) >= set(_planned_seeds(run))}
+    there = {
+        number
+        for number, run in own.items()
+        if set(seeds[number]) >= set(_planned_seeds(run)) and run.info.run_id not in lacking
+    }
     whole = {
         number
         for number in there

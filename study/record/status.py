@@ -126,18 +126,29 @@ def read(home: Home, name: str) -> StudyStatus:
 
 
 def _so_far(runs: Sequence[Run]) -> dict[int, dict[str, float]]:
-    """Number -> metric -> mean over the trial's seeds of the last value that each has."""
+    """Number -> metric -> mean over the seeds of the last value that each has; the trial's own, where they have none.
+
+    A study may keep no metrics with its seeds' runs.
+    """
     values: dict[int, list[Mapping[str, float]]] = {}
+    own: dict[int, list[Mapping[str, float]]] = {}
     for run in runs:
-        if run.data.tags.get(schema.LEVEL) == "seed" and run.data.metrics:
-            values.setdefault(int(run.data.tags[schema.TRIAL]), []).append(run.data.metrics)
+        if run.data.tags.get(schema.LEVEL) in ("seed", "trial") and run.data.metrics:
+            held = values if run.data.tags[schema.LEVEL] == "seed" else own
+            plain = {name: value for name, value in run.data.metrics.items() if not _is_error(name)}
+            held.setdefault(int(run.data.tags[schema.TRIAL]), []).append(plain)
     return {
         number: {
             name: sum(metrics[name] for metrics in seeds) / len(seeds)
             for name in sorted(set.intersection(*map(set, seeds)))
         }
-        for number, seeds in values.items()
+        for number, seeds in (own | values).items()
     }
+
+
+def _is_error(metric: str) -> bool:
+    """Whether it is a standard error over seeds, and not what was measured."""
+    return metric.startswith(schema.STANDARD_ERROR)
 
 
 def _main_metric(spec: StudySpec, measured: Collection[str]) -> str:
@@ -268,7 +279,7 @@ def _from_mlflow(spec: StudySpec, runs: Sequence[Run]) -> tuple[list[_Trial], li
             state = "done"
         epochs = int(params["training.epochs"]) if "training.epochs" in params else None
         held = run.data.metrics.items()
-        means = {name: value for name, value in held if not name.startswith(schema.STANDARD_ERROR)}
+        means = {name: value for name, value in held if not _is_error(name)}
         trials[number] = _Trial(number, tags[schema.ROLE], run.info.run_name, state, reason, means, epochs)
         settings.append((tags[schema.ROLE], tags[schema.CRITERION], params))
 

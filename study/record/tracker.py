@@ -6,21 +6,16 @@ those of `analysis.schema`.
 
 from __future__ import annotations
 
-import gc
 import logging
-import math
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from statistics import stdev
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from analysis import schema
 from study.file.plan import label
-from study.record import facts, runs
+from study.record import batches, facts, runs, uploads
+from study.record.thinning import Thinning
 from study.servers.mlflow import TrackingError, open_client, tracking_errors, writing
 
 if TYPE_CHECKING:
@@ -34,8 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: metrics in one request: MLflow's limit
-METRICS_PER_REQUEST = 1000
+#: points of a metric that a seed's run holds at most, unless the study file says otherwise
+SEED_POINTS = 100
 #: seconds between two flushes: at least the first, at most the second, in between in proportion to their cost
 FLUSH_SECONDS = (10.0, 60.0)
 FLUSH_SHARE = 150.0
@@ -54,10 +49,15 @@ class Tracking:
     source: Mapping[str, str] = field(default_factory=dict)
     #: how long the end of a trial waits for a server that does not answer, in seconds
     patience: float = 300.0
+    #: how many points of a metric a seed's run holds at most, or "all"; the trial's artifact has them all
+    seed_points: int | Literal["all"] = SEED_POINTS
 
-    def open_trial(self, assignment: Assignment, *, renewed: bool = False) -> TrialTracker:
-        """The tracker of a trial or of a part of one; ``renewed``: of one whose means are others with its new seeds."""
-        return TrialTracker(self, assignment, renewed=renewed)
+    def open_trial(self, assignment: Assignment, *, merged: bool = False) -> TrialTracker:
+        """The tracker of a trial or of a part of one; ``merged``: of a trial whose parts have sent their values.
+
+        Means of a merged one that its run holds may be of fewer seeds, and are renewed.
+        """
+        return TrialTracker(self, assignment, merged=merged)
 
     def open_shards(self, whole: Assignment) -> None:
         """Make the runs of a trial before its parts, which could not agree on who makes the trial's own."""
@@ -74,6 +74,10 @@ class _Line:
     #: (metric, epoch) -> last value, and params, that the run held when it was reopened
     held: dict[tuple[str, int], float]
     params: set[str]
+    #: tags that its next request carries
+    tags: dict[str, str] = field(default_factory=dict)
+    #: whether this tracker made it, so that it holds no metrics
+    fresh: bool = False
     #: how many of the trial's records it holds
     sent: int = 0
     #: whether it holds the facts of `TrialTracker.describe`
@@ -87,21 +91,27 @@ class _Line:
 class TrialTracker:
     """The runs of one trial, from the process that trains it (see `trainables.trainable.Tracker`).
 
-    The tracker of a part writes to the runs of its seeds, and the facts to the trial's own; the means over all seeds
-    are that of the whole trial's tracker, which is opened once more when all parts have finished.
+    All values are in a Parquet file among the artifacts of the trial's run, written whole at each flush, since the
+    records are all here; what seeds' runs hold as metrics is thinned, and for MLflow's interface alone. The tracker of
+    a part writes a file of its own, to the runs of its seeds, and the facts to the trial's own; the means over all
+    seeds are that of the whole trial's tracker, which is opened once more when all parts have finished.
     """
 
-    def __init__(self, tracking: Tracking, assignment: Assignment, *, renewed: bool = False) -> None:
+    def __init__(self, tracking: Tracking, assignment: Assignment, *, merged: bool = False) -> None:
         self.tracking = tracking
+        self._merged = merged
         self.number, self.role, self.trial = assignment.number, assignment.role, assignment.trial
         self._share, self._repeats, self._is_part = assignment.share, assignment.repeats, assignment.is_part
         self._weights = schema.weights_file(*assignment.shard, assignment.addition)
-        self._renewed = renewed
         #: what tells the trial from others of the study
         self._values = {**assignment.trial.hyperparameters, **assignment.settings}
         self._client: MlflowClient | None = None
         self._lines: list[_Line] | None = None
         self._records: list[Record] = []
+        self._file = schema.trajectories_file(*assignment.shard, assignment.addition)
+        self._thinning = Thinning(tracking.seed_points)
+        #: how many records the file has, and whether the trial's run says that it is there
+        self._written, self._named = 0, False
         self._facts: Facts | None = None
         self._dataset: Any = None
         self._next_flush = 0.0
@@ -115,6 +125,8 @@ class TrialTracker:
     def recall(self, told: Facts) -> None:
         """Take what an earlier `describe` of the trial returned: runs made anew hold it too."""
         self._facts = told
+        epochs = told.recipe.get("training.epochs")
+        self._thinning.epochs = int(epochs) if epochs else None
         self._dataset = facts.dataset_input(told)
 
     def begin(self) -> None:
@@ -138,6 +150,7 @@ class TrialTracker:
     def add(self, records: Sequence[Record]) -> None:
         """Take records; the next flush that is due sends them."""
         self._records.extend(records)
+        self._thinning.see(records)
 
     def flush(self, now: bool = False) -> None:
         """Send what has gathered, every 10 to 60 s; a server that is away is tried again at the next one.
@@ -148,7 +161,7 @@ class TrialTracker:
             return
         started = time.monotonic()
         try:
-            self._send()
+            self._send(seeds=now)
         except TrackingError as error:
             log.warning("%s; the records are kept and sent later", error)
         took = time.monotonic() - started
@@ -182,28 +195,68 @@ class TrialTracker:
                 wait = min(2 * wait, 10.0)
 
     def _send(
-        self, arrays: Mapping[str, np.ndarray] | None = None, weights: Mapping[str, Tensor] | None = None
+        self,
+        arrays: Mapping[str, np.ndarray] | None = None,
+        weights: Mapping[str, Tensor] | None = None,
+        *,
+        seeds: bool = True,
     ) -> None:
+        """Send what the runs lack; ``seeds``: also to those of seeds that were only made by this very call."""
         with tracking_errors(self.tracking.uri):
+            made = self._lines is None
             client, lines = self._open()
-            for line in lines:
-                # a run is ended once it holds everything, so it needs nothing, even where the checkpoint was lost
-                if line.status == "FINISHED":
-                    continue
-                for records in _requests([] if self._is_partial(line) else self._records[line.sent :]):
-                    metrics = self._metrics(line, records)
-                    tags, params = self._take_facts(line)
-                    if metrics or tags or params:
-                        with writing(self.tracking.uri), _uncollected():
-                            client.log_batch(line.run_id, metrics, _params(params), tag_entities(tags))
-                    line.sent += len(records)
-                    line.told = self._facts is not None
+            *of_seeds, own = lines
+            self._write_trajectories(own)
+            # the run says where its values are before those of its seeds are thinned
+            self._log(client, own)
+            if arrays or weights:
+                self._upload(lines, arrays or {}, weights or {})
+            for line in of_seeds:
+                if seeds or not (made and line.fresh):
+                    self._log(client, line)
             if self._dataset is not None:
                 with writing(self.tracking.uri):
-                    client.log_inputs(lines[-1].run_id, datasets=[self._dataset])
+                    client.log_inputs(own.run_id, datasets=[self._dataset])
                 self._dataset = None
-            if arrays or weights:
-                self._upload(client, lines, arrays or {}, weights or {})
+
+    def _write_trajectories(self, own: _Line) -> None:
+        """Write the values of all records as an artifact of the trial's run, where it lacks some of them."""
+        if self._merged or self._written == len(self._records):
+            return
+        # a run is ended once it has everything, so only what was deleted since is sent again
+        if own.status != "FINISHED" or not uploads.is_there(self.tracking.uri, own.run, self._file):
+            uploads.send_trajectories(self.tracking.uri, own.run, self._file, self._records, self.trial.seeds)
+        else:
+            self._named = True
+        self._written = len(self._records)
+
+    def _log(self, client: MlflowClient, line: _Line) -> None:
+        """Bring a run's metrics, params and tags up to the records."""
+        own = line.column is None
+        is_named = not own or self._named or not self._written
+        # a run is ended once it holds everything, so it needs nothing, even where the checkpoint was lost
+        if line.status == "FINISHED":
+            if not is_named:
+                self._name_file(client, line)
+            return
+        unsent = [] if self._is_partial(line) else self._records[line.sent :]
+        for count, metrics in batches.requests([self._metrics(line, record) for record in unsent]):
+            tags, params = self._take_facts(line)
+            if not is_named:
+                tags = {**tags, schema.kept_tag(self._file): self._file}
+            with writing(self.tracking.uri):
+                batches.log(client, line.run_id, metrics, params, tags)
+            line.params |= params.keys()
+            line.tags = {}
+            line.sent += count
+            line.told = self._facts is not None
+            if own:
+                self._named, is_named = self._written > 0, True
+
+    def _name_file(self, client: MlflowClient, own: _Line) -> None:
+        with writing(self.tracking.uri):
+            client.set_tag(own.run_id, schema.kept_tag(self._file), self._file)
+        self._named = True
 
     def _is_partial(self, line: _Line) -> bool:
         """Whether the run is of more seeds than this tracker's."""
@@ -211,28 +264,30 @@ class TrialTracker:
 
     def _take_facts(self, line: _Line) -> tuple[Mapping[str, str], Mapping[str, str]]:
         """Tags and params that the next request of a run carries; the recipe stands on the trial's run alone."""
-        if self._facts is None or line.told:
-            return {}, {}
-        params = self._facts.recipe if line.column is None else self._hyperparameters()
-        return self._facts.tags, {name: value for name, value in params.items() if name not in line.params}
+        params, tags = self._hyperparameters(), dict(line.tags)
+        if self._facts is not None and line.column is None:
+            params |= self._facts.recipe
+        if self._facts is not None and not line.told:
+            tags |= self._facts.tags
+        return tags, {name: value for name, value in params.items() if name not in line.params}
 
     def _hyperparameters(self) -> dict[str, str]:
         own = {name: str(value) for name, value in self._values.items()}
         return {schema.CRITERION_PARAM: self.trial.criterion, **own}
 
-    def _metrics(self, line: _Line, records: Sequence[Record]) -> list[Any]:
+    def _metrics(self, line: _Line, record: Record) -> list[Any]:
         from mlflow.entities import Metric
 
         def is_held(name: str, epoch: int, value: float) -> bool:
             held = line.held.get((name, epoch))
-            return held is not None and (not self._renewed or held == value or (held != held and value != value))
+            return held is not None and (not self._merged or held == value or (held != held and value != value))
 
         return [
             # the record's own time: a request that is repeated after a lost answer adds no second row
             Metric(name, value, record.time, record.epoch)
-            for record in records
-            for name, value in _values(record, line.column).items()
+            for name, value in batches.values(record, line.column).items()
             if not is_held(name, record.epoch, value)
+            and (line.column is None or self._thinning.keeps(name, record.epoch))
         ]
 
     def _open(self) -> tuple[MlflowClient, list[_Line]]:
@@ -257,6 +312,7 @@ class TrialTracker:
             schema.PROTOCOL: self.trial.protocol,
             schema.BENCHMARK: self.trial.benchmark,
             **self.tracking.source,
+            **(self._facts.tags if self._facts else {}),
         }
         own = {
             schema.LEVEL: "trial",
@@ -270,6 +326,7 @@ class TrialTracker:
         lines = []
         for column, seed in enumerate(self.trial.seeds):
             own = {schema.LEVEL: "seed", schema.SEED: str(seed), "mlflow.parentRunId": trial.run_id}
+            own[schema.SEED_POINTS] = str(self.tracking.seed_points)
             lines.append(self._line(client, existing.get(("seed", str(seed))), column, f"seed {seed}", common | own))
         return [*lines, trial]
 
@@ -278,16 +335,17 @@ class TrialTracker:
     ) -> _Line:
         if run is None:
             run = client.create_run(self.tracking.experiment, tags=dict(tags), run_name=name)
+            return _Line(run, column, run.info.status, {}, set(), told=self._facts is not None, fresh=True)
         line = _Line(run, column, run.info.status, {}, set(run.data.params))
         runs.adopt(client, tags["mlflow.parentRunId"], [run])
         if line.status == "FINISHED":
             return line
-        line.held = _held(client, run)
-        # MLflow's list of runs shows a trial's params at once; a seed's go with its first records and cost no request
-        own = self._hyperparameters() if column is None else {}
-        # a kill between a run's creation and its params leaves a run without them
-        if missing := {name: value for name, value in own.items() if name not in line.params}:
-            client.log_batch(line.run_id, params=_params(missing))
+        # the means are sent by another, once all parts are there
+        if column is not None or not self._is_part:
+            line.held = batches.held(client, run)
+        # one of before the metrics of seeds were thinned
+        if column is not None and schema.SEED_POINTS not in run.data.tags:
+            line.tags[schema.SEED_POINTS] = tags[schema.SEED_POINTS]
         if line.status != "RUNNING":
             client.update_run(line.run_id, status="RUNNING")
         for tag in (schema.REASON, schema.TRACEBACK):
@@ -297,35 +355,27 @@ class TrialTracker:
 
     def _upload(
         self,
-        client: MlflowClient,
         lines: Sequence[_Line],
         arrays: Mapping[str, np.ndarray],
         weights: Mapping[str, Tensor],
     ) -> None:
-        import numpy as np
-        import torch
-
         from analysis import artifacts
 
-        with tempfile.TemporaryDirectory() as scratch:
-            for line in lines:
+        uri = self.tracking.uri
+        for line in lines:
+            is_whole = line.status == "FINISHED"
+            if line.column is not None:
                 # a run that has finished is only given what it has lost
-                if line.status == "FINISHED" and not artifacts.lacking(self.tracking.uri, [line.run]):
-                    continue
-                if line.column is None and not weights:
-                    log.warning(
-                        "trial %d has weights that were deleted with its run and are kept nowhere else", self.number
-                    )
-                elif line.column is None:
-                    file = Path(scratch) / self._weights
-                    torch.save(dict(weights), file)
-                    artifacts.write(self.tracking.uri, line.run, file)
-                elif arrays:
-                    file = Path(scratch) / schema.ARRAYS
-                    np.savez(file, **{name: values[line.column] for name, values in arrays.items()})
-                    artifacts.write(self.tracking.uri, line.run, file)
-                    with writing(self.tracking.uri):
-                        client.set_tag(line.run_id, schema.KEPT, schema.ARRAYS)
+                if arrays and not (is_whole and not artifacts.lacking(uri, [line.run])):
+                    uploads.send_arrays(uri, line.run, arrays, line.column)
+                    # said by the request that sends what else the run lacks
+                    line.tags[schema.KEPT] = schema.ARRAYS
+            elif weights and not is_whole:
+                uploads.send_weights(uri, line.run, self._weights, weights)
+            elif not is_whole:
+                log.warning(
+                    "trial %d has weights that were deleted with its run and are kept nowhere else", self.number
+                )
 
     def _terminate(self) -> None:
         with tracking_errors(self.tracking.uri):
@@ -335,62 +385,3 @@ class TrialTracker:
                     with writing(self.tracking.uri):
                         client.set_terminated(line.run_id, "FINISHED")
                     line.status = "FINISHED"
-
-
-def _requests(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
-    """``records`` in parts of at most 1,000 metrics, whole records each; one empty part where there are none."""
-    start = size = 0
-    for position, record in enumerate(records):
-        # a trial's run holds a standard error beside each mean
-        if size + 2 * len(record.metrics) > METRICS_PER_REQUEST:
-            yield records[start:position]
-            start, size = position, 0
-        size += 2 * len(record.metrics)
-    yield records[start:]
-
-
-def _values(record: Record, column: int | None) -> dict[str, float]:
-    """What a run holds of a record: a replica's values, or the means over all replicas with their standard errors."""
-    if column is not None:
-        return {name: float(values[column]) for name, values in record.metrics.items()}
-    means = {name: float(sum(values) / len(values)) for name, values in record.metrics.items()}
-    return means | {
-        f"{schema.STANDARD_ERROR}{name}": stdev(values) / math.sqrt(len(values))
-        for name, values in record.metrics.items()
-        if len(values) > 1 and all(map(math.isfinite, values))
-    }
-
-
-def _held(client: MlflowClient, run: Run) -> dict[tuple[str, int], float]:
-    """(metric, epoch) -> the last value of it that a run holds."""
-    rows = [
-        (metric.timestamp, name, metric.step, metric.value)
-        for name in run.data.metrics
-        for metric in client.get_metric_history(run.info.run_id, name)
-    ]
-    return {(name, step): value for _, name, step, value in sorted(rows, key=lambda row: row[0])}
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Pauses the cyclic collector: MLflow makes an object a row, and each collection walks over all of torch's too."""
-    paused = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if paused:
-            gc.enable()
-
-
-def tag_entities(tags: Mapping[str, str]) -> list[Any]:
-    """Tags as MLflow takes many at once."""
-    from mlflow.entities import RunTag
-
-    return [RunTag(name, value) for name, value in tags.items()]
-
-
-def _params(params: Mapping[str, str]) -> list[Any]:
-    from mlflow.entities import Param
-
-    return [Param(name, value) for name, value in params.items()]

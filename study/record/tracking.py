@@ -17,8 +17,9 @@ from analysis import schema
 from analysis.addresses import without_password
 from study.file.plan import criteria_of, declared_criteria, declared_settings, planned, recipe
 from study.record import facts, moved, runs
+from study.record.batches import tag_entities
 from study.record.facts import TAG_LENGTH
-from study.record.tracker import Tracking, tag_entities
+from study.record.tracker import Tracking
 from study.servers.logins import without_passwords
 from study.servers.mlflow import TrackingError, open_client, tracking_errors, writing
 
@@ -77,7 +78,8 @@ def open_study(spec: StudySpec, home: Home, identity: str = "", patience: float 
         runs.adopt(client, run.info.run_id, runs.search(client, experiment, {schema.LEVEL: "trial"}))
     keep_file(uri, run, spec)
     _keep(uri, run, schema.CRITERIA_FILE, _json(declared_criteria(spec)))
-    return Tracking(uri, spec.name, experiment, run.info.run_id, source, patience)
+    points = spec.tracking.seed_points
+    return Tracking(uri, spec.name, experiment, run.info.run_id, source, patience, points)
 
 
 def _require_same_recipe(spec: StudySpec, run: Run, now: Mapping[str, Any]) -> None:
@@ -197,12 +199,24 @@ def read_runs(uri: str, study: str) -> dict[tuple[int, int], tuple[str, int | No
         experiment = client.get_experiment_by_name(study)
         if experiment is None:
             return states
-        for run in runs.search(client, experiment.experiment_id, {schema.LEVEL: "seed"}):
-            epoch = None
+
+        def last_epoch(run: Run) -> int:
+            losses = client.get_metric_history(run.info.run_id, "loss/train")
+            return max((loss.step for loss in losses), default=0)
+
+        seeds = runs.search(client, experiment.experiment_id, {schema.LEVEL: "seed"})
+        unfinished = runs.search(
+            client, experiment.experiment_id, {schema.LEVEL: "trial"}, "attributes.status != 'FINISHED'"
+        )
+        # a seed's run may lack epochs; the trial's has none before its end where seeds are trained apart, and where
+        # they were added those of the others
+        apart = {run.data.tags[schema.TRIAL] for run in seeds if run.info.status == "FINISHED"}
+        numbers = ((run.data.tags[schema.TRIAL], run) for run in unfinished)
+        reached = {number: last_epoch(run) for number, run in numbers if number not in apart}
+        for run in seeds:
+            epoch, tags = None, run.data.tags
             if run.info.status != "FINISHED":
-                losses = client.get_metric_history(run.info.run_id, "loss/train")
-                epoch = max((loss.step for loss in losses), default=0)
-            tags = run.data.tags
+                epoch = reached.get(tags[schema.TRIAL]) or last_epoch(run)
             states[int(tags[schema.TRIAL]), int(tags[schema.SEED])] = (run.info.status, epoch)
     return states
 

@@ -81,6 +81,7 @@ def test_a_number_that_readers_disagree_about_is_refused_with_what_to_write(text
         assert word in str(caught.value)
 
 
+@pytest.mark.slow
 def test_text_is_read_as_it_was_written() -> None:
     for text in texts():
         value = {"a": text, "b": [text, {"c": text}], f"k{text}": {text: 1}}

@@ -294,6 +294,7 @@ def test_the_limit_of_accuracy_needs_a_best_weight_that_is_sure() -> None:
     assert age_claims.limit_of_accuracy(weighted(0, (2, 1, 1.5, 2)), "mse/transport").outcome == HOLDS
 
 
+@pytest.mark.slow
 def test_few_null_studies_have_a_claim_that_holds() -> None:
     studies = 20
     for benchmark, kind in (("cub", "grid"), ("cifar10", "grid"), ("cifar10", "search"), ("age", "turned")):

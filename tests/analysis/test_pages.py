@@ -141,6 +141,7 @@ def test_the_papers_setting_is_the_pages(known: Store, importable: Path) -> None
     assert selection.headline(study)["fierce"].label == "FIERCE λ=4 e=100"
 
 
+@pytest.mark.slow
 def test_the_command_takes_a_page(tmp_path: Path, importable: Path) -> None:
     (importable / "command_page.py").write_text(PAGE.format("the command"), encoding="utf-8")
     write_store(tmp_path)

@@ -96,6 +96,7 @@ def test_without_validation_samples_some_seeds_choose_and_the_others_test() -> N
     assert answer.difference.mean == pytest.approx((heldout[4] - heldout[0])[4:].mean()) and answer.wins
 
 
+@pytest.mark.slow
 def test_a_search_is_tested_on_fresh_seeds_alone(tmp_path: Path) -> None:
     """On the seeds that chose it the point is better, on fresh ones it is worse."""
     (tmp_path / "without").mkdir()
@@ -112,6 +113,7 @@ def test_a_search_is_tested_on_fresh_seeds_alone(tmp_path: Path) -> None:
     assert "Add confirm: 10 under search" in summary.verdict(own, answer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fresh", [False, True])
 def test_the_best_of_noise_is_seldom_recommended(fresh: bool) -> None:
     """Forty rivals as good as cross-entropy, whose luck on validation samples is theirs on held-out ones as well."""
@@ -218,6 +220,7 @@ def test_the_share_of_the_way_covers() -> None:
     assert statistics.ratio(pd.Series([-0.3]), pd.Series([-0.4]), 1) is None
 
 
+@pytest.mark.slow
 def test_small_trainings_of_a_table_whose_answer_is_known() -> None:
     counted, truth = of_trainings(MARGIN, 3, 10, 70)
     assert (counted.runs, counted.wrong) == (3, 0) and counted.right == 3

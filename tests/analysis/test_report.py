@@ -91,6 +91,7 @@ def page(known: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return report.write(known.uri, known.name, tmp_path_factory.mktemp("report"))
 
 
+@pytest.mark.slow
 def test_page_needs_nothing_else(page: Path) -> None:
     html = Page(page.read_text(encoding="utf-8"))
     assert html.open == [] and html.images == len(FIGURES)
@@ -176,6 +177,7 @@ def test_latex_has_no_character_that_pdflatex_lacks(page: Path) -> None:
         assert text.count("{") == text.count("}") and text.count("$") % 2 == 0
 
 
+@pytest.mark.slow
 def test_same_values_same_bytes(study: Study, tmp_path: Path) -> None:
     first, second = (reliability.section(study, tmp_path / name).items[0] for name in ("a", "b"))
     assert isinstance(first, Figure) and isinstance(second, Figure)
@@ -257,6 +259,7 @@ def test_sections_hold_on_data_without_arrays_or_printed_metrics(known: Store, t
         assert sentence in text
 
 
+@pytest.mark.slow
 def test_as_a_script(known: Store, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "analysis.hyperspectral.table", "--tracking-uri", known.uri, "--study", known.name]
     done = subprocess.run([*command, "--out", str(tmp_path)], capture_output=True, encoding="utf-8", check=True)

@@ -186,6 +186,7 @@ def test_holm_by_hand() -> None:
     assert len(holm([])) == 0
 
 
+@pytest.mark.slow
 def test_noise_has_no_best_when_others_choose_it() -> None:
     noise = pd.DataFrame(np.random.default_rng(0).normal(size=(20, 400)))
     gaps = at(noise, chosen_on_others(noise))

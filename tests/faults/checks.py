@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from analysis import schema
+from analysis.runs import Study
 from study.file import plan
 from study.file.spec import StudySpec
 from study.launch import snapshots
@@ -82,6 +83,7 @@ def _check_tracking(spec: StudySpec, uri: str, trials: Mapping[int, Trial], fail
     seeds = (None, *spec.seeds)
     assert set(runs) == {(None, None)} | {(number, seed) for number in trials for seed in seeds}
     assert runs[None, None].info.status == ("FAILED" if failed else "FINISHED")
+    frame = Study.open(uri, spec.name).whole.frame
     compared = 0
     for number, trial in trials.items():
         records = list(Training(trial).run())
@@ -93,6 +95,7 @@ def _check_tracking(spec: StudySpec, uri: str, trials: Mapping[int, Trial], fail
                 (row.step, name, row.value)
                 for name in run.data.metrics
                 for row in client.get_metric_history(run.info.run_id, name)
+                if not name.startswith(schema.STANDARD_ERROR)
             )
             wanted = sorted(
                 (record.epoch, name, sum(values) / len(values) if seed is None else values[column])
@@ -103,7 +106,13 @@ def _check_tracking(spec: StudySpec, uri: str, trials: Mapping[int, Trial], fail
             compared += len(rows)
             if number not in failed:
                 kept = [file.path for file in client.list_artifacts(run.info.run_id)]
-                assert kept == [schema.WEIGHTS if seed is None else schema.ARRAYS]
+                assert kept == ([schema.TRAJECTORIES, schema.WEIGHTS] if seed is None else [schema.ARRAYS])
+            if seed is not None:
+                own = frame[(frame["trial"] == number) & (frame["seed"] == seed)]
+                read = sorted(zip(own["epoch"], own["metric"], own["value"], strict=True))
+                # what a trial that failed had sent last may be an epoch more or less than its rows
+                assert len(read) >= len(rows)
+                np.testing.assert_equal(read, wanted[: len(read)])
     return compared
 
 

@@ -176,6 +176,7 @@ def test_studies_lists_the_home(tmp_path: Path) -> None:
     assert all(name in result.stderr for name in ready_made())
 
 
+@pytest.mark.slow
 def test_doctor_finds_a_good_machine(tmp_path: Path) -> None:
     checks = json.loads(fierce(tmp_path / "home", "doctor", "--json").stdout)
     by_name = {check["name"]: check for check in checks}

@@ -113,5 +113,6 @@ def test_what_is_hidden_cannot_be_imported(others: list[str]) -> None:
         alone(others, "import pydantic")
 
 
+@pytest.mark.slow
 def test_every_module_is_imported_and_every_kind_of_benchmark_trains(others: list[str]) -> None:
     assert len(alone(others, IMPORT + TRAIN).splitlines()) == len(criteria.names()) + 3

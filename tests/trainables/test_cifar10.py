@@ -39,6 +39,7 @@ def test_simulated() -> None:
     assert "geometry/cat-dog" not in metrics[-1]  # textures have no cats
 
 
+@pytest.mark.slow
 def test_real_images(shared_data: Path, tmp_path: Path) -> None:
     training, metrics = run(
         data=str(shared_data / "cifar10" / "cifar10_jpeg.zip"), cache=str(tmp_path), samples=30, validation=0.1

@@ -41,11 +41,13 @@ class TestTiny(BenchmarkTests):
     benchmark = "tests.tiny:Tiny"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("criterion", criteria.names())
 def test_the_criteria_conform(criterion: str) -> None:
     assert all(finding.ok for finding in examined(criterion=criterion).values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("benchmark", "names"), [("hyperspectral", criteria.names()), ("age", ("fierce-learned", "vcreg", "supcon"))]
 )
@@ -74,6 +76,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("benchmark", BENCHMARKS)
 def test_the_benchmarks_conform(benchmark: str) -> None:
     findings = examined(benchmark, options=SMALL.get(benchmark, {}))
@@ -205,6 +208,7 @@ class Blended(Tiny):
         return (Evaluator("rank", measure),)
 
 
+@pytest.mark.slow
 def test_an_evaluator_keeps_seeds_apart_and_measures_what_is_needed() -> None:
     assert "rank of seed 1 is 0 alone" in examined(f"{HERE}:Blended")["evaluators"].detail
     (*_, last) = examine([Trial("tests.tiny:Tiny", "ce", (0, 1))], required=["mse/odd", "mse/even"])
@@ -262,6 +266,7 @@ def test_the_command_says_a_line_for_each_check(tmp_path: Path) -> None:
     assert lines[-1].startswith("ok    search and cadence")
 
 
+@pytest.mark.slow
 def test_the_command_fails_where_a_check_does(tmp_path: Path) -> None:
     text = f"benchmark: {{name: 'tests.tiny:Tiny'}}\ncriteria: [ce, '{HERE}:failing']\n"
     done = command(tmp_path, text)

@@ -576,6 +576,7 @@ class Diverging(Odd):
         return Replicated(data, generators)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("criterion", criteria.names())
 def test_all_metrics_of_a_diverged_replica_are_nan_and_no_others(

@@ -137,6 +137,7 @@ def test_a_second_generation_learns_from_the_first() -> None:
     assert second.state()["teacher"]["optimizer"]["state"] == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("generations", [1, 2])
 def test_killed_after_any_epoch_it_goes_on_exactly(generations: int) -> None:
     """Also while a teacher trains: its epochs are not trained twice, and no number changes."""

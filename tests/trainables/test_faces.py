@@ -235,6 +235,7 @@ def test_faces_in_an_archive_in_a_folder(layout: dict[str, bytes], tmp_path: Pat
     assert faces.layout == expected.layout
 
 
+@pytest.mark.slow
 def test_real_faces(shared_data: Path, tmp_path: Path) -> None:
     faces = read_faces(shared_data / "utkface" / "UTKFace_64px.zip", 64, tmp_path)
     assert faces.images.pixels.shape == (12_000, 3, 64, 64)

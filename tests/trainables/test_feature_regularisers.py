@@ -14,10 +14,10 @@ import torch
 from torch.nn import functional
 
 from trainables import criteria
-from trainables.criteria import sigreg
-from trainables.criteria.sigreg import SIGReg, directions, epps_pulley
+from trainables.criteria.sigreg import SIGReg, directions
 from trainables.criteria.vcreg import EPSILON, VCReg, variance_and_covariance
 from trainables.criterion import Batch, Criterion, Setup
+from trainables.epps_pulley import CHUNK_VALUES, epps_pulley, mean_over_slices
 from trainables.replicas import stream, streams
 from trainables.training import Training
 from trainables.trial import Recipe, Trial
@@ -124,7 +124,7 @@ def test_its_gradient_equals_finite_differences(monkeypatch: pytest.MonkeyPatch)
     assert torch.autograd.gradcheck(epps_pulley, leaf)
     # in chunks of two slices, the last of one
     whole = epps_pulley(leaf)
-    monkeypatch.setitem(sigreg.CHUNK_VALUES, "cpu", 2 * 6)
+    monkeypatch.setitem(CHUNK_VALUES, "cpu", 2 * 6)
     torch.testing.assert_close(epps_pulley(leaf), whole)
     assert torch.autograd.gradcheck(epps_pulley, leaf)
 
@@ -144,6 +144,56 @@ def test_sigreg_is_cross_entropy_and_the_mean_over_its_slices() -> None:
         statistic = np.mean([on_the_knots(projected[:, m]) for m in range(16)])
         assert float(losses[s]) == pytest.approx(plain_ce(given, s) + 0.3 * statistic, rel=1e-10)
         assert float(criterion.measured["normality/batch"][s]) == pytest.approx(statistic, rel=1e-10)
+
+
+def on_a_line(lengths: np.ndarray, d: int) -> float:
+    """The mean over all slices for samples on one line: over u₁ of a unit vector, of density ∝ (1 − u²)^((d−3)/2)."""
+
+    def density(u: float) -> float:
+        return float((1 - u**2) ** ((d - 3) / 2))
+
+    whole = scipy.integrate.quad(density, 0, 1)[0]
+    return float(scipy.integrate.quad(lambda u: density(u) * on_the_knots(lengths * u), 0, 1, limit=200)[0] / whole)
+
+
+@pytest.mark.parametrize("d", [3, 8, 100, 300])
+def test_the_mean_over_all_slices_is_an_integral_where_samples_are_on_a_line(d: int) -> None:
+    lengths = np.array([0.0, 1.0, -2.5, 7.0, 40.0]) * math.sqrt(d) / 5
+    along = functional.normalize(drawn(d), dim=0)
+    statistic = mean_over_slices(torch.from_numpy(lengths)[None, :, None] * along)
+    assert float(statistic) == pytest.approx(on_a_line(lengths, d), rel=1e-6)
+
+
+def test_in_the_plane_the_mean_over_all_slices_is_that_over_equal_angles() -> None:
+    samples = 2 * drawn(S, B, 2) + 0.5
+    angle = torch.arange(256, dtype=torch.float64) * math.pi / 256
+    slices = torch.stack([angle.cos(), angle.sin()]).expand(S, 2, 256)
+    torch.testing.assert_close(mean_over_slices(samples), epps_pulley(samples @ slices), rtol=1e-6, atol=0)
+
+
+def test_random_slices_estimate_the_mean_over_all() -> None:
+    samples = 1.5 * drawn(1, B, D)
+    along = epps_pulley(samples @ directions(D, 20_000, [stream(0, "slices")], samples))
+    torch.testing.assert_close(mean_over_slices(samples), along, rtol=0.02, atol=0)
+
+
+def test_the_gradient_of_the_mean_over_all_slices_equals_finite_differences(monkeypatch: pytest.MonkeyPatch) -> None:
+    leaf = drawn(2, 6, 5).requires_grad_()
+    assert torch.autograd.gradcheck(mean_over_slices, leaf)
+    # in blocks of four rows, the last of two
+    whole = mean_over_slices(leaf)
+    monkeypatch.setitem(CHUNK_VALUES, "cpu", 4 * 6)
+    torch.testing.assert_close(mean_over_slices(leaf), whole)
+    assert torch.autograd.gradcheck(mean_over_slices, leaf)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 1e3, 1e12])
+def test_in_single_precision_the_mean_over_all_slices_loses_little(scale: float) -> None:
+    leaf = (scale * drawn(1, 200, 50)).float().requires_grad_()
+    statistic = mean_over_slices(leaf)
+    (gradient,) = torch.autograd.grad(statistic.sum(), leaf)
+    assert gradient.isfinite().all()
+    torch.testing.assert_close(statistic.double(), mean_over_slices(leaf.double()), rtol=1e-4, atol=1e-4)
 
 
 def test_slices_are_uniform_on_the_sphere() -> None:
@@ -166,12 +216,12 @@ def test_sigreg_draws_features_to_a_standard_normal_distribution() -> None:
     torch.testing.assert_close(torch.cov(features.T), torch.eye(3, dtype=torch.float64), rtol=0, atol=0.15)
 
 
-@pytest.mark.parametrize("name", ["vcreg", "sigreg"])
-def test_nan_of_a_replica_is_its_own(name: str) -> None:
+@pytest.mark.parametrize(("name", "values"), [("vcreg", {}), ("sigreg", {}), ("sigreg", {"slices": 0})])
+def test_nan_of_a_replica_is_its_own(name: str, values: dict[str, float]) -> None:
     features = drawn(S, B, D)
-    healthy = made(criteria.find(name))(batch(features))
+    healthy = made(criteria.find(name), **values)(batch(features))
     features[1, 2, 3] = torch.nan
-    spoilt = made(criteria.find(name))(batch(features))
+    spoilt = made(criteria.find(name), **values)(batch(features))
     assert math.isnan(float(spoilt[1])) and not healthy.isnan().any()
     assert torch.equal(spoilt[[0, 2]], healthy[[0, 2]])
 
@@ -183,6 +233,7 @@ def test_nan_of_a_replica_is_its_own(name: str) -> None:
         ("vcreg", {"variance": 0, "covariance": 0}),
         ("sigreg", {"strength": 1e6, "slices": 4}),
         ("sigreg", {"strength": 0, "slices": 1}),
+        ("sigreg", {"strength": 1e6, "slices": 0}),
     ],
 )
 def test_extreme_weights_train(name: str, values: dict[str, Any]) -> None:

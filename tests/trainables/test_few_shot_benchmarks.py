@@ -239,6 +239,7 @@ def test_a_trial_on_the_layout_of_cub(tmp_path: Path) -> None:
     assert trained("Cub", options)[-1].keys() >= EXPECTED
 
 
+@pytest.mark.slow
 def test_a_trial_on_cifar_10s_images(shared_data: Path, tmp_path: Path) -> None:
     options = {
         "data": str(shared_data / "cifar10" / "cifar10_jpeg.zip"),

@@ -77,6 +77,7 @@ def test_coarse_labels_have_no_part_in_the_features() -> None:
     assert not torch.allclose(logits, other_logits)
 
 
+@pytest.mark.slow
 def test_it_learns_what_coarse_labels_do_not_ask_for() -> None:
     """The gap that a coarse label leaves, by the same network and epochs: digits that are told as even or odd."""
     taught, untaught = (

@@ -260,6 +260,7 @@ images.prepare(sys.argv[1], 16, sys.argv[2], progress=kill)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("torn", [False, True])
 def test_a_killed_preparation_goes_on_where_it_stopped(torn: bool, tmp_path: Path) -> None:
     source = as_tar(tmp_path)
@@ -426,6 +427,7 @@ images.prepare(sys.argv[1], 16, sys.argv[2])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "at", ["pixels.u8.kept:replace", "log.jsonl:unlink", "images.json:write_text", "images-:rename"]
 )

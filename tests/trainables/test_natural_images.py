@@ -342,6 +342,7 @@ def test_no_images(make: Callable[[Path], None], tmp_path: Path) -> None:
         read_images(tmp_path / "nothing", 8, tmp_path / "cache")
 
 
+@pytest.mark.slow
 def test_the_shared_cifar10_zip(shared_data: Path, tmp_path: Path) -> None:
     images = read_images(shared_data / "cifar10" / "cifar10_jpeg.zip", 32, tmp_path)
     assert images.pixels.shape == (15_000, 3, 32, 32)

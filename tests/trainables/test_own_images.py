@@ -350,6 +350,7 @@ def test_numbers_are_names_of_classes(tmp_path: Path) -> None:
     assert data.extra["classes"] == ("0", "1", "2") and data.coarse_names == ("even", "odd")
 
 
+@pytest.mark.slow
 def test_the_example_trains_on_real_images(shared_data: Path, tmp_path: Path) -> None:
     """Better than a guess at both, and each image's class is that of its folder in the archive."""
     archive = shared_data / "cifar10" / "cifar10_jpeg.zip"

@@ -80,6 +80,7 @@ def test_it_is_torch_s_layers_replica_by_replica(projector: Projector, training:
         torch.testing.assert_close(made.norm.running_var[1], plain[1][1].running_var)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("criterion", criteria.names())
 def test_every_criterion_trains_with_it_and_a_seed_alone_as_among_others(criterion: str) -> None:
     settings = {"epochs": 2, "dtype": "float64"}

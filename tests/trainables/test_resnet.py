@@ -34,6 +34,7 @@ def test_the_paper_s_network_has_700_182_parameters() -> None:
     assert all(len(p) == 3 for p in net.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["grouped", "looped"])
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_equals_torchvision(mode: Mode, channels_last: bool) -> None:

@@ -33,6 +33,7 @@ def trajectories(training: Training) -> dict[str, torch.Tensor]:
     return {name: torch.tensor(values, dtype=torch.float64) for name, values in rows.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("criterion", criteria.names())
 def test_a_seed_alone_follows_its_trajectory_among_ten(criterion: str) -> None:
     together = Training(trial(criterion, tuple(range(10)), dtype="float64"))
@@ -47,6 +48,7 @@ def test_a_seed_alone_follows_its_trajectory_among_ten(criterion: str) -> None:
             torch.testing.assert_close(value[0], together.weights()[name][seed], rtol=1e-8, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("criterion", criteria.names())
 def test_the_same_trial_twice_is_identical(criterion: str) -> None:
     first, second = (trajectories(Training(trial(criterion, (3, 1)))) for _ in range(2))
@@ -85,6 +87,7 @@ def test_resumed_through_a_file_is_identical(optimizer: dict[str, Any]) -> None:
     assert torch.equal(torch.cat([torch.tensor(head, dtype=torch.float64), tail]), whole["loss/train"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("optimizer", "reference"),
     [

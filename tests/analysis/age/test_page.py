@@ -35,6 +35,7 @@ def verdicts(study: Study) -> dict[tuple[str, str], str]:
     return {(row["claim"], row["measured by"]): row["verdict"] for _, row in table.iterrows()}
 
 
+@pytest.mark.slow
 def test_gap_is_the_rise_since_the_turn(study: Study) -> None:
     curves = trajectories.by_criterion(study, "mse/transport")
     rise = {seed: SLOPES["ce"] * (EPOCHS - TURN) * (1 + deviation) for seed, deviation in DEVIATIONS.items()}
@@ -157,6 +158,7 @@ def test_a_longer_training_that_only_falls_does_not_rise(study: Study) -> None:
     assert age_claims.keeps_accuracy(study, "fierce").outcome == UNTESTED
 
 
+@pytest.mark.slow
 def test_report(ages: Store, tmp_path: Path) -> None:
     page = report.write(ages.uri, ages.name, tmp_path).read_text(encoding="utf-8")
     for stem in ("figure1", "sensitivity-lambda", "sensitivity-anchors", "feature-age", "reliability"):

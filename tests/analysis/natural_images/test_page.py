@@ -110,6 +110,7 @@ def test_an_epoch_is_chosen_by_each_replicas_validation_classes(
     np.testing.assert_allclose(last["value"], 100 * values[criterion][metric][:, -1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("epochs", "first"), [((100, 300, 350), 1), ((10, 20, 30), 0)])
 def test_cifar_fs_is_chosen_from_epoch_300_on_where_training_reaches_it(
     tmp_path: Path, epochs: tuple[int, ...], first: int
@@ -191,6 +192,7 @@ def test_a_missing_value_leaves_no_interval(values: Values, tmp_path: Path) -> N
     assert difference is not None and not difference.complete
 
 
+@pytest.mark.slow
 def test_cifar10_shows_the_geometry_beside_t_sne(tmp_path: Path) -> None:
     noise = 0.01 * np.random.default_rng(0).random((3, len(SEEDS), 2))
     levels = {"ce": (3.0, 0.8), "ls": (4.0, 0.9), "fierce": (2.0, 0.9)}

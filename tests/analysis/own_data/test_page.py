@@ -12,6 +12,7 @@ from tests.analysis.known_study import Store
 from tests.analysis.test_report import Page, bare_study
 
 
+@pytest.mark.slow
 def test_a_benchmark_of_ones_own_has_its_trajectories(known: Store, tmp_path: Path) -> None:
     bare_study(known.uri, "own", "my.module:benchmark", {"error/mine": 2.0})
     text = Page(report.write(known.uri, "own", tmp_path).read_text(encoding="utf-8")).text

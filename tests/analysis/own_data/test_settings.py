@@ -29,6 +29,7 @@ def test_a_grid_has_a_figure_of_what_was_varied(tmp_path: Path) -> None:
     assert "<!-- FIERCE λ (e = 100) -->" in text and "<!-- coarse accuracy -->" in text
 
 
+@pytest.mark.slow
 def test_a_search_shows_its_objective_over_both(tmp_path: Path) -> None:
     random = np.random.default_rng(1)
     searched = [("fierce", {"lambda": lam, "e": e}, "search") for lam, e in random.uniform(1, 50, (6, 2))]

@@ -95,6 +95,7 @@ def check_whole(home: Home, study: StudySpec) -> None:
             np.testing.assert_allclose(own.data.metrics[name], np.mean(each), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_seeds_criteria_and_trials_are_added_to_what_is_there(home: Home) -> None:
     first = spec(search=SEARCH)
     assert sweep.run(first, home) == sweep.Outcome(done=4, failed=0, missing=0, interrupted=False)
@@ -120,8 +121,8 @@ def test_seeds_criteria_and_trials_are_added_to_what_is_there(home: Home) -> Non
     # further seeds are four Optuna trials of their own, whose numbers no trial has
     assert numbers == [0, 1, 2, 3, 8, 9]
     assert {after[str(number), None].data.tags[schema.SEEDS] for number in numbers} == {"1,4,6,2"}
-    weights = {file.path for file in MlflowClient(home.tracking_uri()).list_artifacts(after["0", None].info.run_id)}
-    assert weights == {"weights.pt", "weights-added-1.pt"}
+    kept = {file.path for file in MlflowClient(home.tracking_uri()).list_artifacts(after["0", None].info.run_id)}
+    assert kept == {"weights.pt", "weights-added-1.pt", "trajectories.parquet", "trajectories-added-1.parquet"}
     assert [after[str(number), None].data.tags[schema.ROLE] for number in (8, 9)] == ["baseline", "search"]
 
     # Optuna's past is as it was; what was added is told beside it, over all seeds
@@ -157,6 +158,7 @@ def test_seeds_twice_in_shards_under_ray(ray_here: None, tmp_path: Path) -> None
     check_whole(home, last)
 
 
+@pytest.mark.slow
 def test_a_trial_that_waited_is_given_all_seeds_and_one_that_ran_goes_on_with_its_own(home: Home) -> None:
     few, many = spec(seeds=[1], concurrency=1), spec(seeds=[1, 4], concurrency=1)
     study = trials.open_study(few, home)
@@ -169,6 +171,7 @@ def test_a_trial_that_waited_is_given_all_seeds_and_one_that_ran_goes_on_with_it
     assert held == [(0, [1]), (1, [1, 4]), (2, [4])]
 
 
+@pytest.mark.slow
 def test_a_failure_among_added_seeds_keeps_the_others(home: Home) -> None:
     trouble = home.root / "trouble"
     troubled = {"name": "tiny:Tiny", "trouble": str(trouble)}

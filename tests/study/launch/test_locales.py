@@ -75,6 +75,7 @@ def test_a_study_from_its_file_to_its_report(tmp_path: Path) -> None:
     assert "λ" in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [["home"], ["data"], ["home", "data"]], ids=" and ".join)
 def test_a_path_that_the_locale_cannot_spell_is_one_sentence(tmp_path: Path, options: Sequence[str]) -> None:
     """Tables, study file and databases are in UTF-8, where such a path would be another or none."""
@@ -91,6 +92,7 @@ def test_a_path_that_the_locale_cannot_spell_is_one_sentence(tmp_path: Path, opt
     assert not told or (done.returncode == 2 and b"PYTHONUTF8=1" in done.stderr)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOCALES)
 def test_a_plan_is_printed(tmp_path: Path, name: str) -> None:
     plan = fierce(tmp_path, LOCALES[name], "run", "quickstart", "--dry-run")

@@ -126,6 +126,7 @@ def test_fixed_points_first_then_as_many_proposals_as_asked(home: Home) -> None:
     assert held[3].user_attrs["standard_errors"]["mse/odd"] == pytest.approx(0.01)
 
 
+@pytest.mark.slow
 def test_a_large_grid_waits_a_part_at_a_time(home: Home) -> None:
     """In its order, whichever launch goes on, and each point once."""
     strengths = [round(0.1 * position, 1) for position in range(trials.WAITING + 8)]
@@ -333,6 +334,7 @@ def test_a_kill_changes_nothing_in_what_is_confirmed(
     assert study.best_trial.number == confirmed[-1]["repeats"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("enqueued", range(3))
 def test_a_kill_once_the_choice_is_written_down(home: Home, confirmed: list[dict[str, Any]], enqueued: int) -> None:
     first = searcher(confirming(), home)
@@ -391,6 +393,7 @@ def test_other_samplers(home: Home, sampler: str) -> None:
     assert all(trial.state == TrialState.COMPLETE for trial in trials.open_study(spec(search=asked), home).trials)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "qmc", "nsga-ii"])
 def test_every_sampler_samples_beside_baselines(home: Home, empty: Path, tmp_path: Path, sampler: str) -> None:
     """Cross-entropy has no hyperparameter: trials without any must not turn the others' search into random draws."""

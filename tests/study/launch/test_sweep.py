@@ -26,6 +26,7 @@ from rich.console import Console
 from scipy import stats
 
 from analysis import schema
+from analysis.runs import Study
 from study.errors import UserError
 from study.file.spec import Resources, StudySpec
 from study.home import Home
@@ -91,6 +92,7 @@ def check_trajectories(home: Home, study: StudySpec) -> None:
     """Every replica's rows are those of a training that nothing disturbs, each once; means on the trial's run."""
     torch.set_num_threads(1)
     client, held = MlflowClient(home.tracking_uri()), runs(home, study.name)
+    frame = Study.open(home.tracking_uri(), study.name).whole.frame
     loaded = trials.load_study(study, home)
     assert loaded is not None
     for number, attempt in trials.attempts(loaded).items():
@@ -121,6 +123,10 @@ def check_trajectories(home: Home, study: StudySpec) -> None:
             )
             assert [row[:2] for row in errors] == [row[:2] for row in expected]
             np.testing.assert_allclose([row[2] for row in errors], [row[2] for row in expected], rtol=1e-9, atol=1e-15)
+            if seed is not None:
+                own = frame[(frame["trial"] == number) & (frame["seed"] == seed)]
+                read = list(zip(own["metric"], own["epoch"], own["value"], strict=True))
+                np.testing.assert_equal(sorted(read), sorted(wanted))
 
 
 def snapshot(home: Home, name: str = "s") -> list[tuple[int, str]]:

@@ -83,6 +83,7 @@ def test_a_study_that_runs_is_left_alone(home: Home) -> None:
     assert experiments(home) == optunas(home) == {"grid", "search"}
 
 
+@pytest.mark.slow
 def test_another_study_of_that_name_in_mlflow_is_left_alone(home: Home) -> None:
     (own,) = (run for run in Study.open(home.tracking_uri(), "grid").runs if run.data.tags[schema.LEVEL] == "study")
     MlflowClient(home.tracking_uri()).set_tag(own.info.run_id, schema.IDENTITY, "of another")

@@ -67,6 +67,7 @@ def check_renamed(home: Home, before: dict[str, Any]) -> None:
     assert files.load_spec(home, "line").name == "line" and not (home.study("line") / files.RENAMING).exists()
 
 
+@pytest.mark.slow
 def test_a_renamed_study_is_the_same_study(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     before = content(home, "grid")
     code, printed = fierce(home, "rename", "grid", "line")
@@ -81,6 +82,7 @@ def test_a_renamed_study_is_the_same_study(home: Home, monkeypatch: pytest.Monke
     assert files.studies_here(home) == ["search"] and not (home.root / "artifacts" / "line").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("owner", "name", "after"),
     [

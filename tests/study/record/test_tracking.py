@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -12,30 +13,34 @@ import sys
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+import requests
 import torch
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from scipy import stats
 
-from analysis import schema
+from analysis import artifacts, schema
 from analysis.runs import Study
+from analysis.store import StoreError
 from study.file.plan import trial_for
 from study.file.spec import StudySpec
 from study.home import Home
 from study.launch.follower import Follower
 from study.launch.observer import Silent
-from study.record import tracking
+from study.record import facts, tracking
+from study.record.runs import Holdings
 from study.servers.mlflow import TrackingError, open_client
 from tests.writing import write
-from trainables.assignment import Assignment, Result
+from trainables.assignment import Assignment, Facts, Result, Shard
 from trainables.training import Record, Training
 
 SPEC = StudySpec.model_validate(
@@ -109,8 +114,17 @@ def expected(training: Training, column: int | None) -> list[tuple[str, int, flo
     return found
 
 
+def check_frame(uri: str, training: Training) -> None:
+    """What the analysis reads is every value of both seeds, to the last bit."""
+    frame = Study.open(uri, "s").frame
+    read = [tuple(row) for row in frame[["seed", "metric", "epoch", "value"]].itertuples(index=False)]
+    wanted = [(seed, *row) for column, seed in enumerate(TRIAL.seeds) for row in expected(training, column)]
+    np.testing.assert_equal(sorted(read), sorted(wanted))
+
+
 def check_trajectories(client: MlflowClient, training: Training) -> None:
-    """Each run holds each (metric, epoch) once, with the replica's value or the mean."""
+    """Each run holds each (metric, epoch) once, with the replica's value or the mean; the artifact has all of them."""
+    check_frame(client.tracking_uri, training)
     by_key = runs(client)
     for key, column in {("seed", "3"): 0, ("seed", "5"): 1, ("trial", None): None}.items():
         held = rows(client, by_key[key])
@@ -258,6 +272,127 @@ def test_more_metrics_than_a_request_holds(home: Home) -> None:
     assert sorted(held) == sorted((f"m/{index}", epoch, -float(index)) for index in range(60) for epoch in range(1, 41))
 
 
+def long_records(epochs: int, slow: int, later: int = 0) -> list[Record]:
+    """A metric at each epoch and one at every ``slow`` one, of two seeds."""
+    records = []
+    for epoch in range(1, epochs + 1):
+        metrics = {"loss/train": [epoch + 0.25, -epoch / 3]}
+        if epoch % slow == 0 or epoch == epochs:
+            metrics["slow"] = [epoch / 7, epoch * 2.0]
+        records.append(Record(epoch, metrics, later + epoch))
+    return records
+
+
+def told(training: Training, epochs: int) -> Facts:
+    """The facts of a trial of so many epochs."""
+    known = facts.describe(training, None)
+    return replace(known, recipe={**known.recipe, "training.epochs": str(epochs)})
+
+
+@pytest.mark.parametrize(("points", "loss", "slow"), [(100, range(3, 251, 3), range(40, 251, 40)), (0, (), ())])
+def test_seeds_runs_hold_few_points_and_the_artifact_all(
+    home: Home, training: Training, points: int, loss: Sequence[int], slow: Sequence[int]
+) -> None:
+    """A trial that is killed and begins anew, at other times, holds the same points; the last one is among them."""
+    spec = StudySpec.model_validate({**SPEC.model_dump(), "tracking": {"seed_points": points}})
+    for last, later in ((130, 0), (250, 5_000)):
+        tracker = tracking.open_study(spec, home).open_trial(GIVEN)
+        tracker.recall(told(training, 250))
+        tracker.add(long_records(250, 40, later)[:last])
+        tracker.flush(now=True)
+    by_key = runs(MlflowClient(home.tracking_uri()))
+    held = rows(MlflowClient(home.tracking_uri()), by_key["seed", "5"])
+    last_of = (250,) if points else ()
+    wanted = [("loss/train", epoch, -epoch / 3) for epoch in sorted({*loss, *last_of})]
+    assert sorted(held) == wanted + [("slow", epoch, epoch * 2.0) for epoch in (*slow, *last_of)]
+    means = [row for row in rows(MlflowClient(home.tracking_uri()), by_key["trial", None]) if row[0] == "loss/train"]
+    assert [epoch for _, epoch, _ in sorted(means)] == list(range(1, 251))
+    frame = Study.open(home.tracking_uri(), "s").frame
+    read = frame[(frame["seed"] == 5) & (frame["metric"] == "loss/train")]
+    assert [(row.epoch, row.value) for row in read.itertuples()] == [(epoch, -epoch / 3) for epoch in range(1, 251)]
+    assert len(frame) == 2 * (250 + 7)
+
+
+def test_what_has_arrived_of_a_trial_at_work_is_read(home: Home, training: Training) -> None:
+    tracker = tracking.open_study(SPEC, home).open_trial(GIVEN)
+    tracker.recall(told(training, 250))
+    for last in (1, 2, 200):
+        tracker.add(long_records(250, 40)[len(tracker._records) : last])
+        tracker._next_flush = 0.0
+        tracker.flush()
+        assert Study.open(home.tracking_uri(), "s").frame.query("seed == 3")["epoch"].max() == last
+    assert tracking.read_runs(home.tracking_uri(), "s") == {(7, 3): ("RUNNING", 200), (7, 5): ("RUNNING", 200)}
+
+
+def test_trajectories_that_were_deleted_are_sent_again(home: Home, training: Training) -> None:
+    tracked = tracking.open_study(SPEC, home)
+    for is_deleted in (False, True):
+        if is_deleted:
+            place = artifacts.folder(tracked.uri, runs(MlflowClient(tracked.uri))["trial", None])
+            assert place is not None
+            (place / schema.TRAJECTORIES).unlink()
+            with pytest.raises(StoreError, match=r"trajectories of trial 7 of study 's'.* resume the study"):
+                check_frame(tracked.uri, training)
+            assert tracking.holdings(tracked) == Holdings(frozenset(), frozenset())
+        tracker = tracked.open_trial(GIVEN)
+        tracker.add(entries(training))
+        tracker.complete({}, {})
+        tracker.finish()
+        check_trajectories(MlflowClient(tracked.uri), training)
+        assert tracking.holdings(tracked) == Holdings(frozenset({7}), frozenset({7}))
+
+
+def test_a_trial_of_before_the_artifact_is_whole_once_it_has_one(home: Home, training: Training) -> None:
+    """One that has finished, and of which a seed's run was deleted since: the new one's rows are thinned."""
+    spec = SPEC.model_copy(update={"tracking": SPEC.tracking.model_copy(update={"seed_points": 1})})
+    tracked = tracking.open_study(SPEC, home)
+    tracker = tracked.open_trial(GIVEN)
+    tracker.add(entries(training))
+    tracker.complete({}, {})
+    tracker.finish()
+    client = MlflowClient(tracked.uri)
+    by_key = runs(client)
+    client.delete_tag(by_key["trial", None].info.run_id, schema.kept_tag(schema.TRAJECTORIES))
+    for seed in ("3", "5"):
+        client.delete_tag(by_key["seed", seed].info.run_id, schema.SEED_POINTS)
+    place = artifacts.folder(tracked.uri, by_key["trial", None])
+    assert place is not None
+    (place / schema.TRAJECTORIES).unlink()
+    check_frame(tracked.uri, training)
+
+    client.delete_run(by_key["seed", "3"].info.run_id)
+    tracker = tracking.open_study(spec, home).open_trial(GIVEN)
+    tracker.recall(told(training, 4))
+    tracker.add(entries(training))
+    tracker.complete({}, {})
+    tracker.finish()
+    check_frame(tracked.uri, training)
+    assert {step for _, step, _ in rows(client, runs(client)["seed", "3"])} == {4}
+
+
+def test_each_shard_writes_a_file_of_its_own(home: Home, training: Training) -> None:
+    tracked = tracking.open_study(SPEC, home)
+    tracked.open_shards(GIVEN)
+    for position, seed in enumerate(TRIAL.seeds):
+        part = replace(GIVEN, trial=replace(TRIAL, seeds=(seed,)), shard=Shard(position, 2))
+        tracker = tracked.open_trial(part)
+        tracker.describe(training)
+        own = [{name: [values[position]] for name, values in entry.metrics.items()} for entry in entries(training)]
+        tracker.add([replace(entry, metrics=each) for entry, each in zip(entries(training), own, strict=True)])
+        tracker.complete({}, {})
+        tracker.finish()
+    whole = tracked.open_trial(GIVEN, merged=True)
+    whole.add(entries(training))
+    whole.complete({}, {})
+    whole.finish()
+    check_trajectories(MlflowClient(tracked.uri), training)
+    place = artifacts.folder(tracked.uri, runs(MlflowClient(tracked.uri))["trial", None])
+    assert place is not None
+    assert sorted(path.name for path in place.iterdir()) == [schema.trajectories_file(shard, 2) for shard in (0, 1)]
+    assert tracking.holdings(tracked).whole == {7}
+
+
+@pytest.mark.slow
 def test_values_that_are_not_finite_are_neither_lost_nor_averaged_away(home: Home) -> None:
     record = Record(1, {"loss/train": [float("nan"), 1.0]}, 1)
     for _ in range(2):
@@ -270,6 +405,7 @@ def test_values_that_are_not_finite_are_neither_lost_nor_averaged_away(home: Hom
     assert np.isnan([value for _, _, value in rows(client, by_key["trial", None])]).tolist() == [True]
 
 
+@pytest.mark.slow
 def test_parallel_writers_on_sqlite(home: Home) -> None:
     tracked = tracking.open_study(SPEC, home)
     context = multiprocessing.get_context("spawn")
@@ -375,6 +511,45 @@ def test_a_server_that_goes_away_loses_nothing(home: Home, training: Training, m
         by_key = runs(client)
         assert {run.info.status for key, run in by_key.items() if key[0] != "study"} == {"FINISHED"}
         assert [artifact.path for artifact in client.list_artifacts(by_key["seed", "5"].info.run_id)] == [schema.ARRAYS]
+
+
+@pytest.mark.server
+def test_requests_of_a_trial_with_ten_seeds(
+    home: Home, training: Training, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """For each seed: its run, its arrays, its metrics with all else, its end; what the trial takes is few."""
+    asked: list[str] = []
+    send = requests.Session.send
+
+    def counted(session: requests.Session, request: requests.PreparedRequest, **options: object) -> requests.Response:
+        asked.append(f"{request.method} {urlsplit(str(request.url)).path}")
+        return send(session, request, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(requests.Session, "send", counted)
+    seeds, arrays = tuple(range(10)), {"features": np.zeros((10, 3))}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with server(port, home.root):
+        spec = SPEC.model_copy(update={"tracking_uri": f"http://127.0.0.1:{port}", "seeds": seeds})
+        tracked = tracking.open_study(spec, home)
+        tracker = tracked.open_trial(replace(GIVEN, trial=replace(TRIAL, seeds=seeds)))
+        asked.clear()
+        tracker.recall(told(training, 20))
+        records = [
+            Record(epoch, {f"m/{index}": [epoch / 7] * 10 for index in range(8)}, epoch) for epoch in range(1, 21)
+        ]
+        tracker.add(records[:1])
+        tracker.flush()
+        tracker.add(records[1:])
+        tracker.complete(arrays, training.weights())
+        tracker.finish()
+        kinds = Counter(re.sub(r"[0-9a-f]{32}", "…", each) for each in asked)
+        with capsys.disabled():
+            print(f"\n{len(asked)} requests: {dict(kinds)}")
+        count, frame = len(asked), Study.open(tracked.uri, "s").frame
+    assert len(frame) == 10 * 20 * 8
+    assert count <= 4 * 10 + 10
 
 
 def test_no_password_is_in_the_study_file_that_everyone_sees(home: Home) -> None:

@@ -196,6 +196,7 @@ def test_errors_are_one_sentence(
     assert line.startswith("error: ") and "\n" not in line and words in line
 
 
+@pytest.mark.slow
 def test_real_faces(shared_data: Path) -> None:
     result = run("age", "--source", str(shared_data / "utkface" / "UTKFace_64px.zip"), "--size", "16")
     assert result.exit_code == 0, result.output
