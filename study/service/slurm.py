@@ -34,10 +34,17 @@ GATHER_SECONDS = 600
 #: Ray's own port of a head
 PORT = 6379
 
+#: before the command is started: the signal may come at any moment
+_BEGIN = """\
+stopped=
+job=
+stop() {{ stopped=1; [ -z "$job" ] || {stop}; }}
+trap stop TERM
+"""
 #: asks Slurm to queue the job anew where it was told to stop and nobody has ended it otherwise
 _END = """\
-stopped=
-trap 'stopped=1; {stop}' TERM
+job=$!
+[ -z "$stopped" ] || stop
 # a signal ends the waiting, not what is waited for
 while kill -0 "$job" 2>/dev/null; do wait "$job"; done
 wait "$job"
@@ -126,9 +133,9 @@ def _script(spec: StudySpec, nodes: Asked, home: Home, folder: Path) -> Iterator
         # other jobs may be on the node: Ray goes by what this one was given
         yield f"export RAY_OVERRIDE_RESOURCES='{{\"CPU\": {nodes.cpus}}}'"
         yield ""
+        yield _BEGIN.format(stop='kill -TERM "$job"')
         yield f"{command} --address local &"
-        yield "job=$!"
-        yield _END.format(stop='kill -TERM "$job"')
+        yield _END
         return
     yield f"export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={shlex.quote(str(folder / 'token'))}"
     yield f"export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT={GATHER_SECONDS} RAY_USAGE_STATS_ENABLED=0"
@@ -137,12 +144,13 @@ def _script(spec: StudySpec, nodes: Asked, home: Home, folder: Path) -> Iterator
     yield f"driver={shlex.quote(str(folder))}/driver-$SLURM_JOB_ID"
     yield 'rm -f "$driver"'
     yield ""
+    # no command yet while the nodes find each other: then it is the gathering that ends
+    yield _BEGIN.format(stop='kill -TERM "$(cat "$driver" 2>/dev/null || echo "$job")"')
     yield f"srun --kill-on-bad-exit=1 --wait=60 {shlex.join(_shares(nodes))} \\"
     yield f'  ray symmetric-run --address "$head:{PORT}" --min-nodes {nodes.nodes} --num-cpus {nodes.cpus} \\'
     yield f"  --num-gpus {nodes.gpus} --object-store-memory {OBJECT_STORE_BYTES} -- \\"
     yield f'  bash -c \'echo $$ > "$0"; exec "$@"\' "$driver" {command} --address "$head:{PORT}" &'
-    yield "job=$!"
-    yield _END.format(stop='kill -TERM "$(cat "$driver" 2>/dev/null || echo "$job")"')
+    yield _END
 
 
 def _shares(nodes: Asked) -> list[str]:
