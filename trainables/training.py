@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property, partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -110,6 +110,8 @@ class Training:
         self.view_noise = self._view_noise() if self.criterion.views > 1 else None
         #: what the replicas learn from, see `Criterion.teacher`
         self.teacher = self._make_teacher(data)
+        # found out by comparing values, which waits for the device: here, and not in the first step
+        self._augments = self.teacher is not None and views.augments(self.benchmark, self.data, self.options)
         # what the teacher says of each sample (S, N, C), once asked, where no augmentation changes it
         self._lessons: Tensor | None = None
 
@@ -237,12 +239,8 @@ class Training:
         generators = streams(self.trial.seeds, "projector")
         return projected(self.network, sample, classes, self.recipe.projector, generators, last)
 
-    @cached_property
-    def _augments(self) -> bool:
-        return views.augments(self.benchmark, self.data, self.options)
-
     def _view_noise(self) -> Tensor | None:
-        if self._augments:
+        if views.augments(self.benchmark, self.data, self.options):
             return None
         train = self.parts["train"]
         scale = views.deviations(
@@ -308,7 +306,7 @@ class Training:
         Nothing here waits for the device.
         """
         batch = self._batch(indices, augmentation, drawn_from)
-        loss: Tensor = self.criterion(batch)
+        loss = self.criterion(batch)
         self._require_replicas(loss)
         self.optimizer.zero_grad(set_to_none=True)
         # a sum over replicas: each one's gradient is that of its own loss

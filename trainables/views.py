@@ -23,11 +23,7 @@ def augments(benchmark: Benchmark, data: Data, options: Any) -> bool:
     Told by the data's first samples and streams of fixed seeds, so that it is the same for every trial of the data.
     """
     samples = data.inputs[:PROBED].unsqueeze(0)
-    device = samples.device
-    one, other = (
-        benchmark.batch(samples.clone(), options, True, [stream(seed, "augmentation", device=device)])
-        for seed in (0, 1)
-    )
+    one, other = (benchmark.batch(samples.clone(), options, True, [stream(seed, "augmentation")]) for seed in (0, 1))
     return not torch.equal(one, other)
 
 

@@ -98,7 +98,7 @@ def test_it_is_queued_anew_only_where_it_was_told_to_stop(
         STATE: f"echo {state}",
         REQUEUE: f'echo "$@" > {called}; kill $PPID',
         FIERCE: f"trap 'exit {code}' TERM; "
-        + ("kill -TERM $PPID; while :; do sleep 0.01; done" if told else f"exit {code}"),
+        + ("kill -TERM $PPID; for each in {1..3000}; do sleep 0.01; done" if told else f"exit {code}"),
     }
     path = tmp_path / "programs"
     path.mkdir()

@@ -17,6 +17,7 @@ from slurm_nodes import PROGRAMS, Slurm
 
 from study.file.spec import StudySpec
 from study.home import Home
+from study.service.slurm import prepare
 from trainables.storage import Folder
 
 pytestmark = [
@@ -101,6 +102,44 @@ def test_a_preempted_study_is_queued_anew_and_ends_as_if_undisturbed(
     assert "interrupted; go on with" in said()
     assert check_study(spec, tracking, home.optuna_uri(), Folder(spec.storage or "")).startswith("2 done")
     assert "token" not in said() and (home.root / "slurm" / spec.name / "token").stat().st_mode & 0o077 == 0
+
+
+#: stands for ``fierce run``: its first start waits until it is told to stop, its second one finds all done
+_STAND_IN = """#!/bin/bash
+echo begun >> {told}
+[ "$(wc -l < {told})" -gt 1 ] && exit 0
+trap 'exit 130' TERM
+while :; do sleep 0.1; done
+"""
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_slurm_queues_a_job_anew_that_was_preempted_and_none_that_was_cancelled(
+    slurm: Slurm, tmp_path: Path, cancelled: bool
+) -> None:
+    told, programs = tmp_path / "told", tmp_path / "programs"
+    programs.mkdir()
+    (programs / "fierce").write_text(_STAND_IN.format(told=told), encoding="utf-8")
+    (programs / "fierce").chmod(0o755)
+    spec = StudySpec.model_validate({"name": "stand-in", "benchmark": "tiny:Tiny", "criteria": ["ce"]})
+    prepared = prepare(spec, Home(tmp_path / "home"))
+    path = prepared.write()
+    path.write_text(prepared.script.replace("export PATH=", f"export PATH={programs}:"), encoding="utf-8")
+    job = slurm.run("sbatch", "--parsable", str(path)).strip()
+    until(told.exists, "the job runs", 120)
+    if cancelled:
+        slurm.run("scancel", job)
+        until(lambda: slurm.state(job).startswith("CANCELLED"), "the job is cancelled", 120)
+        until(lambda: not slurm.run("squeue", "--noheader"), "nothing is queued", 120)
+        assert slurm.state(job) == "CANCELLED 0"
+        assert told.read_text(encoding="utf-8") == "begun\n"
+        return
+    named = slurm.run("squeue", "--noheader", f"--jobs={job}", "--format=%N").strip()
+    slurm.run(
+        "sbatch", "--partition=urgent", f"--nodelist={named}", "--exclusive", "--output=/dev/null", "--wrap", "true"
+    )
+    until(lambda: slurm.state(job) == "COMPLETED 1", f"it ends in its second start ({slurm.state(job)})", 400)
+    assert told.read_text(encoding="utf-8") == "begun\nbegun\n"
 
 
 def _epochs(uri: str, study: str) -> int:
