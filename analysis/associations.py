@@ -30,7 +30,7 @@ def increments(first: pd.DataFrame, second: pd.DataFrame) -> np.ndarray:
     with a value that is not finite are left out; NaN where the changes of one do not vary.
     """
     epochs, seeds = first.index.intersection(second.index), first.columns.intersection(second.columns)
-    tables = [curves.loc[epochs, seeds].to_numpy(float) for curves in (first, second)]
+    tables = [_taken(curves, epochs, seeds) for curves in (first, second)]
     whole = np.isfinite(tables).all(axis=(0, 1))
     scores = []
     for values in (table[:, whole] for table in tables):
@@ -38,7 +38,7 @@ def increments(first: pd.DataFrame, second: pd.DataFrame) -> np.ndarray:
         span = np.ptp(values, axis=0).max(initial=0) or 1.0
         # in units of their range rounding is far below the twelfth digit
         own = ((changes - changes.mean(axis=1, keepdims=True)) / span).round(12)
-        scores.append(_standard(own))
+        scores.append(standard(own))
     return np.asarray(scores[0].T @ scores[1])
 
 
@@ -55,7 +55,7 @@ def across_seeds(study: Study, first: str, second: str) -> tuple[np.ndarray, int
     common = max(planned.values(), key=list(planned.values()).count)
     rows = [trial for trial, seeds in planned.items() if seeds == common]
     # a setting that lacks a seed, or where one metric is the same for all, has ranks that are NaN
-    x, y = (_standard(table.reindex(index=rows, columns=list(common)).to_numpy(float).T) for table in tables)
+    x, y = (standard(table.reindex(index=rows, columns=list(common)).to_numpy(float).T) for table in tables)
     known = np.isfinite(x).all(axis=0) & np.isfinite(y).all(axis=0)
     x, y = x[:, known], y[:, known]
     return len(common) * x @ y.T / max(1, known.sum()), int(known.sum())
@@ -70,7 +70,7 @@ def same_seed(correlations: np.ndarray) -> tuple[float, float, float]:
     seeds = len(correlations)
     if seeds < 2 or not np.isfinite(correlations).all():
         return np.nan, np.nan, np.nan
-    means = correlations[np.arange(seeds), _pairings(seeds)].mean(axis=1)
+    means = correlations.ravel()[_pairings(seeds)].sum(axis=0) / seeds
     same, centre = float(np.trace(correlations)) / seeds, float(correlations.mean())
     # sums of the same numbers in another order differ by rounding
     p = float(np.mean(np.abs(means - centre) >= abs(same - centre) - 1e-12))
@@ -122,7 +122,7 @@ def along_training(study: Study, first: str, second: str, criterion: str, method
     if curves[0] is None or curves[1] is None:
         return Verdict(measure, UNTESTED, "not measured along training")
     first_curves, second_curves = curves[0].align(curves[1], join="inner")
-    scores = [_standard(curves.to_numpy(float), method == "spearman") for curves in (first_curves, second_curves)]
+    scores = [standard(curves.to_numpy(float), method == "spearman") for curves in (first_curves, second_curves)]
     correlation = statistics.estimate((scores[0] * scores[1]).sum(axis=0), wanted(study, criterion))
     return Verdict(measure, NO_VERDICT, f"{correlation}; independent series that drift correlate too")
 
@@ -153,15 +153,22 @@ def _judge(
 
 @cache
 def _pairings(seeds: int) -> np.ndarray:
-    """Ways to pair so many seeds with themselves, one a row; the first is each with itself."""
+    """Ways to pair so many seeds with themselves, the first each with itself: places in a table, a column a way."""
     if seeds <= EXACT_SEEDS:
-        return np.array(list(permutations(range(seeds))))
-    orders = np.tile(np.arange(seeds), (RESAMPLES + 1, 1))
-    np.random.default_rng(0).permuted(orders[1:], axis=1, out=orders[1:])
-    return orders
+        orders = np.array(list(permutations(range(seeds))))
+    else:
+        orders = np.tile(np.arange(seeds), (RESAMPLES + 1, 1))
+        np.random.default_rng(0).permuted(orders[1:], axis=1, out=orders[1:])
+    return np.ascontiguousarray((seeds * np.arange(seeds) + orders).T)
 
 
-def _standard(values: np.ndarray, ranks: bool = True) -> np.ndarray:
+def _taken(curves: pd.DataFrame, epochs: pd.Index, seeds: pd.Index) -> np.ndarray:
+    """``curves`` at these epochs and seeds; to look up what is all of them takes half of a page's time."""
+    alike = len(epochs) == len(curves.index) and seeds.equals(curves.columns)
+    return (curves if alike else curves.loc[epochs, seeds]).to_numpy(float)
+
+
+def standard(values: np.ndarray, ranks: bool = True) -> np.ndarray:
     """Ranks down the columns, or the values, with mean 0 and length 1, so that products are correlations.
 
     NaN where all of a column are equal, or one is not finite.

@@ -94,7 +94,7 @@ def section(study: Study, out: Path, claims: Sequence[Claim], title: str = "The 
         caption += (
             f" Chosen by the search on the data that it would be tested on, hence no verdict: {'; '.join(searched)}."
         )
-    shown = data.assign(**{name: data[name].map(_p) for name in ("p", "exact p", "adjusted p")})
+    shown = data.assign(**{name: data[name].map(p_cell) for name in ("p", "exact p", "adjusted p")})
     first = ("claim", "measured by", "verdict", "adjusted p", "numbers")
     table = output.save_table(study, shown, out, "claims", caption, data, first)
     words = "; ".join(f"{choice.label} ({choice.why})" for choice in chosen.values())
@@ -106,14 +106,14 @@ def judge(study: Study, claims: Sequence[Claim]) -> pd.DataFrame:
 
     The verdict is by Holm's adjusted p over all rows that have a p.
     """
-    verdicts = [(claim, _tested(study, test)) for claim in claims for test in claim.tests]
+    verdicts = tested(study, claims)
     adjusted = statistics.holm([verdict.p for _, verdict in verdicts])
     rows = [
         (
             claim.sentence,
             claim.where,
             verdict.measure,
-            UNDECIDED if verdict.outcome in (HOLDS, FAILS) and not p <= ALPHA else verdict.outcome,
+            settled(verdict, float(p)),
             verdict.p,
             verdict.exact,
             p,
@@ -123,6 +123,16 @@ def judge(study: Study, claims: Sequence[Claim]) -> pd.DataFrame:
     ]
     columns = ["claim", "where", "measured by", "verdict", "p", "exact p", "adjusted p", "numbers"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def tested(study: Study, claims: Sequence[Claim]) -> list[tuple[Claim, Verdict]]:
+    """Each claim with the verdict of each of its tests alone, which no adjustment has seen."""
+    return [(claim, _tested(study, test)) for claim in claims for test in claim.tests]
+
+
+def settled(verdict: Verdict, adjusted: float) -> str:
+    """The outcome of ``verdict`` once its p is ``adjusted`` over its family."""
+    return UNDECIDED if verdict.outcome in (HOLDS, FAILS) and not adjusted <= ALPHA else verdict.outcome
 
 
 def _tested(study: Study, test: Test) -> Verdict:
@@ -303,7 +313,7 @@ def _evidence(side: str, p: float, exact: float, n: int, one_sided: bool = False
     return Evidence(side, exact if np.isnan(p) or exact > max(p, ALPHA) else p, exact, note)
 
 
-def _p(value: float) -> str:
+def p_cell(value: float) -> str:
     """As a table shows a p."""
     if np.isnan(value):
         return "–"

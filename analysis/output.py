@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import matplotlib as mpl
 
@@ -76,6 +76,15 @@ _LATEX = str.maketrans(
 )
 
 
+class Described(Protocol):
+    """What says which data it shows: a study, or several together."""
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """A row per trial, with the columns data_name and provenance."""
+        ...
+
+
 @dataclass(frozen=True)
 class Figure:
     """A figure in two files."""
@@ -121,7 +130,7 @@ class Section:
     items: tuple[str | Figure | Table, ...]
 
 
-def save_figure(study: Study, canvas: Canvas, out: Path, stem: str, caption: str) -> Figure:
+def save_figure(study: Described, canvas: Canvas, out: Path, stem: str, caption: str) -> Figure:
     """Write ``canvas`` as ``stem``.svg and .png under ``out`` and close it; simulated data is stamped on it."""
     origin = provenance(study)
     if origin != "real":
@@ -141,7 +150,7 @@ def save_figure(study: Study, canvas: Canvas, out: Path, stem: str, caption: str
 
 
 def save_table(
-    study: Study,
+    study: Described,
     frame: pd.DataFrame,
     out: Path,
     stem: str,
@@ -165,7 +174,7 @@ def save_table(
     return Table(stem, frame, caption, tuple(first))
 
 
-def provenance(study: Study) -> str:
+def provenance(study: Described) -> str:
     """``real``, ``semi-synthetic`` or ``simulated``: the furthest from real of the study's data sets."""
     order = ("simulated", "semi-synthetic", "real")
     kinds = set(study.trials["provenance"])
@@ -177,7 +186,7 @@ def printed(study: Study, rows: Sequence[Row]) -> Sequence[Row]:
     return () if provenance(study) == "simulated" else rows
 
 
-def data_note(study: Study) -> str:
+def data_note(study: Described) -> str:
     """The data and where it comes from, in a sentence that stands in every caption."""
     named = study.trials.loc[study.trials["data_name"] != "", ["data_name", "provenance"]].drop_duplicates()
     if named.empty:

@@ -31,7 +31,8 @@ class Page:
     """A report's ``sections`` in order, each a function of the study and the folder to write to.
 
     ``benchmarks`` are the names of those that it serves; ``settings`` the paper's hyperparameters, criterion -> name
-    -> value: the trial that has them speaks for its criterion; ``metrics`` the main ones, most important first.
+    -> value: the trial that has them speaks for its criterion; ``metrics`` the main ones, most important first;
+    ``claims`` those that it judges, `analysis.claims.Claim` each.
     """
 
     sections: Sequence[SectionFunction]
@@ -39,6 +40,7 @@ class Page:
     settings: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     metrics: Sequence[str] = ()
     summary: SectionFunction | None = None
+    claims: Sequence[Any] = ()
 
 
 def find(benchmark: str, module: str = "") -> Page:

@@ -10,7 +10,7 @@ import pandas as pd
 from analysis import claims, feature_space, selection, sensitivity, statistics
 from analysis.claims import FAILS, HOLDS, UNDECIDED, UNTESTED, Claim, Evidence, Verdict
 from analysis.runs import Study
-from analysis.sensitivity import Sweep
+from analysis.sensitivity import Axis, Sweep
 from analysis.statistics import Estimate
 
 #: the criteria that the paper compares
@@ -38,12 +38,12 @@ def stable_anchors(study: Study, metric: str, start: int = 100) -> Verdict:
     """From e = ``start`` on ``metric`` stays within ±10% of its value there."""
     measure = f"{study.metric(metric).label}, within ±{MSE_MARGIN:.0%} of e = {start}"
     axis = sensitivity.along(study, "fierce", "e")
-    trials = axis.trials.set_index("e")["trial"] if axis and axis.is_line else pd.Series(dtype=int)
+    trials = _by_value(axis) if axis and axis.is_line else {}
     estimates = selection.summary(study, metric)
-    beyond = [e for e in trials.index if e > start and trials[e] in estimates]
-    if start not in trials.index or trials[start] not in estimates or not beyond:
+    beyond = [e for e in trials if e > start and trials[e] in estimates]
+    if start not in trials or trials[start] not in estimates or not beyond:
         return Verdict(measure, UNTESTED, f"needs e = {start} and a larger e at one λ")
-    differences = {e: selection.difference(study, metric, int(trials[e]), int(trials[start])) for e in beyond}
+    differences = {e: selection.difference(study, metric, trials[e], trials[start]) for e in beyond}
     rows = selection.by_trial(study, metric)
     outcomes = [
         claims.decide_within_share(rows[trials[e]], rows[trials[start]], MSE_MARGIN, difference.planned)
@@ -51,7 +51,7 @@ def stable_anchors(study: Study, metric: str, start: int = 100) -> Verdict:
         if difference is not None
     ]
     numbers = "; ".join(f"e = {e:g} less that: {difference}" for e, difference in differences.items())
-    numbers = f"e = {start}: {estimates[int(trials[start])]}; {numbers}"
+    numbers = f"e = {start}: {estimates[trials[start]]}; {numbers}"
     return claims.conclude(study, measure, claims.combine(outcomes), numbers)
 
 
@@ -89,12 +89,16 @@ def weights(study: Study, metric: str) -> tuple[Mapping[int, Estimate], dict[flo
     axis = sensitivity.along(study, "fierce", "lambda")
     if axis is None or not axis.is_line:
         return estimates, {}
-    pairs = zip(axis.trials["lambda"], axis.trials["trial"], strict=True)
-    trials = {float(value): int(trial) for value, trial in pairs if trial in estimates}
+    trials = {value: trial for value, trial in _by_value(axis).items() if trial in estimates}
     ce = selection.headline(study).get("ce")
     if ce is not None and ce.trial in estimates:
         trials.setdefault(0.0, ce.trial)
     return estimates, trials
+
+
+def _by_value(axis: Axis) -> dict[float, int]:
+    """The trial of each value along ``axis``."""
+    return dict(zip(axis.trials[axis.name].tolist(), axis.trials["trial"].tolist(), strict=True))
 
 
 def continuous(study: Study) -> Verdict:

@@ -192,20 +192,26 @@ def cost(found: Recommendation) -> Difference | None:
     return selection.difference(found.part, "accuracy/coarse", found.tested, found.against)
 
 
+def floors(study: Study, found: Recommendation) -> dict[str, Estimate]:
+    """What was measured in place of the trained network, an untrained one first -> the metric of it."""
+    planned = selection.planned(study, found.reference)
+    return {words: statistics.estimate(values, planned) for words, values in shares.floors(study, found.metric).items()}
+
+
 def way(study: Study, found: Recommendation) -> Way | None:
     """How far it is from what an untrained network keeps to what training on the fine labels gives.
 
     None where either was not measured, see `analysis.shares`.
     """
-    top, floors = shares.ceiling(study), shares.floors(study, found.metric)
+    top, lower = shares.ceiling(study), floors(study, found)
     values = selection.values(study, found.metric)
-    if top is None or top not in values.index or not floors:
+    if top is None or top not in values.index or not lower:
         return None
     planned = selection.planned(study, found.reference)
-    first = next(iter(floors))
+    first = next(iter(lower))
     kept = {trial: shares.share(study, found.metric, trial, first) for trial in (found.rival, found.reference)}
     return Way(
-        {words: statistics.estimate(each, planned) for words, each in floors.items()},
+        lower,
         statistics.estimate(values.loc[top], planned),
         {trial: share for trial, share in kept.items() if share is not None},
     )

@@ -6,23 +6,20 @@ python -m analysis.report --study NAME [--tracking-uri URI] --out DIR [--page MO
 from __future__ import annotations
 
 import argparse
-import base64
-import re
 import sys
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from analysis import (
-    claims,
     command,
     confirmation,
     measures,
     output,
     regret,
+    rendering,
     rivals,
     saturation,
     selection,
@@ -35,7 +32,6 @@ from analysis.output import Figure, Section, Table
 from analysis.pages import PageError, SectionFunction
 from analysis.runs import StoreError, Study
 
-TEMPLATES = Path(__file__).parent / "templates"
 #: sections of every page, each None where a study has nothing for it
 EVERYWHERE = (rivals.section, measures.section, similarity.section, regret.section)
 
@@ -69,10 +65,10 @@ def write(tracking_uri: str, study: str, out: Path, page_module: str = "") -> Pa
     # known once all that is drawn was read
     if lost := output.lost_note(opened):
         sections[0] = Section(sections[0].title, (lost, *sections[0].items))
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
-    environment.filters |= {"data_uri": _data_uri, "kind": _kind, "cell": _cell, "chips": _chips}
     origin = output.provenance(opened)
-    page = environment.get_template("report.html.j2").render(
+    return rendering.write(
+        out / "report.html",
+        "report.html.j2",
         study=opened,
         benchmark=opened.benchmark,
         warning=WARNINGS.get(origin, ""),
@@ -80,13 +76,8 @@ def write(tracking_uri: str, study: str, out: Path, page_module: str = "") -> Pa
         data=output.data_note(opened),
         answer=answer,
         sections=sections,
-        verdicts=claims.OUTCOMES,
         command=f"fierce run {study}.yaml && fierce report {study}",
     )
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / "report.html"
-    path.write_text(page, encoding="utf-8")
-    return path
 
 
 def _of_page(make: SectionFunction, study: Study, out: Path) -> Section | None:
@@ -182,7 +173,7 @@ def search_result(study: Study, out: Path) -> Section | None:
         caption = (
             f"Searched points, means at the last epoch with {statistics.LEVEL:.0%} Student-t intervals over seeds."
         )
-        items.append(output.save_table(study, shown, out, f"search-{_stem(criterion)}", caption))
+        items.append(output.save_table(study, shown, out, f"search-{rendering.stem(criterion)}", caption))
     return Section("Search", (*items, *confirmation.items(study, out)))
 
 
@@ -204,40 +195,12 @@ def _found(study: Study, criterion: str, best: selection.Choice | None, points: 
     )
 
 
-def _stem(criterion: str) -> str:
-    """The criterion's name as part of a file's name: one of anyone's is ``package.module:name``."""
-    return re.sub(r"[^\w.-]", "-", criterion)
-
-
 def _progress(table: pd.DataFrame) -> list[tuple[str, tuple[int, ...], tuple[int, ...]]]:
     return list(zip(table["state"], table["found"], table["planned"], strict=True))
 
 
 def _because(reason: str) -> str:
     return f" ({reason})" if reason else ""
-
-
-def _data_uri(figure: Figure) -> str:
-    return f"data:image/svg+xml;base64,{base64.b64encode(figure.svg.read_bytes()).decode()}"
-
-
-def _kind(item: str | Figure | Table) -> str:
-    return type(item).__name__.lower()
-
-
-def _chips(value: str) -> list[tuple[int, str]]:
-    """The outcomes in a cell of verdicts, each with its place among all outcomes, by which it is coloured."""
-    words = str(value).split("; ")
-    return [(claims.OUTCOMES.index(word.split(" ×")[0]), word) for word in words]
-
-
-def _cell(value: object, is_wide: bool) -> str:
-    """Ties the spaces inside a number with its interval; those of a wide table may break before the sign."""
-    text = re.sub(r" ([<=]) ", "\u00a0\\1\u00a0", str(value))
-    if is_wide:
-        return text.replace(" ± ", " ±\u00a0").replace("; ", ";\n")
-    text = re.sub(r" ± |(?<=\d), (?=[+−])", lambda match: match[0].replace(" ", "\u00a0"), text)
-    return text.replace("; ", ";\n")
 
 
 def main() -> None:

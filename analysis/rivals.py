@@ -34,21 +34,12 @@ class Cell:
     p: float
     share: Ratio | None
 
-    def __str__(self) -> str:
-        lines = [str(self.value)]
-        if self.difference is not None:
-            # a corrected interval stands in the file of numbers
-            bounds = self.difference.bounds
-            lines.append(bounds if np.isnan(self.p) else f"{bounds}, {statistics.p_text(self.p)}")
-        if self.share is not None:
-            lines.append(f"{self.share} of the way")
-        return "; ".join(lines)
-
 
 def section(study: Study, out: Path) -> Section | None:
-    """Table ``rivals`` and figure ``rivals``; None without fine probes, the reference or `FEWEST` rivals.
+    """Means, differences and shares as tables, and figure ``rivals``.
 
-    Where a search's choice is confirmed, the table is of the fresh seeds alone.
+    None without fine probes, the reference or `FEWEST` rivals. Where a search's choice is confirmed, they are of the
+    fresh seeds alone.
     """
     fresh = study.confirmation
     seen = fresh if len(fresh.trials) and len(fresh.final) else study
@@ -60,26 +51,20 @@ def section(study: Study, out: Path) -> Section | None:
         return None
     floor = next(iter(shares.rows(seen, metrics)), "")
     cells = compare(seen, shown, metrics, floor)
-    label, top = seen.criterion(seen.reference).label, shares.ceiling(seen)
-    tested = [cell for row in cells.values() for cell in row.values() if not np.isnan(cell.p)]
-    caption = (
-        f"Each criterion under each probe, on held-out samples at the last epoch ({_seeds(seen, shown)}). First line: "
-        f"mean with {statistics.LEVEL:.0%} Student-t interval. Second: paired difference to {label} on the same seeds "
-        f"with its interval and the p of the paired t-test after Holm over all {len(tested)} differences of the table."
-    )
-    if top is not None and floor:
-        caption += (
-            f" Third: share of the way from the {floor} to {_labels(seen)[top]}, with Fieller's interval; none where "
-            "the second is not surely better than the first."
-        )
     items: list[str | Figure | Table] = []
     if seen is fresh:
         items.append("On fresh seeds, which had no part in any choice: defaults, and what the search chose.")
-    items.append(
-        output.save_table(study, _table(seen, shown, metrics, cells), out, "rivals", caption, _numbers(cells, shown))
+    caption = (
+        f"Each criterion under each probe, on held-out samples at the last epoch: means with {statistics.LEVEL:.0%} "
+        f"Student-t intervals ({_seeds(seen, shown)})."
     )
+    means = _means(seen, shown, metrics, cells)
+    items.append(output.save_table(study, means, out, "rivals", caption, _numbers(cells, shown)))
     items.append(_figure(seen, shown, metrics, cells, out))
-    items.append(said(seen, cells))
+    items.append(output.save_table(study, *_differences(seen, metrics, cells, out)))
+    items += said(seen, cells)
+    if any(cell.share is not None for row in cells.values() for cell in row.values()):
+        items.append(output.save_table(study, *_shares(seen, metrics, cells, floor, out)))
     return Section("Rivals: what is kept of the fine labels", tuple(items))
 
 
@@ -118,8 +103,8 @@ def compare(study: Study, shown: Mapping[str, int], metrics: Sequence[str], floo
     return cells
 
 
-def said(study: Study, cells: Mapping[str, Mapping[str, Cell]]) -> str:
-    """What is decided after Holm, probe by probe, in words."""
+def said(study: Study, cells: Mapping[str, Mapping[str, Cell]]) -> list[str]:
+    """What is decided after Holm, a sentence for each probe."""
     label = study.criterion(study.reference).label
     sentences = []
     for metric in dict.fromkeys(metric for row in cells.values() for metric in row):
@@ -132,11 +117,13 @@ def said(study: Study, cells: Mapping[str, Mapping[str, Cell]]) -> str:
         above = [name for name, difference in sorted(decided.items(), key=lambda each: -each[1]) if difference > 0]
         below = [name for name, difference in sorted(decided.items(), key=lambda each: each[1]) if difference < 0]
         parts = [f"better than {label}: {', '.join(above) or 'none'}", f"worse: {', '.join(below) or 'none'}"]
-        sentences.append(f"{study.metric(metric).label}: {'; '.join(parts)}.")
-    return f"Decided at p < {statistics.ALPHA:g} after Holm. " + " ".join(sentences)
+        sentences.append(
+            f"Decided at p < {statistics.ALPHA:g} after Holm, {study.metric(metric).label}: {'; '.join(parts)}."
+        )
+    return sentences
 
 
-def _table(
+def _means(
     study: Study, shown: Mapping[str, int], metrics: Sequence[str], cells: Mapping[str, Mapping[str, Cell]]
 ) -> pd.DataFrame:
     """A row per floor, per trial, and the ceiling last; columns: coarse accuracy, the probes, CKA to the reference."""
@@ -154,13 +141,55 @@ def _table(
         row = {"": named}
         if coarse:
             row[study.metric(COARSE).label] = str(coarse.get(trial, "–"))
-        row |= {columns[metric]: str(cell) for metric, cell in cells[label].items()}
+        row |= {columns[metric]: str(cell.value) for metric, cell in cells[label].items()}
         if trial != reference and len(found := similarity.of_trials(study, trial, reference)):
             row[alike] = str(statistics.estimate(found, selection.planned(study, trial)))
         rows.append(row)
     order = ["", study.metric(COARSE).label, *columns.values(), alike]
     table = pd.DataFrame(rows)
     return table[[name for name in order if name in table]].fillna("–")
+
+
+def _differences(
+    study: Study, metrics: Sequence[str], cells: Mapping[str, Mapping[str, Cell]], out: Path
+) -> tuple[pd.DataFrame, Path, str, str]:
+    """Frame, folder, stem and caption of the paired differences to the reference."""
+    label = study.criterion(study.reference).label
+    rows = []
+    for name, row in cells.items():
+        told = {}
+        for metric, cell in row.items():
+            if cell.difference is not None:
+                # a corrected interval stands in the file of numbers
+                p = "" if np.isnan(cell.p) else f", {statistics.p_text(cell.p)}"
+                told[study.metric(metric).label] = f"{cell.difference.bounds}{p}"
+        if told:
+            rows.append({"": f"{name} − {label}", **told})
+    tested = sum(not np.isnan(cell.p) for row in cells.values() for cell in row.values())
+    caption = (
+        f"Paired differences to {label} on the same seeds, with {statistics.LEVEL:.0%} intervals and the p of the "
+        f"paired t-test after Holm over all {tested} differences of the table that have one."
+    )
+    order = ["", *(study.metric(metric).label for metric in metrics)]
+    return pd.DataFrame(rows, columns=order).fillna("–"), out, "rivals-differences", caption
+
+
+def _shares(
+    study: Study, metrics: Sequence[str], cells: Mapping[str, Mapping[str, Cell]], floor: str, out: Path
+) -> tuple[pd.DataFrame, Path, str, str]:
+    """Frame, folder, stem and caption of the shares of the way from floor to ceiling."""
+    columns = {metric: study.metric(metric).label for metric in metrics}
+    rows = [
+        {"": name, **{columns[metric]: str(cell.share) for metric, cell in row.items() if cell.share is not None}}
+        for name, row in cells.items()
+        if any(cell.share is not None for cell in row.values())
+    ]
+    top = shares.ceiling(study)
+    caption = (
+        f"Share of the way from the {floor} to {_labels(study)[top] if top is not None else 'the ceiling'}, with "
+        f"Fieller's {statistics.LEVEL:.0%} interval; none where the second is not surely better than the first."
+    )
+    return pd.DataFrame(rows, columns=["", *columns.values()]).fillna("–"), out, "rivals-shares", caption
 
 
 def _numbers(cells: Mapping[str, Mapping[str, Cell]], shown: Mapping[str, int]) -> pd.DataFrame:
@@ -219,6 +248,7 @@ def _figure(
                 panel.axvline(values[metric].mean, color="#a04000", linestyle=style, linewidth=1, label=name)
         if top is not None and top in summary:
             panel.axvline(summary[top].mean, color="#11602b", linestyle="--", linewidth=1, label=_labels(study)[top])
+        panel.locator_params(axis="x", nbins=4)
         panel.set_ylim(-0.6, len(rivals) - 0.4)
         panel.set_yticks(range(len(rivals)), list(reversed(rivals)) if panel is np.ravel(axes)[0] else [])
         panel.set_xlabel(study.metric(metric).label.replace(", ", ",\n"))

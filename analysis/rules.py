@@ -44,5 +44,5 @@ RULES: Mapping[str, Rule] = {
         Rule("agreement", "", "maximize", "largest agreement of two seeds on samples that neither trained on"),
     )
 }
-#: the rule of ``label_free: true`` alone: the one that cost least on each of two studies by the other (docs/results.md)
+#: the rule of ``label_free: true`` alone: of λ it cost least in the mean of four studies (docs/results.md)
 DEFAULT = "anchor-entropy"

@@ -284,6 +284,19 @@ class Study:
         tagged = (run.data.tags for run in self._level("trial"))
         return {int(tags[schema.TRIAL]): json.loads(tags[schema.PARTS]) for tags in tagged if schema.PARTS in tags}
 
+    @cached_property
+    def splits(self) -> Mapping[int, Mapping[int, str]]:
+        """By trial and seed, a digest of which samples are in which part; without those that don't say, as before 0.2.
+
+        Trials of one study and seed have one split.
+        """
+        found: dict[int, dict[int, str]] = {}
+        for run in self._level("seed"):
+            tags = run.data.tags
+            if schema.SPLIT in tags:
+                found.setdefault(int(tags[schema.TRIAL]), {})[int(tags[schema.SEED])] = tags[schema.SPLIT]
+        return found
+
     def class_name(self, number: int) -> str:
         """Name of a coarse class, or ``class 3`` where the study does not hold it."""
         names = next((names for names in self.trials["classes"] if number < len(names)), ())

@@ -41,6 +41,8 @@ DATA_CLASSES = "fierce.data.classes"  # names of the coarse classes, a JSON list
 #: tag on trial runs, known once the data is split, as JSON: {sizes: {part: samples}, redrawn: whether each seed holds
 #: out other samples}
 PARTS = "fierce.data.parts"
+#: tag on seed runs, known once the data is split: a digest of which samples are in which part, for this seed
+SPLIT = "fierce.data.split"
 #: tag on trial runs: "baseline" (fixed point), "grid", "search", or "confirm" (one of these, on fresh seeds)
 ROLE = "fierce.role"
 #: the role of trials that confirm, and their tag with the number of the trial that they train again

@@ -6,7 +6,7 @@ python -m analysis.sensitivity --study NAME [--tracking-uri URI] --out DIR
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -81,8 +81,8 @@ def section(
 
 
 @lru_cache(maxsize=64)
-def along(study: Study, criterion: str, name: str) -> Axis | None:
-    """Trials of ``criterion`` along its hyperparameter ``name``; None with fewer than three values.
+def along(study: Study, criterion: str, name: str, least: int = 3) -> Axis | None:
+    """Trials of ``criterion`` along its hyperparameter or setting ``name``; None with fewer than ``least`` values.
 
     Those that share the most frequent values of its other hyperparameters, as a line; else, for a search, all of them.
     """
@@ -96,11 +96,11 @@ def along(study: Study, criterion: str, name: str) -> Axis | None:
     # a setting that some trial lacks is a value of its own
     groups = list(rows.groupby(others, sort=True, dropna=False)) if others else [((), rows)]
     sizes = [group[name].nunique() for _, group in groups]
-    if sizes and max(sizes) >= 3:
+    if sizes and max(sizes) >= least:
         values, group = groups[sizes.index(max(sizes))]
         fixed = ", ".join(f"{symbols[other]} = {_given(value)}" for other, value in zip(others, values, strict=True))
         return Axis(name, group.drop_duplicates(name).sort_values(name), fixed, is_line=True)
-    if rows[name].nunique() >= 3:
+    if rows[name].nunique() >= least:
         varying = f"all points, {', '.join(symbols[other] for other in others)} varies"
         return Axis(name, rows.sort_values(name), varying, is_line=False)
     return None
@@ -151,16 +151,17 @@ def figure(
     name, colour = study.criterion(study.reference).label, output.colour(study, study.reference)
     after = f", after figure {sweep.after}" if sweep.after else ""
     for axes, (title, group) in zip(grid.flat, measured, strict=True):
-        for metric, (shade, marker, line) in zip(group, LOOKS, strict=False):
+        own = (output.colour(study, criterion), output.marker(study, criterion), "-")
+        for metric, (shade, marker, line) in zip(group, LOOKS if len(group) > 1 else (own,), strict=False):
             estimates = selection.summary(study, metric)
             label = names.get(metric, study.metric(metric).label) if len(group) > 1 else None
             style = line if axis.is_line else "none"
-            _errorbars(axes, axis, estimates, color=shade, marker=marker, linestyle=style, label=label)
+            errorbars(axes, axis, estimates, color=shade, marker=marker, linestyle=style, label=label)
             if reference and reference.trial in estimates:
                 mean = estimates[reference.trial].mean
                 axes.axhline(mean, color=colour, linestyle=line, linewidth=1)
                 axes.annotate(name, (1, mean), xycoords=("axes fraction", "data"), fontsize=8, color=colour)
-        _scale(axes, axis)
+        scale(axes, axis)
         axes.set_xlabel(f"{sweep.label} ({axis.fixed})" if axis.fixed else sweep.label)
         axes.set_ylabel(title)
         if "MSE" in title:
@@ -172,15 +173,49 @@ def figure(
         if len(group) > 1:
             axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     labels = dict(zip(axis.trials["label"], axis.trials["trial"], strict=True))
+    kind = study.criterion(criterion).label
     caption = (
-        f"{study.criterion(criterion).label} against {sweep.label} at the last epoch{after}; "
+        f"{kind} against {sweep.label.removeprefix(f'{kind} ')} at the last epoch{after}; "
         f"level lines are {name}'s means, in the line style of their metric. "
         f"{output.seeds_note(study, labels, statistics.LEVEL)}"
     )
     return output.save_figure(study, canvas, out, sweep.stem, caption)
 
 
-def _errorbars(axes: Axes, axis: Axis, estimates: Mapping[int, Estimate], **style: Any) -> None:
+def compared(axes: Axes, study: Study, metric: str, lines: Mapping[str, Axis], log: bool) -> None:
+    """``metric`` of each criterion along its axis of ``lines``, all of one setting, whose words keep their order."""
+    setting = next(iter(lines.values())).name
+    rows = pd.concat([axis.trials[["trial", setting]] for axis in lines.values()]).sort_values("trial")
+    values = rows[setting]
+    is_words = not pd.api.types.is_numeric_dtype(values)
+    places = {word: float(place) for place, word in enumerate(values.unique())} if is_words else {}
+    estimates = selection.summary(study, metric)
+    for criterion, axis in lines.items():
+        trials = axis.trials.assign(**{setting: axis.trials[setting].map(places)}) if is_words else axis.trials
+        placed = replace(axis, trials=trials.sort_values(setting))
+        kind = study.criterion(criterion).label
+        style = output.look(study, criterion) if axis.is_line else {"color": output.colour(study, criterion)}
+        errorbars(
+            axes,
+            placed,
+            estimates,
+            marker=output.marker(study, criterion),
+            label=f"{kind} ({axis.fixed})" if axis.fixed else kind,
+            **({"linestyle": "none"} | style),
+        )
+    if is_words:
+        axes.set_xticks(list(places.values()), list(places))
+        axes.set_xlim(-0.5, len(places) - 0.5)
+        return
+    if log and (values > 0).all():
+        axes.set_xscale("log")
+    ticks = apart(values, axes)
+    axes.set_xticks(ticks, [number(value, 4) for value in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def errorbars(axes: Axes, axis: Axis, estimates: Mapping[int, Estimate], **style: Any) -> None:
+    """Means with their intervals along ``axis``, of the trials that have one."""
     rows = [(row[axis.name], estimates[row["trial"]]) for _, row in axis.trials.iterrows() if row["trial"] in estimates]
     halves = [estimate.half if estimate.complete else 0 for _, estimate in rows]
     axes.errorbar(
@@ -188,7 +223,7 @@ def _errorbars(axes: Axes, axis: Axis, estimates: Mapping[int, Estimate], **styl
     )  # fmt: skip
 
 
-def _scale(axes: Axes, axis: Axis) -> None:
+def scale(axes: Axes, axis: Axis) -> None:
     """Logarithmic, with room for 0, and ticks at the values that were run."""
     values = axis.trials[axis.name]
     smallest = values[values > 0].min()

@@ -10,7 +10,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from analysis import command, output, recommendation, selection, statistics
+from analysis import command, output, recommendation, rivals, selection, statistics
 from analysis.output import Figure, Lead, Section
 from analysis.recommendation import Recommendation
 from analysis.runs import Study
@@ -44,16 +44,20 @@ def sentences(study: Study, found: Recommendation) -> list[str]:
         Lead(verdict(study, found)),
         _kept(study, found),
         *([kept] if kept else []),
+        *([others] if (others := _other_probes(study, found)) else []),
         _cost(study, found),
         _how(study, found),
     ]
 
 
 def verdict(study: Study, found: Recommendation) -> str:
-    """What to use, in a sentence."""
+    """What to use, in a sentence; by which probe, where others say the opposite."""
     rival, reference = _label(study, found.rival), _reference(study, found)
+    contrary = _by_other_probes(study, found)[not found.wins]
+    by = f" where features are read by {_probe(study, found.metric)}" if contrary else ""
     if found.wins:
-        return f"Use {rival}: it keeps more of the fine labels than {reference}."
+        less = "; other probes say the opposite" if contrary else ""
+        return f"Use {rival}{by}: it keeps more of the fine labels than {reference}{less}."
     if found.ahead and found.how == "search":
         return (
             f"Not settled: {rival} was the best of the search, on the seeds that chose it. Add confirm: 10 under "
@@ -64,9 +68,9 @@ def verdict(study: Study, found: Recommendation) -> str:
             f"Not settled: {rival} was ahead of {reference} where it was chosen, but "
             f"{found.evidence.note or 'a planned seed is missing'}. Ten seeds decide most differences."
         )
-    if _beyond(study, found) < 0:
-        return f"Stay with {reference}: nothing beats it here."
-    return f"Stay with {reference}: nothing is shown to beat it here."
+    more = f" {rival} keeps more by other probes." if contrary else ""
+    beats = "beats" if _beyond(study, found) < 0 else "is shown to beat"
+    return f"Stay with {reference}{by}: nothing {beats} it {'there' if contrary else 'here'}.{more}"
 
 
 def figure(study: Study, out: Path) -> list[Figure]:
@@ -139,10 +143,13 @@ def _kept(study: Study, found: Recommendation) -> str:
     """What the rival and the reference reach, and the difference with its interval."""
     own, other = (selection.summary(found.part, found.metric)[trial] for trial in (found.tested, found.against))
     metric, name = study.metric(found.metric), study.criterion(study.reference).label
-    who = "It" if found.wins else f"The best rival, {_label(study, found.rival)},"
+    how = f"({metric.label}, on held-out samples; {metric.better} is better)"
+    difference = f"{found.difference.bounds}{_allowing(found)}"
+    if found.wins:
+        return f"It reaches {_plain(own)} against {name}'s {_plain(other)} {how}: {difference}."
     return (
-        f"{who} reaches {_plain(own)} against {name}'s {_plain(other)} ({metric.label}, on held-out samples; "
-        f"{metric.better} is better): {found.difference.bounds}{_allowing(found)}."
+        f"{name} reaches {_plain(other)} {how}, the best rival, {_label(study, found.rival)}, {_plain(own)}: "
+        f"{difference}."
     )
 
 
@@ -160,19 +167,55 @@ def _allowing(found: Recommendation) -> str:
 
 
 def _way(study: Study, found: Recommendation) -> str:
-    """Floor, ceiling, and the share of the way; empty where they were not measured."""
+    """Floors, ceiling, and the share of the way between, as far as they were measured; empty without a floor."""
+    floors = ", ".join(f"{words} {_plain(each)}" for words, each in recommendation.floors(study, found).items())
+    if not floors:
+        return ""
     between = recommendation.way(study, found)
     if between is None:
-        return ""
+        return f"For comparison, by the same probe: {floors}."
     name = study.criterion(study.reference).label
-    floors = ", ".join(f"{words} {_plain(each)}" for words, each in between.floors.items())
-    text = f"By the same probe: {floors}; the same network trained on the fine labels {_plain(between.ceiling)}."
+    top = f"the same network trained on the fine labels {_plain(between.ceiling)}"
+    text = f"For comparison, by the same probe: {floors}, {top}."
     share, other = between.shares.get(found.rival), between.shares.get(found.reference)
     if share is None or other is None:
         return text
-    who = "It" if found.wins else _label(study, found.rival)
     first = next(iter(between.floors))
-    return f"{text} {who} keeps {share} of the way from {first} to that, {name} {other}."
+    if found.wins:
+        return f"{text} It keeps {share} of the way from {first} to that, {name} {other}."
+    return f"{text} {name} keeps {other} of the way from {first} to that, {_label(study, found.rival)} {share}."
+
+
+def _by_other_probes(study: Study, found: Recommendation) -> dict[bool, list[str]]:
+    """By which other probes the rival is better than the reference (True), or worse, after Holm, and by how much."""
+    metrics = [name for name in rivals.compared(found.part) if name != found.metric]
+    told = {name: selection.difference(found.part, name, found.tested, found.against) for name in metrics}
+    known = {name: each for name, each in told.items() if each is not None and each.complete}
+    # it was singled out among several, by a probe that goes along with these
+    adjusted = statistics.holm([min(1.0, found.among * each.p) for each in known.values()])
+    sides: dict[bool, list[str]] = {True: [], False: []}
+    for (name, each), p in zip(known.items(), adjusted, strict=True):
+        if p <= statistics.ALPHA:
+            is_better = (each.mean > 0) == (study.metric(name).better == "higher")
+            sides[is_better].append(f"{_probe(study, name)} ({each.bounds})")
+    return sides
+
+
+def _other_probes(study: Study, found: Recommendation) -> str:
+    """What other probes say of the rival; empty where they decide nothing."""
+    sides = _by_other_probes(study, found)
+    told = [f"better by {', '.join(sides[True])}"] if sides[True] else []
+    told += [f"worse by {', '.join(sides[False])}"] if sides[False] else []
+    if not told:
+        return ""
+    text = f"Read by other probes, {_label(study, found.rival)} is {'; '.join(told)}."
+    return f"{text} Which to use depends on how the features will be read." if sides[not found.wins] else text
+
+
+def _probe(study: Study, name: str) -> str:
+    """A probe in words, without those of what it reads: ``fine accuracy, linear probe``."""
+    label = study.metric(name).label
+    return label.rpartition(", ")[2]
 
 
 def _cost(study: Study, found: Recommendation) -> str:
@@ -187,7 +230,7 @@ def _cost(study: Study, found: Recommendation) -> str:
     if value.high < 0:
         return f"{who} costs coarse accuracy: {numbers}."
     if value.low > 0:
-        return f"{who} gains coarse accuracy too: {numbers}."
+        return f"{who} {'gains coarse accuracy too' if found.wins else 'has the better coarse accuracy'}: {numbers}."
     return f"No cost in coarse accuracy is shown: {numbers}."
 
 
@@ -196,7 +239,7 @@ def _how(study: Study, found: Recommendation) -> str:
     several = f" among {found.among} rivals" if found.among > 1 else ", the only rival"
     text = f"How sure: {_label(study, found.rival)} was chosen by {found.by}{several}"
     if not found.ahead:
-        text += f", where {study.criterion(study.reference).label} was no worse"
+        text += f", by which {study.criterion(study.reference).label} was no worse"
     tested = {
         "fresh": "tested once, on fresh seeds that had no part in the choice",
         "heldout": "tested on held-out samples, all that it was chosen among counted",
@@ -210,7 +253,7 @@ def _how(study: Study, found: Recommendation) -> str:
 def _p(found: Recommendation) -> str:
     """p of both tests."""
     p, exact = found.evidence.p, found.evidence.exact
-    shown = statistics.p_text(p)
+    shown = statistics.p_text(p).replace(" ", "\u00a0")
     both = (
         f"{shown} by the larger of t-test and exact sign-flip test"
         if p == exact
@@ -242,8 +285,11 @@ def _plain(value: Estimate) -> str:
 
 
 def _explained(study: Study, name: str) -> str:
+    """How the metric is measured, without the words that its label has already."""
     metric = study.metric(name)
-    return f"{metric.label[:1].upper()}{metric.label[1:]}: {metric.note}." if metric.note else ""
+    kind, _, more = metric.note.partition(": ")
+    note = more if more and kind in metric.label else metric.note
+    return f"{metric.label[:1].upper()}{metric.label[1:]}: {note}." if note else ""
 
 
 if __name__ == "__main__":

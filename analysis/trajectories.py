@@ -28,7 +28,9 @@ def section(study: Study, out: Path, panels: Sequence[str] = (), errors: Sequenc
     chosen = selection.headline(study)
     drawn = {metric: curves for metric in panels if (curves := by_criterion(study, metric))}
     if not drawn:
-        others = [metric for metric in study.frame["metric"].cat.categories if metric not in panels]
+        # what chance alone would give is level
+        left_out = {*panels, *(metric.chance for metric in study.metrics.values())}
+        others = [metric for metric in study.frame["metric"].cat.categories if metric not in left_out]
         drawn = {metric: curves for metric in others if (curves := by_criterion(study, metric))}
     if not drawn:
         return Section(title, ("No metric was measured at two epochs or more by a trial that is done.",))
@@ -52,6 +54,10 @@ def section(study: Study, out: Path, panels: Sequence[str] = (), errors: Sequenc
     caption = f"Trajectories by criterion, after figure 1. {output.seeds_note(study, labels, statistics.LEVEL)}"
     figure = output.save_figure(study, canvas, out, "trajectories", caption)
     why = "; ".join(f"{choice.label} ({choice.why})" for choice in chosen.values())
+    reasons = {choice.why for choice in chosen.values()}
+    if len(chosen) > 1 and len(reasons) == 1:
+        # a dozen criteria for one and the same reason
+        why = f"{reasons.pop()} of each criterion"
     items: list[str | output.Figure | output.Table] = [f"Trials shown: {why}.", figure]
     table = _turn(study, errors)
     if len(table):

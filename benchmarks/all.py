@@ -20,6 +20,7 @@ BENCHMARKS = {
     "resnet": False,
     "launches": False,
     "few_shot": False,
+    "cost": False,
 }
 
 

@@ -17,6 +17,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cache
 from multiprocessing import get_context
 from typing import Any, NamedTuple
 
@@ -24,7 +25,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis import claims, statistics
+from analysis import associations, claims, feature_space, selection, sensitivity, statistics, trajectories
+from analysis.age import feature_against_age
 from analysis.age.claims import CLAIMS as AGE
 from analysis.claims import FAILS, HOLDS, Claim
 from analysis.declarations import Hyperparameter
@@ -86,6 +88,12 @@ TRUE_OF_TURNED = (
     "The features tell more of the age than the coarse class does",
     "FIERCE does not significantly outperform CE in CE's first epochs",
 )
+#: what these keep of a study does not depend on its values: the first only where nothing was searched
+KEPT: frozenset[Any] = frozenset(
+    {selection.headline, selection._planned, selection.settings, trajectories._done, sensitivity.along}
+    # what is read of arrays, of which a made study has none
+    | {associations._pairings, feature_space.separation, feature_against_age.correlations}
+)
 #: tests of a table, of which one has an effect
 FAMILIES = (1, 15, 50)
 
@@ -139,14 +147,34 @@ def made(
     return study
 
 
+def refilled(study: Study, values: Mapping[str, np.ndarray]) -> Study:
+    """``study``, made of other finite values, with these (as for `made`) in place of its own.
+
+    Labels, lines of λ, and which trial speaks for a criterion where no search chose it follow from the trials alone,
+    and take half the time that a study's judging takes: they are kept. What has read values is forgotten.
+    """
+    kept = KEPT if not study.settings.get("search") else KEPT - {selection.headline}
+    for cached in _caches() - kept:
+        cached.cache_clear()
+    frame = study.frame
+    frame["value"] = np.concatenate([array.ravel() for array in values.values()])
+    study.__dict__["final"] = frame[frame["epoch"].to_numpy() == frame["epoch"].to_numpy()[-1]]
+    for name in ("ends", "courses", "whole", "confirmation"):
+        study.__dict__.pop(name, None)
+    return study
+
+
+@cache
+def _caches() -> frozenset[Any]:
+    """The functions of the analysis that keep what they found for a study."""
+    modules = [module for name, module in sys.modules.items() if name.partition(".")[0] == "analysis"]
+    return frozenset(each for module in modules for each in vars(module).values() if hasattr(each, "cache_clear"))
+
+
 def drawn(
-    random: np.random.Generator,
-    benchmark: str,
-    trials: Sequence[Trial],
-    seeds: int,
-    noise: str = "normal",
-) -> Study:
-    """A study in which no claim is true."""
+    random: np.random.Generator, benchmark: str, trials: Sequence[Trial], seeds: int, noise: str = "normal"
+) -> Mapping[str, np.ndarray]:
+    """Values for `made` of a study in which no claim is true."""
     fierce = np.array([criterion == "fierce" for criterion, *_ in trials])[:, None, None]
     shape = (len(trials), seeds, EPOCHS)
     values = {}
@@ -167,15 +195,11 @@ def drawn(
             # at the margins of "behaves as label smoothing" and of "stable from 75 or 100 anchors on"
             far = [name == "confidence-penalty" or settings.get("e", 0) in (150, 200) for name, settings, _ in trials]
             values[metric] = np.where(np.array(far)[:, None, None], values[metric] + 0.1, values[metric])
-    settings = {}
-    if any(role == "search" for *_, role in trials):
-        objective = {"metric": METRICS[benchmark][0], "direction": "minimize"}
-        settings = {"search": {"criteria": {"fierce": {}}, "objective": objective}}
-    return made(benchmark, trials, values, settings)
+    return values
 
 
-def turned(random: np.random.Generator, seeds: int, noise: str) -> Study:
-    """A study of ages where what claims presuppose is so, and they fail by a hair.
+def turned(random: np.random.Generator, seeds: int, noise: str) -> Mapping[str, np.ndarray]:
+    """Values for `made` of a study of ages where what claims presuppose is so, and they fail by a hair.
 
     All have trained. The error of each falls, turns, and ends a tenth above its best, FIERCE's as the others', while
     the accuracy falls by its margin. Only what `TRUE_OF_TURNED` names is so.
@@ -194,22 +218,26 @@ def turned(random: np.random.Generator, seeds: int, noise: str) -> Study:
     values["accuracy/coarse"] = 0.8 - 0.02 * back + 0.1 * spread * _noise(random, noise, shape)
     fierce = np.array([criterion == "fierce" for criterion, *_ in GRID])[:, None, None]
     values["stability"] = values["stability"] + 0.02 * fierce
-    return made("age", GRID, values)
+    return values
 
 
-def false_findings(benchmark: str, kind: str, numbers: Sequence[int], seeds: int, noise: str) -> Findings:
+def false_findings(
+    benchmark: str, kind: str, numbers: Sequence[int], seeds: int, noise: str, afresh: bool = False
+) -> Findings:
     """In how many of the studies of those ``numbers`` a claim holds that is not so, and which have any verdict.
 
-    ``kind`` is ``grid``, ``search`` or ``turned`` (of the age page).
+    ``kind`` is ``grid``, ``search`` or ``turned`` (of the age page). ``afresh``: no study is `refilled`.
     """
     holds = decided = 0
     which: Counter[str] = Counter()
+    trials = SEARCH if kind == "search" else GRID
+    objective = {"metric": METRICS[benchmark][0], "direction": "minimize"}
+    settings = {"search": {"criteria": {"fierce": {}}, "objective": objective}} if kind == "search" else {}
+    study = None
     for number in numbers:
         random = np.random.default_rng([number, seeds, len(kind)])
-        if kind == "turned":
-            study = turned(random, seeds, noise)
-        else:
-            study = drawn(random, benchmark, SEARCH if kind == "search" else GRID, seeds, noise)
+        values = turned(random, seeds, noise) if kind == "turned" else drawn(random, benchmark, trials, seeds, noise)
+        study = made(benchmark, trials, values, settings) if study is None or afresh else refilled(study, values)
         table = claims.judge(study, PAGES[benchmark])
         if kind == "turned":
             table = table[~table["claim"].isin(TRUE_OF_TURNED)]

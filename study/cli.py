@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -116,12 +117,15 @@ def run(
     replace: Annotated[
         bool, typer.Option("--replace", help="Delete the study of that name first, and train all of it anew.")
     ] = False,
+    price: Annotated[
+        float | None, typer.Option("--price", min=0, help="Of a GPU hour, for the cost that is said before it runs.")
+    ] = None,
     yes: YesOption = False,
 ) -> None:
     """Run a study; one that was begun goes on where it stopped, and what its file has more of is trained beside it."""
     from study.file.spec import StudySpec
     from study.home import HOME_VARIABLE
-    from study.launch import continuing, footprint
+    from study.launch import continuing, cost, footprint
     from study.launch.preflight import check_data, preflight
     from study.record.files import studies_here
     from study.servers.reach import is_local
@@ -140,6 +144,7 @@ def run(
             typer.echo(f"study {loaded.name} stands, and would be deleted first")
         if is_local(address):
             typer.echo(footprint.estimate(loaded))
+            cost.told(loaded, address, price, typer.echo)
         return
     if is_replaced and not _deleted(at, loaded.name, yes, "fierce run --replace"):
         return
@@ -155,6 +160,9 @@ def run(
         check_data(loaded)
     # the network's size follows from the data, which only a local study is sure to have here
     size = str(footprint.estimate(loaded)) if import_data or is_local(address) else None
+    # of a study that stands some is there already
+    if loaded.name not in studies_here(at):
+        cost.told(loaded, address, price, partial(typer.echo, err=True), cost.PATIENCE)
     running.execute(loaded, at, address, retry_failed, events=events, size=size)
 
 
@@ -297,6 +305,43 @@ def report(
     written = write(uri, name, folder, page)
     running.describe(uri, name, written)
     typer.echo(f"report: {written}")
+
+
+@app.command(epilog="Example: fierce compare jasper-released jasper-paper")
+def compare(
+    names: Annotated[list[str], typer.Argument(help="Studies; the first is compared with.", metavar="NAME")],
+    home: HomeOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder to write to; else one below the study home.")
+    ] = None,
+) -> None:
+    """Write one page with studies side by side: what differs, paired differences, the same figures in two colours."""
+    at = _home(home)
+    stores = [(at.tracking_uri(_known(at, name)), name) for name in names]
+    for uri, name in stores:
+        _settle(at, uri, [name])
+    from analysis.across.comparison import write
+
+    folder = out or at.root / "comparisons" / "-".join(names)
+    _require_folder(folder, "--out")
+    typer.echo(f"comparison: {write(stores, folder)}")
+
+
+@app.command(epilog="Example: fierce paper paper.yaml --dry-run")
+def paper(
+    file: Annotated[Path | None, typer.Argument(help="Where data are, how much time there is.", metavar="FILE")] = None,
+    home: HomeOption = None,
+    crate: Annotated[
+        Path | None, typer.Option("--from", help="Train again what a crate was made of: its folder, and no FILE.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Plan, say what each study costs, run nothing.")] = False,
+) -> None:
+    """Rebuild the paper's tables, figures and claims within a budget, on one page; called again, it goes on."""
+    from study.service.paper.command import execute
+
+    if (file is None) == (crate is None):
+        raise UserError("name a FILE such as paper.yaml, or a crate's folder by --from")
+    execute(_home(home), file, crate, dry_run)
 
 
 @app.command(epilog="Example: fierce export jasper --out jasper.parquet")

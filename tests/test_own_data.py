@@ -9,12 +9,18 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
+from sklearn.datasets import load_digits
 from torch import nn
+from typer.testing import CliRunner
 
+from study.cli import app
 from study.file.spec import StudySpec
+from tests.in_process import without_ray
 from trainables import backbones
 from trainables.benchmarks import Data
 from trainables.benchmarks.own_images import OwnImagesOptions
@@ -68,6 +74,46 @@ def test_the_studies_without_python_are_study_files(
     # every option is in the table of the document
     told = DOCUMENT.read_text(encoding="utf-8").split("| option |")[place + 1].partition("\n\n")[0]
     assert {field.name for field in fields(options)} <= set(re.findall(r"`(\w+)`", told))
+
+
+def pictures(folder: Path) -> None:
+    """Twenty noisy pictures of 8 × 8 pixels of each class that the example names, each class of its own shade."""
+    groups = StudySpec.load(ROOT / "examples" / "images.yaml").benchmark.options["groups"]
+    draw = np.random.default_rng(0)
+    for place, name in enumerate(name for classes in groups.values() for name in classes):
+        (folder / name).mkdir(parents=True)
+        for number in range(20):
+            pixels = draw.integers(0, 100, (8, 8, 3)) + 15 * place
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{number}.png")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["table", "images"])
+def test_the_examples_without_python_end_with_an_answer(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FIERCE_CACHE", str(tmp_path / "cache"))
+    smaller = ["seeds=2", "training.epochs=2", "grid.fierce.lambda=[0.1, 0.3, 1]", "grid.fierce.e=[10]"]
+    if name == "table":
+        table = load_digits(as_frame=True).frame.iloc[:300].rename(columns={"target": "fine"})
+        table.assign(coarse=table["fine"] % 2).to_csv("mine.csv", index=False)
+        smaller += ["benchmark.data=mine.csv"]
+    else:
+        pictures(tmp_path / "photos")
+        smaller += ["benchmark.data=photos", "benchmark.size=8", "benchmark.width=1", "training.milestones=[1]"]
+    file = str(ROOT / "examples" / f"{name}.yaml")
+    overrides = [part for value in smaller for part in ("--set", value)]
+    with without_ray():
+        ran = CliRunner().invoke(app, ["run", file, "--name", "mine", *overrides], catch_exceptions=False)
+    assert ran.exit_code == 0, ran.output
+    assert CliRunner().invoke(app, ["report", "mine"], catch_exceptions=False).exit_code == 0
+    folder = tmp_path / "fierce-home" / "studies" / "mine" / "report"
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    lead = re.search(r'<p class="lead">(.*?)</p>', page, re.DOTALL)
+    assert lead and re.match(r"(Use|Stay with|Not settled)", lead[1].strip())
+    assert "the same network trained on the fine labels" in page
+    assert (folder / "settings-fierce-lambda.svg").is_file()
 
 
 class Small(nn.Module):

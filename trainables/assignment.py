@@ -88,13 +88,16 @@ class Assignment:
 class Facts:
     """What is only known of a trial once its data and network stand, as its tracker keeps it.
 
-    ``tags`` and ``recipe`` are text by name; ``samples`` and ``classes`` are the data's.
+    ``tags`` and ``recipe`` are text by name; ``samples`` and ``classes`` are the data's. ``splits`` is a digest for
+    each seed of which samples are in which part, in the order of the trial's seeds.
     """
 
     tags: Mapping[str, str]
     recipe: Mapping[str, str]
     samples: int
     classes: int
+    #: none in a checkpoint of before they were kept
+    splits: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,10 @@ class Evaluation:
         self._heldout: set[str] = set()
         self._validated: set[str] = set()
 
+    def due(self, snapshot: EpochSnapshot) -> tuple[str, ...]:
+        """The names of the evaluators that measure something at the snapshot's epoch."""
+        return tuple(evaluator.name for evaluator in self._due((*self._own, *self._shared), snapshot))
+
     def measure(self, snapshot: EpochSnapshot) -> dict[str, Tensor]:
         """Metric -> (S,) of the evaluators that are due at the snapshot's epoch, and of their twins."""
         measured: dict[str, Tensor] = {}

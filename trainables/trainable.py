@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 CHECKPOINT = "checkpoint.pt"
 #: file in the study's folder: while it is there, trials save themselves at the epoch's end and return
 STOP = "stop"
+#: file in the study's folder: the fingerprint of the data that it is trained on
+FINGERPRINT = "fingerprint"
 #: how long a trial waits for a predecessor that still writes in its folder
 PREDECESSOR_SECONDS = 120.0
 #: a checkpoint is written at most this often, in multiples of the time that the last one took
@@ -141,6 +143,7 @@ def train_trial(
         try:
             options = remote_data.fetched(find(trial.benchmark).Options, trial.options)
             training = Training(replace(trial, options=options), device)
+            _require_same_data(folder, training.data.fingerprint)
             if checkpoint and checkpoint.state is not None:
                 training.load(checkpoint.state)
             # the checkpoint's tensors would otherwise stay in memory for the whole trial
@@ -157,6 +160,9 @@ def train_trial(
                     report(Result(interrupted=True))
                     return
             for record in training.run():
+                # data of which nothing was trained may still be mended
+                if not records:
+                    folder.write(FINGERPRINT, training.data.fingerprint.encode())
                 records.append(record)
                 tracker.add([record])
                 last, stopping = record.epoch == training.recipe.epochs, stop()
@@ -195,6 +201,20 @@ def train_trial(
         tracker.finish()
         save.finished(records, arrays)
         report(_last(records, declared=declared))
+
+
+def _require_same_data(folder: Folder, fingerprint: str) -> None:
+    """`TrialError` where a trial of the study in ``folder`` was trained on data of another ``fingerprint``.
+
+    A launch compares what lies where it is started; a cluster's nodes may hold something else under the same path.
+    """
+    kept = (folder.read(FINGERPRINT) or b"").decode()
+    if kept and fingerprint and kept != fingerprint:
+        raise TrialError(
+            f"the data here is not what the study was trained on: its fingerprint was {kept[:12]}, and is "
+            f"{fingerprint[:12]}; put the same data on every node, or train it under another name by --name, or anew "
+            "with --replace"
+        )
 
 
 def place(folder: Folder, assignment: Assignment) -> Folder:

@@ -11,8 +11,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-from scipy import stats
 
 from analysis import associations, claims, command, paper, selection, statistics, trajectories
 from analysis.age import early_stopping, feature_against_age
@@ -182,12 +180,12 @@ def follows_weight(study: Study, metric: str) -> Verdict:
     _, trials = paper.weights(study, metric)
     if len(trials) < 3:
         return Verdict(measure, UNTESTED, "needs three values of λ at one e")
-    table = selection.values(study, metric).loc[[trials[value] for value in sorted(trials)]].dropna(axis=1)
+    order = sorted(trials)
+    table = selection.values(study, metric).loc[[trials[value] for value in order]].to_numpy(float)
     # a coefficient that is the same at every λ has no rank correlation
-    varying = table.loc[:, table.nunique() > 1]
-    values = {seed: stats.spearmanr(sorted(trials), varying[seed]).statistic for seed in varying}
+    of_weights, of_values = (associations.standard(values) for values in (np.array(order)[:, None], table))
     seeds = max(selection.planned(study, trial) for trial in trials.values())
-    correlation = statistics.one_sample(pd.Series(values, dtype=float), seeds)
+    correlation = statistics.one_sample((of_weights * of_values).sum(axis=0), seeds, scale=1)
     return claims.conclude(study, measure, claims.decide(correlation, 1), str(correlation))
 
 

@@ -15,6 +15,7 @@ PAGES = (
         settings={"ls": {"sigma": 0.1}, "fierce": {"lambda": 0.3, "e": 100.0}},
         metrics=("accuracy/coarse", "mse/transport", "mse/transport-heldout", "calibration/ece", "entropy/features"),
         summary=partial(verdicts.section, judged=claims.CLAIMS),
+        claims=claims.CLAIMS,
         sections=(
             early_stopping.section,
             table.section,

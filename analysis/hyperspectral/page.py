@@ -52,6 +52,7 @@ PAGES = (
         settings={"ls": {"sigma": 0.4}, "fierce": {"lambda": 1.0, "e": 100.0}},
         metrics=("accuracy/coarse", "mse/raw", "mse/transfer-least-squares", "calibration/ece", "entropy/features"),
         summary=partial(verdicts.section, judged=claims.CLAIMS),
+        claims=claims.CLAIMS,
         sections=(
             partial(table.section, printed=(("paper", PAPER), ("notebook", NOTEBOOK))),
             partial(

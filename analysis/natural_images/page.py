@@ -25,6 +25,7 @@ def few_shot(benchmark: str, weight: float, printed: Mapping[str, str] | None = 
         settings={"ls": {"sigma": 0.1}, "fierce": {"lambda": weight, "e": 100.0}},
         metrics=("accuracy/coarse", "accuracy/1-shot", "accuracy/5-shot", "entropy/features"),
         summary=partial(verdicts.section, judged=claims.few_shot(start)),
+        claims=claims.few_shot(start),
         sections=(
             partial(table.section, printed=printed, start=start),
             partial(
@@ -59,6 +60,7 @@ PAGES = (
         settings={"ls": {"sigma": 0.1}, "fierce": {"lambda": 1.5, "e": 100.0}},
         metrics=("accuracy/coarse", "calibration/ece", "entropy/features"),
         summary=partial(verdicts.section, judged=claims.CIFAR10),
+        claims=claims.CIFAR10,
         sections=(
             partial(feature_space.section, distances=DISTANCES),
             partial(trajectories.section, panels=("accuracy/coarse", "entropy/features", *DISTANCES)),

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from analysis import command, output, selection, statistics, tables
@@ -78,19 +79,37 @@ def scores(study: Study, metric: str, rule: str, start: int = 1) -> pd.DataFrame
     highest validation accuracy of that replica, from epoch ``start`` on where the study reaches it; a replica without
     one has no row.
     """
-    frame = study.frame
-    keys = ["trial", "seed", "epoch"]
-    if rule == LAST:
-        taken = study.final.loc[study.final["metric"] == metric, keys]
-    else:
-        done = study.final[["trial", "seed"]].drop_duplicates()
-        checked = frame[frame["metric"] == f"{metric}-validation"].merge(done).dropna(subset="value")
-        checked = checked[checked["epoch"] >= _first_epoch(study, start)]
-        taken = checked.loc[checked.groupby(["trial", "seed"])["value"].idxmax(), keys]
-    for column, name in (("value", metric), ("runs", f"{metric}-ci")):
-        rows = frame.loc[frame["metric"] == name, [*keys, "value"]]
-        taken = taken.merge(rows.assign(value=100 * rows["value"]).rename(columns={"value": column}), on=keys)
-    return taken
+    # by position: to merge frames takes five times as long
+    trial, seed, last = (study.final[name].to_numpy() for name in ("trial", "seed", "epoch"))
+    _, place = np.unique(trial * (1 + seed.max(initial=0)) + seed, return_index=True)
+    trial, seed, epoch = trial[place], seed[place], last[place]
+    (value, measured), (runs, counted), (checked, known) = (
+        _laid_out(study, name, trial, seed) for name in (metric, f"{metric}-ci", f"{metric}-validation")
+    )
+    taken = np.arange(len(trial))
+    if rule == BEST:
+        known &= ~np.isnan(checked) & (np.arange(known.shape[1]) >= _first_epoch(study, start))
+        epoch = np.where(known, checked, -np.inf).argmax(axis=1)
+        taken = taken[known[taken, epoch]]
+    taken = taken[(measured & counted)[taken, epoch[taken]]]
+    trial, seed, epoch = trial[taken], seed[taken], epoch[taken]
+    value, runs = 100 * value[taken, epoch], 100 * runs[taken, epoch]
+    return pd.DataFrame({"trial": trial, "seed": seed, "epoch": epoch, "value": value, "runs": runs})
+
+
+def _laid_out(study: Study, metric: str, trial: np.ndarray, seed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """By epoch, 0 to the last of the study, ``metric`` of the replicas (n, 1 + epochs), and where it was measured."""
+    epochs = 1 + int(study.frame["epoch"].max()) if len(study.frame) else 1
+    values, there = np.zeros((len(trial), epochs)), np.zeros((len(trial), epochs), bool)
+    course = study.courses.get(metric)
+    if course is not None and len(trial):
+        width = 1 + max(seed.max(), course["seed"].max())
+        replicas, replica = trial * width + seed, course["trial"] * width + course["seed"]
+        row = np.searchsorted(replicas, replica).clip(max=len(replicas) - 1)
+        done = replicas[row] == replica
+        at = row[done], course["epoch"][done]
+        values[at], there[at] = course["value"][done], True
+    return values, there
 
 
 def difference(

@@ -1,4 +1,4 @@
-"""What a hyperparameter does: fine metric and coarse accuracy against each, and a search's objective over its points.
+"""What the settings do: fine metric and coarse accuracy against each, and a search's objective over its points.
 
 python -m analysis.own_data.settings --study NAME [--tracking-uri URI] --out DIR
 """
@@ -10,8 +10,9 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 
-from analysis import command, output, selection, sensitivity
+from analysis import command, output, selection, sensitivity, statistics
 from analysis.declarations import Criterion
 from analysis.output import Figure, Section
 from analysis.runs import Study
@@ -21,17 +22,48 @@ ACCURACY = "accuracy/coarse"
 
 
 def section(study: Study, out: Path) -> Section | None:
-    """A figure for each hyperparameter of which three values were run; figure ``objective-…`` of each search."""
+    """A figure for each hyperparameter of which three values were run, and for each setting that varies.
+
+    Of each search, figure ``objective-…``.
+    """
     figures: list[str | Figure | output.Table] = []
     for criterion in study.criteria.values():
         figures += _search(study, criterion, out)
         figures += _sweeps(study, criterion, out)
+    figures += _varied(study, out)
     return Section("What the settings do", tuple(figures)) if figures else None
 
 
+def _metrics(study: Study) -> list[str]:
+    wanted = dict.fromkeys(metric for metric in (selection.fine_metric(study), ACCURACY) if metric)
+    return [metric for metric in wanted if selection.summary(study, metric)]
+
+
+def _varied(study: Study, out: Path) -> list[Figure]:
+    """Figure ``settings-…`` of each setting that varies: a line for each criterion that was run at several values."""
+    figures = []
+    for setting in study.varied:
+        found = {name: sensitivity.along(study, name, setting.name, least=2) for name in study.criteria}
+        axes = {name: axis for name, axis in found.items() if axis is not None}
+        if not axes or not _metrics(study):
+            continue
+        columns = len(_metrics(study))
+        canvas, grid = plt.subplots(1, columns, figsize=(3.7 * columns, 3.3), squeeze=False, layout="constrained")
+        for panel, metric in zip(grid.flat, _metrics(study), strict=True):
+            sensitivity.compared(panel, study, metric, axes, setting.log)
+            panel.set_xlabel(setting.symbol)
+            panel.set_ylabel(study.metric(metric).label)
+        output.legend_below(canvas, grid.flat[0])
+        shown = pd.concat([axis.trials for axis in axes.values()])
+        labels = dict(zip(shown["label"], shown["trial"], strict=True))
+        seeds = output.seeds_note(study, labels, statistics.LEVEL)
+        caption = f"Each criterion against {setting.symbol} at the last epoch, all else alike along a line. {seeds}"
+        figures.append(output.save_figure(study, canvas, out, f"settings-{_stem(setting.name)}", caption))
+    return figures
+
+
 def _sweeps(study: Study, criterion: Criterion, out: Path) -> list[Figure]:
-    wanted = [metric for metric in (selection.fine_metric(study), ACCURACY) if metric]
-    panels = [(study.metric(metric).label, (metric,)) for metric in wanted if selection.summary(study, metric)]
+    panels = [(study.metric(metric).label, (metric,)) for metric in _metrics(study)]
     found = []
     for each in criterion.hyperparameters:
         axis = sensitivity.along(study, criterion.name, each.name)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from analysis import command, output, statistics, tables
+from analysis import command, output, selection, statistics, tables
 from analysis.declarations import Metric
 from analysis.output import Section, Table
 from analysis.runs import Study
@@ -26,6 +26,9 @@ def section(study: Study, out: Path) -> Section:
     # what a search chooses by stands in its section, and what is measured of every benchmark in tables of its own
     metrics = [name for name in measured if study.metric(name).twin_of not in measured and not study.metric(name).group]
     metrics.sort(key=lambda name: (_rank(study, name), name))
+    # what the page's answer rests on
+    if (asked := selection.fine_metric(study)) in measured:
+        metrics = [asked, *(name for name in metrics if name != asked)]
     columns = {metric: study.metric(metric).label for metric in metrics}
     caption = (
         f"Means at the last epoch with {statistics.LEVEL:.0%} Student-t intervals over seeds: "

@@ -40,6 +40,9 @@ def take_up(
     from study.servers.database import optuna_errors
 
     study = trials.load_study(spec, home)
+    if study is None and not (folder / "trials").names():
+        # a launch that ended before its first trial leaves nothing that another file would change
+        return None, now
     changes.require_growth(earlier, spec, study)
     if study is None:
         return None, now
@@ -66,8 +69,14 @@ def require_same_data(spec: StudySpec, folder: Folder, home: Home, study: optuna
         uri = home.tracking_uri(spec)
         now = replace(kept, data=data)
         code.require_same(spec.name, kept, now, partial(code.trained, study, folder, uri))
+    # ray takes seconds to import
+    from trainables.trainable import FINGERPRINT
+
     with storing(folder):
         code.keep(code.Code({}, data), folder)
+        if kept.data and kept.data != data:
+            # nothing was trained on the old one
+            folder.remove(FINGERPRINT)
 
 
 @dataclass(frozen=True)

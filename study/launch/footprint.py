@@ -16,11 +16,15 @@ VALUE_BYTES, METRICS = 9, 30
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes: the checkpoint of a trial that runs, what one that is done leaves (records and weights), and trials."""
+    """Bytes: the checkpoint of a trial that runs, what one that is done leaves (records and weights), and trials.
+
+    ``samples`` are the data's.
+    """
 
     checkpoint: int
     kept: int
     trials: int
+    samples: int = 0
 
     @property
     def total(self) -> int:
@@ -28,7 +32,7 @@ class Footprint:
         return self.trials * max(self.checkpoint, self.kept)
 
     def __str__(self) -> str:
-        running, kept, total = (_readable(size) for size in (self.checkpoint, self.kept, self.total))
+        running, kept, total = (readable(size) for size in (self.checkpoint, self.kept, self.total))
         return (
             f"a trial's checkpoint takes {running} while it runs, a finished trial {kept}; {total} at the most in all"
         )
@@ -47,17 +51,19 @@ def estimate(spec: StudySpec) -> Footprint:
 
     benchmark, training = find(spec.benchmark.name), recipe(spec)
     options: Any = TypeAdapter(benchmark.Options).validate_python(fetched(benchmark.Options, spec.benchmark.options))
-    network = benchmark.backbone(benchmark.load(options), options, streams(spec.seeds[:1], "init"))
+    data = benchmark.load(options)
+    network = benchmark.backbone(data, options, streams(spec.seeds[:1], "init"))
     parameters = sum(parameter.numel() for parameter in network.parameters())
     buffers = sum(buffer.numel() for buffer in network.buffers())
     slots = SLOTS[training.optimizer] + (training.optimizer == "sgd" and training.momentum > 0)
     width = {"float32": 4, "float64": 8}[training.dtype] * len(spec.seeds)
     records = training.epochs * METRICS * VALUE_BYTES * len(spec.seeds)
     weights = (parameters + buffers) * width
-    return Footprint(weights + slots * parameters * width + records, weights + records, planned(spec))
+    return Footprint(weights + slots * parameters * width + records, weights + records, planned(spec), len(data.inputs))
 
 
-def _readable(size: float) -> str:
+def readable(size: float) -> str:
+    """``950 bytes``, ``3 MB`` or ``6.2 GB``."""
     for unit in ("bytes", "kB", "MB"):
         if size < 1000:
             return f"{size:.0f} {unit}"

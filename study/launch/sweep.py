@@ -180,7 +180,7 @@ def _launch(spec: StudySpec, home: Home, observer: Observer, retry_failed: bool,
             tuner.fit()
     except Exception as error:
         # whatever Tune's loop raises: a database that went away in the searcher, a full disk, a lost cluster
-        why = masked((str(error).strip() or type(error).__name__).splitlines()[-1])
+        why = masked(_told(error))
         if searcher.problem:
             raise UserError(searcher.problem) from error
         raise UserError(f"Ray Tune stopped ({why[:300]}); set that right and resume the study") from error
@@ -190,6 +190,14 @@ def _launch(spec: StudySpec, home: Home, observer: Observer, retry_failed: bool,
         raise UserError(searcher.problem)
     _tell_unconfirmed(observer, spec, study)
     return outcome
+
+
+def _told(error: Exception) -> str:
+    """The line of what Tune's loop raised that says the most: where memory ran out, Ray's last one is an advice."""
+    lines = (str(error).strip() or type(error).__name__).splitlines()
+    if any("out of memory" in line for line in lines):
+        return "the memory of a node ran out, and Ray ended a process: let other work there end, or lower concurrency"
+    return lines[-1]
 
 
 def _settled(spec: StudySpec, study: optuna.Study, folder: Folder, tracked: Tracking) -> set[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import json
 import platform
 import subprocess
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 #: characters of a tag, MLflow's limit
 TAG_LENGTH = 8000
+#: characters of a split's digest
+SPLIT_LENGTH = 16
 #: tags beyond `analysis.schema`
 DEVICE = "fierce.device"
 #: what the trial ran on: host, GPU with its driver, and the share that it was given
@@ -50,7 +53,22 @@ def describe(training: Training, share: Share | None) -> Facts:
         tags[GPU] = _gpu()
     recipe = {f"training.{name}": str(value) for name, value in asdict(training.recipe).items()}
     recipe.pop("training.hyperparameters")
-    return Facts(tags, recipe, len(data.inputs), data.classes)
+    return Facts(tags, recipe, len(data.inputs), data.classes, _splits(training))
+
+
+def _splits(training: Training) -> list[str]:
+    """By seed, a digest of the samples of each part, in their order: SHA-256, shortened."""
+    from trainables.evaluators import shared
+
+    parts = {name: indices.cpu().numpy() for name, indices in sorted(training.parts.items()) if name != shared.SAMPLE}
+    found = []
+    for place in range(len(training.trial.seeds)):
+        digest = hashlib.sha256()
+        for name, indices in parts.items():
+            digest.update(f"{name} {indices.shape[1]} ".encode())
+            digest.update(indices[place].astype("<i8").tobytes())
+        found.append(digest.hexdigest()[:SPLIT_LENGTH])
+    return found
 
 
 def dataset_input(facts: Facts) -> Any:

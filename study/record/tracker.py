@@ -268,8 +268,15 @@ class TrialTracker:
         if self._facts is not None and line.column is None:
             params |= self._facts.recipe
         if self._facts is not None and not line.told:
-            tags |= self._facts.tags
+            tags |= self._known(line.column)
         return tags, {name: value for name, value in params.items() if name not in line.params}
+
+    def _known(self, column: int | None) -> dict[str, str]:
+        """The facts as tags of a run, that of a seed with its own split; none before they are told."""
+        if self._facts is None:
+            return {}
+        is_of_seed = column is not None and len(self._facts.splits) == len(self.trial.seeds)
+        return {**self._facts.tags, **({schema.SPLIT: self._facts.splits[column or 0]} if is_of_seed else {})}
 
     def _hyperparameters(self) -> dict[str, str]:
         own = {name: str(value) for name, value in self._values.items()}
@@ -312,7 +319,7 @@ class TrialTracker:
             schema.PROTOCOL: self.trial.protocol,
             schema.BENCHMARK: self.trial.benchmark,
             **self.tracking.source,
-            **(self._facts.tags if self._facts else {}),
+            **self._known(None),
         }
         own = {
             schema.LEVEL: "trial",
@@ -326,7 +333,7 @@ class TrialTracker:
         lines = []
         for column, seed in enumerate(self.trial.seeds):
             own = {schema.LEVEL: "seed", schema.SEED: str(seed), "mlflow.parentRunId": trial.run_id}
-            own[schema.SEED_POINTS] = str(self.tracking.seed_points)
+            own |= {schema.SEED_POINTS: str(self.tracking.seed_points), **self._known(column)}
             lines.append(self._line(client, existing.get(("seed", str(seed))), column, f"seed {seed}", common | own))
         return [*lines, trial]
 

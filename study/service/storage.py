@@ -26,8 +26,10 @@ COPY_SECONDS = 600.0
 def import_data(spec: StudySpec, home: Home) -> StudySpec:
     """The study with each data file that its benchmark's path options name copied to ``<storage>/data/<hash>/<name>``.
 
-    A file of the same content is copied once, and a later resume finds it although the submitted one is gone. Folders
-    (image caches, say) stay where they are. `UserError` where the storage cannot be written.
+    A file of the same content is copied once, and a later resume finds it although the submitted one is gone. So is a
+    folder in the working directory, which a submitted job's leaves with it; any other folder (a shared disk's, an
+    image cache) stays where it is. `UserError` where the storage cannot be written, or is an object store and the data
+    a folder.
     """
     from trainables.benchmarks import find
 
@@ -35,35 +37,62 @@ def import_data(spec: StudySpec, home: Home) -> StudySpec:
     options = dict(spec.benchmark.options)
     for name, paths in on_disk(find(spec.benchmark.name).Options, options).items():
         kept: dict[str, str] = {}
-        for path in filter(os.path.isfile, paths):
-            try:
-                with Path(path).open("rb"):
-                    pass
-            except OSError as error:
-                raise UserError(f"benchmark.{name}: {path} cannot be read ({error.strerror})") from None
+        for path in filter(_travels, paths):
+            if Path(path).is_dir() and not storage.on_disk:
+                raise UserError(
+                    f"benchmark.{name}: {path} is a folder, and the storage {storage} takes files; give it as a zip or "
+                    "tar, or let it lie on a disk that all nodes share"
+                )
             try:
                 kept[path] = _keep(Path(path), storage)
             except (OSError, Held) as error:
                 why = getattr(error, "strerror", None) or error
-                raise UserError(
-                    f"benchmark.{name}: {path} cannot be copied to the storage {storage} ({why})"
-                ) from error
+                unread = isinstance(error, PermissionError) and not os.access(path, os.R_OK)
+                what = "cannot be read" if unread else f"cannot be copied to the storage {storage}"
+                raise UserError(f"benchmark.{name}: {path} {what} ({why})") from error
         value = options[name]
         options[name] = [kept.get(path, path) for path in value] if isinstance(value, list) else kept.get(value, value)
     return spec.model_copy(update={"benchmark": BenchmarkSpec(name=spec.benchmark.name, **options)})
 
 
+def _travels(path: str) -> bool:
+    """Whether what ``path`` names is to be copied: a file, or a folder in the working directory."""
+    named = Path(path)
+    return named.is_file() or (named.is_dir() and named.resolve().is_relative_to(Path.cwd().resolve()))
+
+
 def _keep(path: Path, storage: Folder) -> str:
-    """The address of the file's copy."""
+    """The address of the copy of a file or folder."""
     if storage.on_disk and path.resolve().is_relative_to(storage.path):
         return str(path)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    folder = storage / DATA / digest
-    if not folder.exists(path.name):
+    folder = storage / DATA / _digest(path)
+    if path.name not in folder.names():
         # two studies may bring the same file at once: the second waits for the first one's copy
         with folder.lock(".lock", COPY_SECONDS):
-            if not folder.exists(path.name):
-                with path.open("rb") as source, folder.writing(path.name) as copy:
-                    shutil.copyfileobj(source, copy, 2**24)
+            if path.name not in folder.names():
+                _copy(path, folder)
     return (folder / path.name).address
+
+
+def _digest(path: Path) -> str:
+    """Of a file's content; of a folder's names and contents."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    digest = hashlib.sha256()
+    for below in sorted(path.rglob("*")):
+        if below.is_file():
+            digest.update(f"{below.relative_to(path).as_posix()}\0{_digest(below)}\0".encode())
+    return digest.hexdigest()[:16]
+
+
+def _copy(path: Path, folder: Folder) -> None:
+    if path.is_dir():
+        # whole or not at all
+        aside = folder.path / f".{path.name}.part"
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.copytree(path, aside)
+        aside.replace(folder.path / path.name)
+        return
+    with path.open("rb") as source, folder.writing(path.name) as copy:
+        shutil.copyfileobj(source, copy, 2**24)

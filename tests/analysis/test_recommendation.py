@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis import recommendation, selection, statistics, summary
+from analysis import recommendation, rivals, selection, statistics, summary
 from analysis.declarations import Criterion, Metric
 from analysis.output import Figure, Lead
 from analysis.runs import Study
@@ -152,6 +152,49 @@ def test_the_ceiling_is_no_rival_and_says_how_far_it_is() -> None:
     assert between.shares[3].value == pytest.approx(0.4 / 0.6, abs=0.02)
     assert between.shares[0].value == pytest.approx(0.2 / 0.6, abs=0.02)
     assert "of the way from untrained network to that" in summary.sentences(own, answer)[2]
+
+
+def probed(validation: Sequence[float], heldout: Sequence[float], near: Sequence[float]) -> Study:
+    """`fixed` with a second probe, of these means."""
+    own = fixed(validation, heldout, near=near)
+    fine = own.metrics[METRIC]
+    own.__dict__["metrics"] = {
+        **own.metrics,
+        METRIC: replace(fine, note="linear probe: ridge", group=rivals.GROUP),
+        "near": replace(fine, name="near", label="nearest neighbours", note="neighbours: ten", group=rivals.GROUP),
+    }
+    return own
+
+
+def test_another_probe_that_says_the_opposite_is_told() -> None:
+    answers = (0.5, 0.4, 0.3, 0.3, 0.3), (0.5, 0.4, 0.3, 0.3, 0.3)
+    own = probed(*answers, near=(0.5, 0.9, 0.5, 0.5, 0.5))
+    said = " ".join(summary.sentences(own, found(own)))
+    assert "Read by other probes, LS σ=0.1 is better by nearest neighbours (" in said
+    assert summary.verdict(own, found(own)) == (
+        "Stay with cross-entropy (CE) where features are read by fine labels' R²: nothing beats it there. LS σ=0.1 "
+        "keeps more by other probes."
+    )
+    difference = selection.difference(own, "near", 1, 0)
+    assert difference is not None and difference.bounds in said
+    assert "depends on how the features will be read" in said
+    # one that agrees leaves the answer as it is, and one that decides nothing is not told
+    own = probed(*answers, near=(0.5, 0.1, 0.5, 0.5, 0.5))
+    said = " ".join(summary.sentences(own, found(own)))
+    assert "is worse by nearest neighbours" in said and "depends on" not in said
+    own = probed(*answers, near=(0.5,) * 5)
+    assert "other probes" not in " ".join(summary.sentences(own, found(own)))
+
+
+def test_floors_are_told_without_a_ceiling() -> None:
+    own = fixed((0.5, 0.4, 0.3, 0.3, 0.3), (0.5, 0.4, 0.3, 0.3, 0.3), floor=(0.25, *(np.nan,) * 4))
+    floor = Metric("floor", "floor", better="higher", fine=True, group="untrained network", floor_of=METRIC)
+    own.__dict__["metrics"]["floor"] = floor
+    assert recommendation.way(own, found(own)) is None
+    value = recommendation.floors(own, found(own))["untrained network"]
+    assert value.mean == pytest.approx(0.25, abs=0.05)
+    said = summary.sentences(own, found(own))[2]
+    assert said.startswith("For comparison, by the same probe: untrained network 0.2") and "of the way" not in said
 
 
 def test_lower_may_be_better() -> None:

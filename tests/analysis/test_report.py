@@ -6,6 +6,7 @@ import re
 import runpy
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -216,6 +217,21 @@ def test_embedding_keeps_neighbours_and_repeats(study: Study) -> None:
     distance = np.linalg.norm(places[:, None] - places[None], axis=-1) + 1e9 * np.eye(len(places))
     assert (kept["coarse"][distance.argmin(1)] == kept["coarse"]).mean() > 0.95
     np.testing.assert_array_equal(places, feature_space.embed(kept["features"]))
+
+
+def test_one_feature_is_drawn_where_it_lies(study: Study, tmp_path: Path) -> None:
+    replicas = study.final[["trial", "seed"]].drop_duplicates().itertuples(index=False)
+    kept = {(trial, seed): dict(study.arrays(trial, seed)) for trial, seed in replicas}
+    for arrays in kept.values():
+        if "features" in arrays:
+            arrays["features"] = arrays["features"][:, :1]
+    one = replace(study)
+    one.__dict__["_arrays"] = kept
+    figure = feature_space.section(one, tmp_path).items[0]
+    assert isinstance(figure, Figure) and figure.caption.startswith("The one held-out feature, across")
+    feature = kept[0, 0]["features"]
+    places = feature_space.embed(feature)
+    np.testing.assert_array_equal(places, np.stack([feature[:, 0], np.zeros(len(feature))], 1)[: len(places)])
 
 
 def test_spread_features_are_less_separated(study: Study) -> None:

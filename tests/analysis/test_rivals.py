@@ -121,9 +121,23 @@ def test_the_section_has_floors_below_and_the_ceiling_above(tmp_path: Path) -> N
     assert rows == [*floors, "CE", "LS σ=0.4", "mine:loss", "ceiling: taught"]
     numbers = pd.read_csv(tmp_path / "rivals.csv").set_index(["label", "metric"])
     assert numbers.loc[("LS σ=0.4", PROBE), "share"] == pytest.approx(0.6, abs=0.02)
-    said = next(item for item in section.items if isinstance(item, str) and "after Holm" in item)
-    assert f"{PROBE}: better than CE: LS σ=0.4; worse: mine:loss." in said
-    assert f"{OTHER}: better than CE: none; worse: none." in said
+    said = [item for item in section.items if isinstance(item, str)]
+    assert said == [
+        f"Decided at p < 0.05 after Holm, {PROBE}: better than CE: LS σ=0.4; worse: mine:loss.",
+        f"Decided at p < 0.05 after Holm, {OTHER}: better than CE: none; worse: none.",
+    ]
+    differences = (tmp_path / "rivals-differences.md").read_text(encoding="utf-8")
+    assert [line.split(" | ")[0] for line in differences.splitlines()[2:5]] == [
+        "| LS σ=0.4 − CE",
+        "| mine:loss − CE",
+        "| taught − CE",
+    ]
+    assert "all 4 differences" in differences
+    kept = (tmp_path / "rivals-shares.md").read_text(encoding="utf-8").splitlines()
+    # of CE (.6 − .4) / (.9 − .4), and of LS .3 / .5, but for noise; none of the ceiling itself
+    told = [int(line.split(" | ")[1].split("%")[0]) for line in kept[2:5]]
+    assert told == pytest.approx([40, 60, 30], abs=2)
+    assert len(kept) == 7
     assert {"rivals.svg", "rivals.png", "rivals.tex"} <= {path.name for path in tmp_path.iterdir()}
 
 
@@ -132,7 +146,7 @@ def test_the_section_does_without_floors_and_ceiling_and_needs_rivals(tmp_path: 
     del seen.__dict__["criteria"]["taught"]
     seen.__dict__["criteria"]["taught"] = Criterion("taught", "taught")
     assert rivals.section(seen, tmp_path) is not None
-    assert "of the way" not in (tmp_path / "rivals.md").read_text(encoding="utf-8")
+    assert not (tmp_path / "rivals-shares.md").exists()
     few = made("own", TRIALS[:2], {PROBE: np.full((2, 10, 1), 0.5)})
     assert rivals.section(few, tmp_path) is None
 

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import NoReturn
 
 import numpy as np
 import pandas as pd
@@ -21,6 +23,7 @@ from study.file.spec import StudySpec
 from study.home import Home
 from study.launch import sweep
 from study.record import code, files, status
+from tests.in_process import without_ray
 from tests.launches import HIDDEN
 
 ROOT = Path(__file__).parents[2]
@@ -113,6 +116,49 @@ def test_changed_data_is_refused_and_a_version_is_told(ray_here: None, tmp_path:
     told = status.read(home, "t").note
     assert "Trained by fierce-study 0.0.1 and " in told
     assert told in write(home.tracking_uri(), "t", tmp_path / "report").read_text(encoding="utf-8")
+
+
+def test_other_data_on_a_cluster_s_node_fails_the_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, data = Home(tmp_path / "home"), table(tmp_path / "data.csv")
+    # what a cluster's nodes hold cannot be looked at from here
+    monkeypatch.setenv("RAY_ADDRESS", "192.0.2.1:6379")
+    with without_ray():
+        assert sweep.run(of_table(data), home).done == 1
+        table(data, spread=0.5)
+        more = sweep.run(of_table(data, criteria=["ce", "ls"]), home)
+        assert (more.done, more.failed) == (1, 1)
+        told = next(trial.reason for trial in status.read(home, "t").trials if trial.state == "failed")
+        assert "the data here is not what the study was trained on: its fingerprint was" in told
+        table(data)
+        assert sweep.run(of_table(data, criteria=["ce", "ls"]), home, retry_failed=True).done == 2
+
+
+def test_a_study_of_which_nothing_was_begun_takes_another_file(tmp_path: Path) -> None:
+    home, data = Home(tmp_path / "home"), table(tmp_path / "data.csv")
+    busy = ConnectionError("the machine was busy")
+    with without_ray(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweep.cluster, "connect", lambda *arguments: _raise(busy))
+        with pytest.raises(ConnectionError):
+            sweep.run(of_table(data), home)
+    with without_ray():
+        assert sweep.run(of_table(data, training={"epochs": 1}), home).done == 1
+        with pytest.raises(UserError, match=r"stands with another file: training\.epochs: 1 → 2"):
+            sweep.run(of_table(data), home)
+
+
+def test_a_launch_that_ray_ended_for_memory_says_so(tmp_path: Path) -> None:
+    said = "Task was killed due to the node running low on memory.\nRefer to the documentation on how to address the "
+    lost = RuntimeError(f"{said}out of memory issue: https://docs.ray.io/. Consider provisioning more memory")
+    with without_ray(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweep, "_tuner", lambda *arguments: SimpleNamespace(fit=lambda: _raise(lost)))
+        with pytest.raises(UserError, match=r"Ray Tune stopped \(the memory of a node ran out, .*resume the study"):
+            sweep.run(of_table(table(tmp_path / "data.csv")), Home(tmp_path / "home"))
+    # nothing else is told otherwise
+    assert sweep._told(RuntimeError("first\nwhat happened")) == "what happened"
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
 
 
 def runs(home: Home) -> list:  # type: ignore[type-arg]

@@ -266,6 +266,21 @@ def test_label_free_objective_compares_with_cross_entropy(home: Home) -> None:
     assert one.study.best_trial.number == 3
 
 
+def test_one_seed_has_no_standard_error_to_stay_within(home: Home) -> None:
+    """Nothing is feasible, however good: a slack of 0 would have taken what the report refuses."""
+    asked = spec(
+        criteria=["ce"], seeds=[1], search={"criteria": {"fierce": RANGES}, "trials": 2, "objective": LABEL_FREE}
+    )
+    one = searcher(asked, home)
+    for name, accuracy in (("a", 0.90), ("b", 0.95), ("c", 0.99)):
+        told = result(one.suggest(name), **{"entropy/common-anchors-validation": 2.0, "accuracy/validation": accuracy})
+        one.on_trial_complete(
+            name, {key: value[:1] if isinstance(value, list) else value for key, value in told.items()}
+        )
+    assert len(one.study.trials) == 3
+    assert all(trial.constraints["accuracy/validation"] > 0 for trial in one.study.trials)
+
+
 def test_no_proposal_before_cross_entropy_is_known(home: Home) -> None:
     asked = spec(
         criteria=["ce"],

@@ -1,0 +1,312 @@
+"""The paper on one page: its tables and figures in its order, ours beside, one grid of claims, and what is missing.
+
+Made of several studies, from MLflow alone. Holm's adjustment is over all tests of the page. ``numbers.json`` beside it
+says of every printed number which runs it is of.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from analysis import claims, output, rendering, statistics
+from analysis.across import sources
+from analysis.across.together import Together
+from analysis.claims import FAILS, HOLDS, UNTESTED, Claim, Verdict
+from analysis.output import Figure, Lead, Section, Table
+from analysis.runs import Study, StudyNotFound
+
+#: the folder below the page's with the figures and tables of each study
+FILES = "items"
+#: columns of the studies' table that are the plan's
+PLANNED = ("predicted", "cut", "the paper's steps")
+
+
+@dataclass(frozen=True)
+class Element:
+    """A table or figure of the paper: ``name``, what it ``says``, and entry -> stems of ours that rebuild it."""
+
+    name: str
+    says: str
+    shows: Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A study of the page, of which ``entry`` says what it is for; without a ``tracking_uri`` it is ``missing``.
+
+    ``paper_data`` and ``paper_steps`` are what the paper trained on, and how long; ``cut`` says what is smaller here;
+    ``predicted`` is in seconds.
+    """
+
+    entry: str
+    protocol: str
+    name: str
+    tracking_uri: str
+    paper_data: str
+    paper_steps: int
+    cut: str = ""
+    predicted: float = 0.0
+    missing: str = ""
+
+    @cached_property
+    def study(self) -> Study | None:
+        """The study as it stands; None where no replica of it is done."""
+        if not self.tracking_uri:
+            return None
+        try:
+            found = Study.open(self.tracking_uri, self.name)
+        # a study that was killed while it began
+        except StudyNotFound:
+            return None
+        return None if found.final.empty else found
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A test of a claim on a study: its verdict by itself, the page's adjusted p, and the outcome by that."""
+
+    piece: Piece
+    claim: Claim
+    verdict: Verdict
+    adjusted: float
+
+    @property
+    def outcome(self) -> str:
+        return claims.settled(self.verdict, self.adjusted)
+
+
+def write(pieces: Sequence[Piece], elements: Sequence[Element], out: Path, name: str, budget: str) -> Path:
+    """Write ``out``/paper.html of what there is of ``pieces``, and numbers.json beside it.
+
+    Raises `analysis.store.StoreError` where a study cannot be read.
+    """
+    there = [piece for piece in pieces if piece.study is not None]
+    made = {piece.name: _items(piece, out) for piece in there}
+    judged = judge(there)
+    kept = sources.Sources()
+    sections = [_element(element, pieces, made, kept) for element in elements]
+    sections += [_grid(judged, out, kept), _studies(pieces, out, kept), _missing(pieces, elements)]
+    studies = [piece.study for piece in there if piece.study is not None]
+    path = rendering.write(
+        out / "paper.html",
+        "paper.html.j2",
+        name=name,
+        answer=_answer(judged, pieces, budget),
+        sections=sections,
+        links=[sources.link(study) for study in studies],
+        origins=sorted({output.provenance(study) for study in studies} - {"real"}),
+    )
+    kept.write(out / "numbers.json")
+    return path
+
+
+def judge(pieces: Sequence[Piece]) -> list[Judged]:
+    """Every test of every study's claims, p adjusted by Holm over all of them."""
+    tests = [
+        (piece, claim, verdict)
+        for piece in pieces
+        if piece.study is not None
+        for claim, verdict in claims.tested(piece.study, piece.study.page.claims)
+    ]
+    adjusted = statistics.holm([verdict.p for *_, verdict in tests])
+    return [Judged(*test, float(p)) for test, p in zip(tests, adjusted, strict=True)]
+
+
+def _items(piece: Piece, out: Path) -> dict[str, Figure | Table]:
+    """Stem -> item of all sections of the study's own page, their files below ``out``."""
+    study = piece.study
+    assert study is not None
+    folder = out / FILES / piece.name
+    found: dict[str, Figure | Table] = {}
+    for make in study.page.sections:
+        section = make(study, folder)
+        for item in section.items if section else ():
+            if isinstance(item, Figure):
+                found[item.svg.stem] = item
+            elif isinstance(item, Table):
+                found[item.stem] = replace(item, stem=f"{FILES}/{piece.name}/{item.stem}")
+    return found
+
+
+def _element(
+    element: Element,
+    pieces: Sequence[Piece],
+    made: Mapping[str, Mapping[str, Figure | Table]],
+    kept: sources.Sources,
+) -> Section:
+    items: list[str | Figure | Table] = [f"In the paper: {element.says}."]
+    for piece in pieces:
+        stems = element.shows.get(piece.entry, ())
+        if not stems:
+            continue
+        study = piece.study
+        if study is None:
+            items.append(f"{_titled(piece)}: {piece.missing or 'no replica is done'}.")
+            continue
+        shown = [made[piece.name][stem] for stem in stems if stem in made[piece.name]]
+        items.append(f"{_titled(piece)}. {_size(piece, study)}")
+        if not shown:
+            items.append("Nothing of it was measured here.")
+        for item in shown:
+            kept.add(study, item)
+        items += shown
+    if len(items) == 1:
+        items.append("No study of it was asked for.")
+    return Section(element.name, tuple(items))
+
+
+def _titled(piece: Piece) -> str:
+    return f"{piece.name}, protocol {piece.protocol}"
+
+
+def _size(piece: Piece, study: Study) -> str:
+    """What was trained on, and how long beside the paper."""
+    here = ", ".join(f"{row.data_name} ({row.provenance})" for row in _sets(study).itertuples())
+    steps = steps_of(study)
+    ran = f"{steps:,} steps of each replica" if steps else "an unknown number of steps"
+    return (
+        f"The paper: {piece.paper_data}, about {piece.paper_steps:,} steps. Here: {here}, {ran}"
+        f"{f' ({piece.cut})' if piece.cut else ''}."
+    )
+
+
+def _sets(study: Study) -> pd.DataFrame:
+    return study.trials.loc[study.trials["data_name"] != "", ["data_name", "provenance"]].drop_duplicates()
+
+
+def steps_of(study: Study) -> int:
+    """Steps that a replica was trained, 0 where the store does not say; the most of any trial."""
+    most = 0
+    for run in study.runs:
+        size = run.data.params.get("training.batch_size")
+        epochs = run.data.params.get("training.epochs")
+        number = run.data.tags.get("fierce.trial")
+        parts = study.parts.get(int(number)) if number else None
+        if size and epochs and parts:
+            most = max(most, int(epochs) * math.ceil(parts["sizes"]["train"] / int(size)))
+    return most
+
+
+def _answer(judged: Sequence[Judged], pieces: Sequence[Piece], budget: str) -> Section:
+    tested = [each for each in judged if each.outcome not in (UNTESTED, claims.NO_VERDICT)]
+    counts = {outcome: sum(each.outcome == outcome for each in tested) for outcome in (HOLDS, FAILS)}
+    there = sum(piece.study is not None for piece in pieces)
+    lead = (
+        f"{there} of {len(pieces)} studies, budget {budget}: of {len(tested)} tests of the paper's claims "
+        f"{counts[HOLDS]} hold, {counts[FAILS]} do not, and {len(tested) - sum(counts.values())} are undecided."
+    )
+    text = (
+        "A verdict here is of the size that was run, on the data that are named, and says so at each table. Holm's "
+        f"adjustment is over the {sum(not math.isnan(each.verdict.p) for each in judged)} tests that have a p."
+    )
+    return Section("The answer", (Lead(lead), text))
+
+
+def _grid(judged: Sequence[Judged], out: Path, kept: sources.Sources) -> Section:
+    """Table ``grid``: a row per claim and probe, a column per study (data set and protocol), a verdict in each cell."""
+    title = "The paper's claims"
+    pieces = list(dict.fromkeys(each.piece for each in judged))
+    if not judged:
+        return Section(title, ("No study is done that judges a claim.",))
+    columns = {piece: f"{_where(piece)}, {piece.protocol}: {piece.entry}" for piece in pieces}
+    cells: dict[tuple[str, str, str], dict[str, Judged]] = {}
+    for each in judged:
+        key = (each.claim.sentence, each.claim.where, each.verdict.measure)
+        cells.setdefault(key, {})[columns[each.piece]] = each
+    rows, shown = [], []
+    for (sentence, where, measure), found in sorted(cells.items(), key=lambda item: _order(judged, item[0][0])):
+        if all(each.outcome == UNTESTED for each in found.values()):
+            continue
+        row = {"claim": sentence, "where": where, "measured by": measure}
+        rows.append(row | {name: _cell(found.get(name)) for name in columns.values()})
+        shown.append(found)
+    if not rows:
+        return Section(title, ("None of the claims could be tested.",))
+    frame = pd.DataFrame(rows)
+    together = Together([piece.study for piece in pieces if piece.study is not None])
+    caption = (
+        "Claims × data set × protocol × probe. In each cell the verdict, and p adjusted by Holm over all tests of this "
+        "page; – where a study does not judge it. Tests of which nothing was measured are left out."
+    )
+    first = tuple(frame.columns)
+    table = output.save_table(together, frame, out / FILES, "grid", caption, first=first)
+    table = replace(table, stem=f"{FILES}/grid")
+    for place, found in enumerate(shown):
+        for column, each in found.items():
+            assert each.piece.study is not None
+            kept.add_cell(each.piece.study, table, place, column, f"{each.verdict.measure} {each.verdict.numbers}")
+    items: list[str | Figure | Table] = [table]
+    untested = list(dict.fromkeys(each.claim.sentence for each in judged if each.outcome == UNTESTED))
+    tested = {each.claim.sentence for each in judged if each.outcome != UNTESTED}
+    if alone := [sentence for sentence in untested if sentence not in tested]:
+        items.append(f"Not tested by any study here: {'; '.join(alone)}.")
+    return Section(title, tuple(items))
+
+
+def _order(judged: Sequence[Judged], sentence: str) -> int:
+    return next(place for place, each in enumerate(judged) if each.claim.sentence == sentence)
+
+
+def _where(piece: Piece) -> str:
+    assert piece.study is not None
+    return ", ".join(_sets(piece.study)["data_name"]) or "unnamed data"
+
+
+def _cell(found: Judged | None) -> str:
+    if found is None:
+        return "–"
+    p = "" if math.isnan(found.adjusted) else f" (p {claims.p_cell(found.adjusted)})"
+    return f"{found.outcome}{p}"
+
+
+def _studies(pieces: Sequence[Piece], out: Path, kept: sources.Sources) -> Section:
+    """Table ``studies``: sizes beside the paper's, and what was predicted."""
+    rows = []
+    for piece in pieces:
+        study = piece.study
+        steps = steps_of(study) if study is not None else 0
+        rows.append(
+            {
+                "study": piece.name,
+                "data": ", ".join(_sets(study)["data_name"]) if study is not None else "–",
+                "the paper's data": piece.paper_data,
+                "steps": f"{steps:,}" if steps else "–",
+                "the paper's steps": f"{piece.paper_steps:,}",
+                "predicted": f"{piece.predicted / 60:.1f} min" if piece.predicted else "–",
+                "cut": piece.cut or ("–" if study is not None else piece.missing),
+            }
+        )
+    frame = pd.DataFrame(rows)
+    there = Together([piece.study for piece in pieces if piece.study is not None])
+    if not there.studies:
+        return Section("What was run", ("No study is done yet.",))
+    caption = "The studies in order of worth. A step is one batch of each replica; the paper's are of its own data."
+    table = output.save_table(there, frame, out / FILES, "studies", caption, first=tuple(frame.columns))
+    table = replace(table, stem=f"{FILES}/studies")
+    for place, piece in enumerate(pieces):
+        for column in frame.columns:
+            kept.add_cell(piece.study, table, place, column, "", planned=column in PLANNED)
+    return Section("What was run", (table,))
+
+
+def _missing(pieces: Sequence[Piece], elements: Sequence[Element]) -> Section:
+    """What the page lacks of the paper, and what it needs."""
+    items = [f"{_titled(piece)}: {piece.missing or 'no replica is done'}." for piece in pieces if piece.study is None]
+    entries = {piece.entry for piece in pieces}
+    items += [
+        f"{element.name}: no study of it was asked for." for element in elements if not entries & set(element.shows)
+    ]
+    for piece in pieces:
+        study = piece.study
+        if study is not None and output.provenance(study) == "simulated":
+            items.append(
+                f"{piece.name} is of simulated data, which reproduces no number: it needs {piece.paper_data}, named in "
+                "the file under data."
+            )
+    return Section("What is missing, and what it needs", tuple(items) or ("Nothing.",))

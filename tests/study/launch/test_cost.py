@@ -1,0 +1,105 @@
+"""What a study is said to take, against what its own trainings and its plan are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from study.errors import UserError
+from study.file.spec import StudySpec
+from study.launch import cost
+from study.launch.placement import Capacity
+from trainables import timing
+from trainables.training import Training
+from trainables.trial import Trial
+
+PAUSE = 0.05
+
+
+def spec(**changes: Any) -> StudySpec:
+    values = {"name": "s", "benchmark": "tests.tiny:Tiny", "seeds": 4, "criteria": ["ce", "ls"]}
+    return StudySpec.model_validate(values | changes)
+
+
+@pytest.fixture(autouse=True)
+def briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "STEP_SECONDS", 0.0)
+    monkeypatch.setattr(timing, "EVALUATION_SECONDS", 0.0)
+
+
+@pytest.mark.parametrize("criterion", ["ce", "fierce"])
+def test_as_many_values_are_counted_as_a_training_gives(criterion: str) -> None:
+    trial = Trial("tests.tiny:Tiny", criterion, (0, 1), options={"pause": PAUSE})
+    told = timing.measure(trial)
+    records = list(Training(trial).run())
+    assert told.evaluations.values == sum(len(values) for record in records for values in record.metrics.values())
+    # each of six epochs waits in one of its evaluators
+    assert told.evaluations.seconds >= 6 * PAUSE and told.evaluations.last >= PAUSE
+    assert told.epochs > 0 and told.memory > 50e6
+
+
+def test_known_evaluations_are_not_timed_again() -> None:
+    known = timing.Evaluations(1000.0, 10.0, 7)
+    assert timing.measure(Trial("tests.tiny:Tiny", "ls", (0, 1)), known=known).seconds > 1000
+
+
+def test_kinds_are_all_trials_of_the_plan() -> None:
+    grid = spec(grid={"fierce": {"lambda": [0.1, 1], "e": [10, 20]}}, seeds_per_shard=2)
+    kinds = cost.kinds_of(grid, Capacity(2, 0, 2))
+    # six trials in two shards each; those of one criterion and e are of a kind
+    assert sorted(kind.count for kind in kinds) == [2, 2, 4, 4] and {len(kind.trial.seeds) for kind in kinds} == {2}
+    search = spec(
+        search={
+            "criteria": {"fierce": {"lambda": {"low": 0.1, "high": 1}}},
+            "trials": 5,
+            "confirm": 3,
+            "objective": {"metric": "accuracy/validation", "direction": "maximize"},
+        }
+    )
+    counted = {
+        (kind.trial.criterion, len(kind.trial.seeds)): kind.count for kind in cost.kinds_of(search, Capacity(2, 0, 2))
+    }
+    assert counted == {("ce", 4): 1, ("ls", 4): 1, ("fierce", 4): 5, ("ce", 3): 1, ("ls", 3): 1, ("fierce", 3): 1}
+    assert cost.replicas(search) == 7 * 4 + 3 * 3
+
+
+def test_trials_take_the_slot_that_is_free_first() -> None:
+    assert cost.makespan([3, 1, 1, 2], 1) == 7
+    assert cost.makespan([3, 1, 1, 2], 2) == 4
+
+
+def test_money_is_of_the_gpus_at_work() -> None:
+    told = cost.Cost(7200, 10000, 4, 30 * 10**9, 2 * 10**9, 2.0, (), price=2.5)
+    assert told.gpu_hours == pytest.approx(4) and told.money == pytest.approx(10)
+    assert "about 2.0 h, 4 trials at once, 30.0 GB of GPU memory" in str(told) and "= 10.00 at 2.5 a GPU hour" in str(
+        told
+    )
+    assert cost.Cost(7200, 10000, 4, 10, 10, 0.0, (), price=2.5).money is None
+
+
+@pytest.mark.slow
+def test_a_study_is_timed_in_a_process_of_its_own() -> None:
+    told = cost.predict(spec(benchmark={"name": "tests.tiny:Tiny", "pause": PAUSE}, resources={"cpus": 1}), small=0)
+    assert told is not None and len(told.kinds) == 2
+    assert told.busy >= 2 * 6 * PAUSE and told.seconds > told.busy / told.slots
+    assert told.memory > told.slots * 50e6 and told.gpus == 0
+
+
+def test_a_study_of_moments_is_not_timed_and_a_cluster_not_guessed() -> None:
+    assert cost.predict(spec()) is None
+    assert cost.predict(spec(), "ray://elsewhere:10001", small=0) is None
+
+
+@pytest.mark.slow
+def test_a_trial_that_fails_is_said_in_a_sentence() -> None:
+    own = spec(benchmark={"name": "tests.tiny:Tiny", "samples": 200, "trouble": __file__})
+    with pytest.raises(UserError, match="cannot be timed"):
+        cost.predict(own, small=0)
+
+
+@pytest.mark.slow
+def test_a_studys_start_does_not_wait_for_its_cost_for_ever() -> None:
+    own = spec(benchmark={"name": "tests.tiny:Tiny", "pause": 30.0})
+    with pytest.raises(UserError, match="not known within a minute"):
+        cost.predict(own, small=0, limit=0.1)
