@@ -4,7 +4,7 @@ WORKERS ?= 2
 BIN := .venv/bin
 COMPOSE := cd docker && docker compose
 
-.PHONY: study test quick lint hooks bench clean up down logs secrets test-docker test-faults lock audit
+.PHONY: study test quick lint hooks bench clean up down logs secrets test-docker test-faults test-slurm lock audit
 .DELETE_ON_ERROR:
 
 study: .venv/installed  ## install, run the quickstart study, write its report
@@ -54,6 +54,9 @@ test-docker: .venv/installed-test  ## bring the service up beside any other, run
 
 test-faults: .venv/installed-test  ## do harm to a running service, as root, and write the table of docs/faults.md
 	FIERCE_TEST_FAULTS=1 $(BIN)/python -m pytest -s tests/faults
+
+test-slurm: .venv/installed-test  ## preempt a study on a Slurm of two nodes, as root (Debian: slurm-wlm munge iproute2)
+	FIERCE_TEST_SLURM=1 $(BIN)/python -m pytest tests/study/service/test_slurm_preempted.py
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
