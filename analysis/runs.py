@@ -17,7 +17,7 @@ import pandas as pd
 import yaml
 from mlflow.entities import Experiment, Run
 
-from analysis import artifacts, declarations, dialect, legacy, pages, schema, store
+from analysis import artifacts, declarations, dialect, legacy, pages, runless, schema, store
 from analysis.addresses import without_login, without_logins
 from analysis.columns import history_of
 from analysis.declarations import Criterion, Hyperparameter, Metric
@@ -429,16 +429,24 @@ class Study:
         return self._arrays[trial, seed]
 
     def _read_arrays(self, run: Run, replica: tuple[int, int]) -> dict[str, np.ndarray]:
-        content = artifacts.read(self.tracking_uri, run, schema.ARRAYS)
-        if content is not None:
+        own, prefix = run, ""
+        if not runless.has_run(run):
+            own = next(each for each in self._level("trial") if each.data.tags[schema.TRIAL] == str(replica[0]))
+            prefix = f"{replica[1]}/"
+        stem = schema.ARRAYS.split(".")[0]
+        for name in sorted(name for name in artifacts.kept(own) if name.startswith(stem)) or [schema.ARRAYS]:
+            content = artifacts.read(self.tracking_uri, own, name)
+            if content is None and name in artifacts.kept(own):
+                self._unreadable.add(replica)
+            if content is None:
+                continue
             try:
                 with np.load(io.BytesIO(content), allow_pickle=False) as file:
-                    return dict(file)
+                    if found := {key.removeprefix(prefix): file[key] for key in file if key.startswith(prefix)}:
+                        return found
             # a file that was cut off may raise any error
             except Exception:
                 self._unreadable.add(replica)
-        elif schema.ARRAYS in artifacts.kept(run):
-            self._unreadable.add(replica)
         return {}
 
     @property

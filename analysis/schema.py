@@ -24,8 +24,11 @@ PROTOCOL = "fierce.protocol"
 BENCHMARK = "fierce.benchmark"
 #: tag on seed runs
 SEED = "fierce.seed"
-#: another, absent where the run's metrics are all there is: how many points of each it holds at most, or "all"
+#: another, absent where the run's metrics are all there is: how many points of each it holds at most, or "all"; on a
+#: trial's run, as "0": its seeds have no runs (see `analysis.runless`)
 SEED_POINTS = "fierce.seed_points"
+#: tags on the run of such a trial, this one and those that it begins: the seeds that are done before all are, "0,1"
+ENDED = "fierce.ended"
 #: tag on study and trial runs: the planned seeds, "0,1,2"
 SEEDS = "fierce.seeds"
 #: param on trial and seed runs: the criterion, for the columns of MLflow's list of runs
@@ -71,7 +74,8 @@ METRICS_FILE = "metrics.json"
 #: MLflow params of their name on trial and seed runs, absent where the criterion does not read them
 CRITERIA_FILE = "criteria.json"
 
-#: artifact of a seed run: arrays kept after the last epoch, by name (see the evaluators' ``arrays``)
+#: artifact of a seed run: arrays kept after the last epoch, by name (see the evaluators' ``arrays``); of a trial run
+#: where seeds have none, by seed and name, ``3/features``, in parts as `weights_file` has it
 ARRAYS = "arrays.npz"
 #: artifact of a trial run: the weights of all replicas after the last epoch
 WEIGHTS = "weights.pt"
@@ -93,6 +97,16 @@ TRAJECTORIES = "trajectories.parquet"
 def trajectories_file(position: int, count: int, addition: int = 0) -> str:
     """The artifact's name where the trial was trained in parts, as `weights_file` has it."""
     return _part(TRAJECTORIES, position, count, addition)
+
+
+def arrays_file(position: int, count: int, addition: int = 0) -> str:
+    """The artifact's name where the trial was trained in parts, as `weights_file` has it."""
+    return _part(ARRAYS, position, count, addition)
+
+
+def ended_tag(file: str) -> str:
+    """The tag that names the seeds of the part with this file, once they are done."""
+    return f"{ENDED}.{file.split('.')[0]}"
 
 
 def kept_tag(file: str) -> str:

@@ -25,7 +25,7 @@ from mlflow.store.tracking.dbmodels.models import SqlMetric, SqlRun
 from mlflow.utils.rest_utils import http_request
 from sqlalchemy.exc import SQLAlchemyError
 
-from analysis import schema
+from analysis import runless, schema
 from analysis.addresses import masked, sqlite_path, without_login, without_logins
 
 #: the endpoint by which MLflow's own page draws its charts, and its limits: runs in a request, values in an answer
@@ -50,7 +50,7 @@ class StudyNotFound(StoreError):
 
 
 def find(tracking_uri: str, study: str) -> tuple[Experiment, list[Run]]:
-    """The experiment of ``study`` and all its runs that are not deleted.
+    """The experiment of ``study`` and all its runs that are not deleted, those of seeds that have none among them.
 
     Raises `StudyNotFound`, or `StoreError` where the store cannot be read.
     """
@@ -74,7 +74,7 @@ def find(tracking_uri: str, study: str) -> tuple[Experiment, list[Run]]:
         raise StudyNotFound(
             f"the MLflow experiment {study!r} in {without_login(tracking_uri)} holds no run of a study of that name"
         )
-    return experiment, runs
+    return experiment, runless.with_seeds(runs)
 
 
 def history(tracking_uri: str, experiment_id: str, runs: Sequence[Run]) -> pd.DataFrame:

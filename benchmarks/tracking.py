@@ -10,14 +10,18 @@ import argparse
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
+import requests
 import torch
 
 from benchmarks.machine import describe
-from benchmarks.report_scale import METRICS, serve
+from benchmarks.report_scale import METRICS, processor_time, serve
 from study.file.spec import StudySpec
 from study.home import Home
 from study.record import facts, tracking
@@ -89,21 +93,38 @@ def through_server(epochs: int, seeds: int) -> None:
                 before = _size(folder)
                 tracker = study.open_trial(Assignment(0, "baseline", training.trial))
                 tracker.recall(facts.describe(training, None))
-                started = time.perf_counter()
-                for record in records:
-                    tracker.add([record])
-                    tracker.flush()
-                tracker.complete({}, {})
-                tracker.finish()
-                seconds = time.perf_counter() - started
+                with _counted() as requested:
+                    started, computed = time.perf_counter(), processor_time(server.pid)
+                    for record in records:
+                        tracker.add([record])
+                        tracker.flush()
+                    tracker.complete({}, {})
+                    tracker.finish()
+                    seconds, computed = time.perf_counter() - started, processor_time(server.pid) - computed
             finally:
                 server.terminate()
                 server.wait()
             values = epochs * seeds * len(METRICS)
             print(
-                f"seed_points {points}: {values:,} values in {seconds:.2f} s, {values / seconds:,.0f} a second; "
+                f"seed_points {points}: {values:,} values in {seconds:.2f} s, {values / seconds:,.0f} a second, "
+                f"{values / computed:,.0f} a second of the server's processor time; "
+                f"{len(requested)} requests; "
                 f"{(_size(folder) - before) / values:.1f} bytes a value"
             )
+
+
+@contextmanager
+def _counted() -> Iterator[list[str]]:
+    """The addresses that are asked meanwhile."""
+    asked: list[str] = []
+    send = requests.Session.send
+
+    def counted(session: requests.Session, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+        asked.append(str(request.url))
+        return send(session, request, **options)
+
+    with mock.patch.object(requests.Session, "send", counted):
+        yield asked
 
 
 def _size(folder: Path) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from ray import cloudpickle
+from ray.tune.trainable.metadata import _TrainingRunMetadata
 
 from study.launch import snapshots, sweep
 from study.launch.placement import Capacity
@@ -45,6 +46,7 @@ class _Tuner:
             # nothing is at work that could be waited for
             assert config is not None
             trial = SimpleNamespace(trial_id=f"t{len(rows)}", config=config, last_result=None)
+            trial.run_metadata = _TrainingRunMetadata()
             rows.append([json.dumps({"config": config, "status": self._train(trial)}), "{}"])
         folder = self._folder / snapshots.TUNE
         name = f"experiment_state-{len(folder.names())}.json"

@@ -85,8 +85,9 @@ class Resources(Model):
 class Tracking(Model):
     """What MLflow's interface shows of each seed; reports and exports read all values from the trial's artifact."""
 
-    #: points of a metric that a seed's run holds at most: a whole number, 0 for none, or "all". The last one is among
-    #: them. A trial's run has mean and standard error at every epoch
+    #: points of a metric that a seed's run holds at most, the last one among them: a whole number, or "all"; 0 is for
+    #: seeds without runs of their own, which take most of a trial's requests. A trial's run has mean and standard error
+    #: at every epoch
     seed_points: Annotated[int | Literal["all"], PlainValidator(whole_or_all)] = 100
 
 

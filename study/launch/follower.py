@@ -16,6 +16,7 @@ from analysis import schema
 from analysis.addresses import masked
 from study.errors import UserError
 from study.file import plan
+from study.launch import snapshots
 from study.launch.observer import Observer
 from study.launch.search import Cause, StudySearcher
 from study.record import tracking
@@ -86,9 +87,11 @@ class Follower(Callback):
             reason = f"stopped early after epoch {told.epoch}"
             self._close(number, "KILLED", reason)
             self._end(number, "stopped early", reason)
+        snapshots.lighten(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._failed(trial, *reason_of(trial), frames_of(trial))
+        snapshots.lighten(trial)
 
     def _failed(self, trial: Any, reason: str, cause: Cause, frames: str = "") -> None:
         noted = self._searcher.fail(trial.trial_id, reason, cause)

@@ -121,12 +121,12 @@ class Holdings:
 
 def holdings(tracked: Sequence[Run], uri: str) -> Holdings:
     """What MLflow at ``uri`` has of the trials whose runs are ``tracked``."""
-    from analysis import artifacts
+    from analysis import artifacts, runless
 
     lacking = {run.info.run_id for run in artifacts.lacking(uri, tracked)}
     own = {int(run.data.tags[schema.TRIAL]): run for run in tracked if run.data.tags.get(schema.LEVEL) == "trial"}
     seeds: dict[int, dict[str, Run]] = {number: {} for number in own}
-    for run in tracked:
+    for run in runless.with_seeds(tracked):
         if run.data.tags.get(schema.LEVEL) == "seed":
             seeds.setdefault(int(run.data.tags[schema.TRIAL]), {})[run.data.tags[schema.SEED]] = run
     there = {

@@ -102,16 +102,17 @@ class TrialTracker:
         self._merged = merged
         self.number, self.role, self.trial = assignment.number, assignment.role, assignment.trial
         self._share, self._repeats, self._is_part = assignment.share, assignment.repeats, assignment.is_part
-        self._weights = schema.weights_file(*assignment.shard, assignment.addition)
+        part = (*assignment.shard, assignment.addition)
+        self._weights, self._arrays = schema.weights_file(*part), schema.arrays_file(*part)
         #: what tells the trial from others of the study
         self._values = {**assignment.trial.hyperparameters, **assignment.settings}
         self._client: MlflowClient | None = None
         self._lines: list[_Line] | None = None
         self._records: list[Record] = []
-        self._file = schema.trajectories_file(*assignment.shard, assignment.addition)
+        self._file = schema.trajectories_file(*part)
         self._thinning = Thinning(tracking.seed_points)
-        #: how many records the file has, and whether the trial's run says that it is there
-        self._written, self._named = 0, False
+        #: how many records the file has
+        self._written = 0
         self._facts: Facts | None = None
         self._dataset: Any = None
         self._next_flush = 0.0
@@ -139,6 +140,8 @@ class TrialTracker:
             own = lines[-1]
             if own.run.data.tags.get(schema.SEEDS) != self._seeds:
                 with writing(self.tracking.uri):
+                    if own.status == "FINISHED" and len(lines) == 1:
+                        client.set_tag(own.run_id, schema.ENDED, own.run.data.tags[schema.SEEDS])
                     # the tag last: it tells a launch after a kill that all of this is done
                     client.update_run(own.run_id, status="RUNNING")
                     client.set_tag(own.run_id, schema.SEEDS, self._seeds)
@@ -207,10 +210,10 @@ class TrialTracker:
             client, lines = self._open()
             *of_seeds, own = lines
             self._write_trajectories(own)
-            # the run says where its values are before those of its seeds are thinned
-            self._log(client, own)
             if arrays or weights:
                 self._upload(lines, arrays or {}, weights or {})
+            # the run says where its values are before those of its seeds are thinned
+            self._log(client, own)
             for line in of_seeds:
                 if seeds or not (made and line.fresh):
                     self._log(client, line)
@@ -226,37 +229,23 @@ class TrialTracker:
         # a run is ended once it has everything, so only what was deleted since is sent again
         if own.status != "FINISHED" or not uploads.is_there(self.tracking.uri, own.run, self._file):
             uploads.send_trajectories(self.tracking.uri, own.run, self._file, self._records, self.trial.seeds)
-        else:
-            self._named = True
+            if not self._written:
+                own.tags[schema.kept_tag(self._file)] = self._file
         self._written = len(self._records)
 
     def _log(self, client: MlflowClient, line: _Line) -> None:
         """Bring a run's metrics, params and tags up to the records."""
-        own = line.column is None
-        is_named = not own or self._named or not self._written
-        # a run is ended once it holds everything, so it needs nothing, even where the checkpoint was lost
-        if line.status == "FINISHED":
-            if not is_named:
-                self._name_file(client, line)
-            return
-        unsent = [] if self._is_partial(line) else self._records[line.sent :]
+        # a run is ended once it holds everything, so it needs no more, even where the checkpoint was lost
+        is_whole = line.status == "FINISHED"
+        unsent = [] if is_whole or self._is_partial(line) else self._records[line.sent :]
         for count, metrics in batches.requests([self._metrics(line, record) for record in unsent]):
-            tags, params = self._take_facts(line)
-            if not is_named:
-                tags = {**tags, schema.kept_tag(self._file): self._file}
+            tags, params = (line.tags, {}) if is_whole else self._take_facts(line)
             with writing(self.tracking.uri):
                 batches.log(client, line.run_id, metrics, params, tags)
             line.params |= params.keys()
             line.tags = {}
             line.sent += count
             line.told = self._facts is not None
-            if own:
-                self._named, is_named = self._written > 0, True
-
-    def _name_file(self, client: MlflowClient, own: _Line) -> None:
-        with writing(self.tracking.uri):
-            client.set_tag(own.run_id, schema.kept_tag(self._file), self._file)
-        self._named = True
 
     def _is_partial(self, line: _Line) -> bool:
         """Whether the run is of more seeds than this tracker's."""
@@ -329,7 +318,12 @@ class TrialTracker:
         }
         if self._repeats is not None:
             own[schema.REPEATS] = str(self._repeats)
+        if not self.tracking.seed_points and not any(level == "seed" for level, _ in existing):
+            own[schema.SEED_POINTS] = "0"
         trial = self._line(client, existing.get(("trial", None)), None, name, common | own)
+        # a trial goes on as it was begun
+        if trial.run.data.tags.get(schema.SEED_POINTS) == "0":
+            return [trial]
         lines = []
         for column, seed in enumerate(self.trial.seeds):
             own = {schema.LEVEL: "seed", schema.SEED: str(seed), "mlflow.parentRunId": trial.run_id}
@@ -366,29 +360,30 @@ class TrialTracker:
         arrays: Mapping[str, np.ndarray],
         weights: Mapping[str, Tensor],
     ) -> None:
-        from analysis import artifacts
-
-        uri = self.tracking.uri
-        for line in lines:
-            is_whole = line.status == "FINISHED"
-            if line.column is not None:
-                # a run that has finished is only given what it has lost
-                if arrays and not (is_whole and not artifacts.lacking(uri, [line.run])):
-                    uploads.send_arrays(uri, line.run, arrays, line.column)
-                    # said by the request that sends what else the run lacks
-                    line.tags[schema.KEPT] = schema.ARRAYS
-            elif weights and not is_whole:
-                uploads.send_weights(uri, line.run, self._weights, weights)
-            elif not is_whole:
-                log.warning(
-                    "trial %d has weights that were deleted with its run and are kept nowhere else", self.number
-                )
+        uri, *_, own = self.tracking.uri, *lines
+        # a run that has finished is only given what it has lost
+        for column, line in enumerate(lines[:-1] if arrays else ()):
+            if line.status != "FINISHED" or uploads.is_lost(uri, line.run, schema.ARRAYS):
+                uploads.send_arrays(uri, line.run, arrays, column)
+                # said by the request that sends what else the run lacks
+                line.tags[schema.KEPT] = schema.ARRAYS
+        if arrays and len(lines) == 1 and (own.status != "FINISHED" or uploads.is_lost(uri, own.run, self._arrays)):
+            uploads.send_all_arrays(uri, own.run, self._arrays, arrays, self.trial.seeds)
+            own.tags[schema.kept_tag(self._arrays)] = self._arrays
+        if weights and own.status != "FINISHED":
+            uploads.send_weights(uri, own.run, self._weights, weights)
+        elif own.status != "FINISHED":
+            log.warning("trial %d has weights that were deleted with its run and are kept nowhere else", self.number)
 
     def _terminate(self) -> None:
         with tracking_errors(self.tracking.uri):
             client, lines = self._open()
             for line in lines:
-                if line.status != "FINISHED" and not self._is_partial(line):
+                if self._is_partial(line):
+                    if len(lines) == 1:
+                        with writing(self.tracking.uri):
+                            client.set_tag(line.run_id, schema.ended_tag(self._file), self._seeds)
+                elif line.status != "FINISHED":
                     with writing(self.tracking.uri):
                         client.set_terminated(line.run_id, "FINISHED")
                     line.status = "FINISHED"

@@ -193,6 +193,8 @@ def read_runs(uri: str, study: str) -> dict[tuple[int, int], tuple[str, int | No
 
     Empty where the study was never tracked.
     """
+    from analysis import runless
+
     client = open_client(uri)
     states: dict[tuple[int, int], tuple[str, int | None]] = {}
     with tracking_errors(uri):
@@ -204,19 +206,19 @@ def read_runs(uri: str, study: str) -> dict[tuple[int, int], tuple[str, int | No
             losses = client.get_metric_history(run.info.run_id, "loss/train")
             return max((loss.step for loss in losses), default=0)
 
-        seeds = runs.search(client, experiment.experiment_id, {schema.LEVEL: "seed"})
-        unfinished = runs.search(
-            client, experiment.experiment_id, {schema.LEVEL: "trial"}, "attributes.status != 'FINISHED'"
+        own, seeds = (
+            runs.search(client, experiment.experiment_id, {schema.LEVEL: level}) for level in ("trial", "seed")
         )
+        seeds = runless.with_seeds([*own, *seeds])[len(own) :]
         # a seed's run may lack epochs; the trial's has none before its end where seeds are trained apart, and where
         # they were added those of the others
         apart = {run.data.tags[schema.TRIAL] for run in seeds if run.info.status == "FINISHED"}
-        numbers = ((run.data.tags[schema.TRIAL], run) for run in unfinished)
+        numbers = ((run.data.tags[schema.TRIAL], run) for run in own if run.info.status != "FINISHED")
         reached = {number: last_epoch(run) for number, run in numbers if number not in apart}
         for run in seeds:
             epoch, tags = None, run.data.tags
             if run.info.status != "FINISHED":
-                epoch = reached.get(tags[schema.TRIAL]) or last_epoch(run)
+                epoch = reached.get(tags[schema.TRIAL]) or (last_epoch(run) if run.data.metrics else 0)
             states[int(tags[schema.TRIAL]), int(tags[schema.SEED])] = (run.info.status, epoch)
     return states
 

@@ -41,6 +41,14 @@ def send_arrays(uri: str, run: Run, arrays: Mapping[str, np.ndarray], column: in
     _send(uri, run, schema.ARRAYS, lambda file: np.savez(file, **own))
 
 
+def send_all_arrays(uri: str, run: Run, name: str, arrays: Mapping[str, np.ndarray], seeds: Sequence[int]) -> None:
+    """Write what all replicas keep of their last epoch to the file ``name``, by seed and name."""
+    import numpy as np
+
+    own = {f"{seed}/{key}": values[column] for column, seed in enumerate(seeds) for key, values in arrays.items()}
+    _send(uri, run, name, lambda file: np.savez(file, **own))
+
+
 def send_weights(uri: str, run: Run, name: str, weights: Mapping[str, Tensor]) -> None:
     """Write the weights of all replicas to the file ``name``."""
     import torch
@@ -53,6 +61,13 @@ def is_there(uri: str, run: Run, name: str) -> bool:
     from analysis import artifacts
 
     return name in artifacts.kept(run) and name in artifacts.names(uri, run)
+
+
+def is_lost(uri: str, run: Run, name: str) -> bool:
+    """Whether the run was given the file ``name``, and no longer has it."""
+    from analysis import artifacts
+
+    return name in artifacts.kept(run) and name not in artifacts.names(uri, run)
 
 
 def _send(uri: str, run: Run, name: str, write: Callable[[Path], None]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+import pandas as pd
 import pytest
 import torch
 from mlflow import MlflowClient
@@ -144,6 +145,26 @@ def test_seeds_criteria_and_trials_are_added_to_what_is_there(home: Home) -> Non
     # and once more nothing is trained
     assert sweep.run(more, home).done == 6
     assert len(optunas(home, more)) == len(now)
+
+
+@pytest.mark.slow
+def test_seeds_without_runs_in_mlflow_are_added_and_read_as_those_with(home: Home, tmp_path: Path) -> None:
+    """All that is read of a study is the same; a search chooses, confirms and is given more by it."""
+    first = {"search": SEARCH, "seeds": [1]}
+    other = Home(tmp_path / "with")
+    for changed in ({}, {"seeds": [1, 4]}):
+        without = spec(**first | changed, tracking={"seed_points": 0})
+        for each, place in ((spec(**first | changed), other), (without, home)):
+            assert sweep.run(each, place) == sweep.Outcome(done=4, failed=0, missing=0, interrupted=False)
+    assert {key for key in runs(home) if key[1]} == set()
+    read, wanted = (Study.open(each.tracking_uri(), "s") for each in (home, other))
+    pd.testing.assert_frame_equal(read.frame, wanted.frame)
+    pd.testing.assert_frame_equal(read.trials, wanted.trials)
+    pd.testing.assert_frame_equal(read.final, wanted.final)
+    for trial in wanted.trials["trial"]:
+        for seed in (1, 4):
+            np.testing.assert_equal(read.arrays(trial, seed), wanted.arrays(trial, seed))
+    assert status.read(home, "s").trials == status.read(other, "s").trials
 
 
 def test_seeds_twice_in_shards_under_ray(ray_here: None, tmp_path: Path) -> None:

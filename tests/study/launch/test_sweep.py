@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from ray import cloudpickle
 from ray.exceptions import ActorUnavailableError, RayActorError
+from ray.tune.trainable.metadata import _TrainingRunMetadata
 from rich.console import Console
 from scipy import stats
 
@@ -33,6 +35,7 @@ from study.home import Home
 from study.launch import follower, search, snapshots, sweep
 from study.launch.progress import StudyProgress
 from study.record import facts, files, status, tracking, trials
+from trainables.assignment import Result
 from trainables.storage import Folder
 from trainables.trainable import PredecessorError
 from trainables.training import Training
@@ -346,6 +349,10 @@ def test_snapshots_become_one(tmp_path: Path) -> None:
     (tmp_path / "experiment_state-6.json").write_text(
         json.dumps({"trial_data": rows, "runner_data": {}}), encoding="utf-8"
     )
+    # nothing else of a trial is kept
+    large = json.loads((tmp_path / "experiment_state-6.json").read_text(encoding="utf-8"))
+    large["trial_data"][0][1] = json.dumps({"start_time": 20.0, "last_result": {"mean/loss": [0.5] * 1000}})
+    (tmp_path / "experiment_state-6.json").write_text(json.dumps(large), encoding="utf-8")
     # 5 was interrupted: Tune ended it, but it is not finished
     assert snapshots.settle(folder, ended) == {0, 1, 2, 4, 8, 9}
     (path,) = tmp_path.glob("experiment_state-*.json")
@@ -353,8 +360,21 @@ def test_snapshots_become_one(tmp_path: Path) -> None:
     kept = [(json.loads(row[0])["config"]["number"], json.loads(row[0])["status"]) for row in left["trial_data"]]
     settled = [(0, "TERMINATED"), (1, "TERMINATED"), (2, "ERROR"), (4, "TERMINATED")]
     assert kept == [*settled, (7, "TERMINATED"), *[(8, "TERMINATED")] * 2, (9, "TERMINATED")]
+    assert all(len(json.dumps(row)) < 200 for row in left["trial_data"])
     assert snapshots.settle(folder, ended) == {0, 1, 2, 4, 8, 9}
     assert snapshots.settle(folder / "none", {0}) == set()
+
+
+def test_what_tune_keeps_of_a_trial_that_has_ended_is_small() -> None:
+    kept, metrics = _TrainingRunMetadata(), [f"metric/{place}" for place in range(50)]
+    told = Result(9, 9, finished=True, means=dict.fromkeys(metrics, 0.1), values=dict.fromkeys(metrics, [0.1] * 10))
+    for name in metrics:
+        kept.update_metric(f"mean/{name}", 0.1)
+    kept.last_result = {**told.to_tune(), "training_iteration": 1}
+    assert len(kept.get_json_state()) > 30_000
+    snapshots.lighten(SimpleNamespace(run_metadata=kept))
+    assert len(kept.get_json_state()) < 700
+    assert Result.from_tune(kept.last_result) == replace(told, means={}, values={})
 
 
 DRIVER = """

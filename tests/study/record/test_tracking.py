@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -289,28 +289,88 @@ def told(training: Training, epochs: int) -> Facts:
     return replace(known, recipe={**known.recipe, "training.epochs": str(epochs)})
 
 
-@pytest.mark.parametrize(("points", "loss", "slow"), [(100, range(3, 251, 3), range(40, 251, 40)), (0, (), ())])
-def test_seeds_runs_hold_few_points_and_the_artifact_all(
-    home: Home, training: Training, points: int, loss: Sequence[int], slow: Sequence[int]
-) -> None:
+def test_seeds_runs_hold_few_points_and_the_artifact_all(home: Home, training: Training) -> None:
     """A trial that is killed and begins anew, at other times, holds the same points; the last one is among them."""
-    spec = StudySpec.model_validate({**SPEC.model_dump(), "tracking": {"seed_points": points}})
+    loss, slow = range(3, 251, 3), range(40, 251, 40)
     for last, later in ((130, 0), (250, 5_000)):
-        tracker = tracking.open_study(spec, home).open_trial(GIVEN)
+        tracker = tracking.open_study(SPEC, home).open_trial(GIVEN)
         tracker.recall(told(training, 250))
         tracker.add(long_records(250, 40, later)[:last])
         tracker.flush(now=True)
     by_key = runs(MlflowClient(home.tracking_uri()))
     held = rows(MlflowClient(home.tracking_uri()), by_key["seed", "5"])
-    last_of = (250,) if points else ()
-    wanted = [("loss/train", epoch, -epoch / 3) for epoch in sorted({*loss, *last_of})]
-    assert sorted(held) == wanted + [("slow", epoch, epoch * 2.0) for epoch in (*slow, *last_of)]
+    wanted = [("loss/train", epoch, -epoch / 3) for epoch in (*loss, 250)]
+    assert sorted(held) == wanted + [("slow", epoch, epoch * 2.0) for epoch in (*slow, 250)]
     means = [row for row in rows(MlflowClient(home.tracking_uri()), by_key["trial", None]) if row[0] == "loss/train"]
     assert [epoch for _, epoch, _ in sorted(means)] == list(range(1, 251))
     frame = Study.open(home.tracking_uri(), "s").frame
     read = frame[(frame["seed"] == 5) & (frame["metric"] == "loss/train")]
     assert [(row.epoch, row.value) for row in read.itertuples()] == [(epoch, -epoch / 3) for epoch in range(1, 251)]
     assert len(frame) == 2 * (250 + 7)
+
+
+def test_seeds_without_runs_of_their_own(home: Home, training: Training) -> None:
+    """Killed and begun anew, then finished; what is deleted is sent again, and another setting changes nothing."""
+    without = StudySpec.model_validate({**SPEC.model_dump(), "tracking": {"seed_points": 0}})
+    arrays = {"features": np.arange(6.0).reshape(2, 3), "rank": np.array([2, 5])}
+    tracker = tracking.open_study(without, home).open_trial(GIVEN)
+    tracker.recall(told(training, 4))
+    tracker.add(entries(training)[:2])
+    tracker.flush()
+    assert tracking.read_runs(home.tracking_uri(), "s") == {(7, 3): ("RUNNING", 2), (7, 5): ("RUNNING", 2)}
+    for spec in (without, SPEC, SPEC):
+        tracked = tracking.open_study(spec, home)
+        tracker = tracked.open_trial(GIVEN)
+        tracker.recall(told(training, 4))
+        tracker.add(entries(training))
+        tracker.complete(arrays, training.weights())
+        tracker.finish()
+        client = MlflowClient(tracked.uri)
+        assert set(runs(client)) == {("study", None), ("trial", None)}
+        own = runs(client)["trial", None]
+        held, wanted = sorted(rows(client, own)), sorted(expected(training, None))
+        assert [row[:2] for row in held] == [row[:2] for row in wanted]
+        np.testing.assert_allclose([row[2] for row in held], [row[2] for row in wanted], rtol=1e-9, atol=1e-15)
+        check_frame(tracked.uri, training)
+        study = Study.open(tracked.uri, "s")
+        for column, seed in enumerate(TRIAL.seeds):
+            np.testing.assert_equal(study.arrays(7, seed), {name: each[column] for name, each in arrays.items()})
+        assert study.trials.loc[0, ["state", "found"]].tolist() == ["done", (3, 5)]
+        assert tracking.holdings(tracked) == Holdings(frozenset({7}), frozenset({7}))
+        place = artifacts.folder(tracked.uri, own)
+        assert place is not None
+        assert {file.name for file in place.iterdir()} == {schema.ARRAYS, schema.TRAJECTORIES, schema.WEIGHTS}
+        (place / schema.ARRAYS).unlink()
+        study = Study.open(tracked.uri, "s")
+        assert (study.arrays(7, 3), study.lost) == ({}, [(7, 3)])
+        assert tracking.holdings(tracked) == Holdings(frozenset(), frozenset())
+
+
+def test_shards_of_seeds_without_runs(home: Home, training: Training) -> None:
+    without = StudySpec.model_validate({**SPEC.model_dump(), "tracking": {"seed_points": 0}})
+    tracked = tracking.open_study(without, home)
+    tracked.open_shards(GIVEN)
+    states = {3: "RUNNING", 5: "RUNNING"}
+    for position, seed in enumerate(TRIAL.seeds):
+        tracker = tracked.open_trial(replace(GIVEN, trial=replace(TRIAL, seeds=(seed,)), shard=Shard(position, 2)))
+        tracker.describe(training)
+        own = [{name: [values[position]] for name, values in entry.metrics.items()} for entry in entries(training)]
+        tracker.add([replace(entry, metrics=each) for entry, each in zip(entries(training), own, strict=True)])
+        tracker.complete({"features": np.full((1, 2), seed)}, {})
+        tracker.finish()
+        states[seed] = "FINISHED"
+        read = tracking.read_runs(tracked.uri, "s")
+        assert {key[1]: status for key, (status, _) in read.items()} == states
+    whole = tracked.open_trial(GIVEN, merged=True)
+    whole.add(entries(training))
+    whole.complete({}, {})
+    whole.finish()
+    check_frame(tracked.uri, training)
+    study = Study.open(tracked.uri, "s")
+    for seed in TRIAL.seeds:
+        np.testing.assert_array_equal(study.arrays(7, seed)["features"], [seed, seed])
+    assert set(runs(MlflowClient(tracked.uri))) == {("study", None), ("trial", None)}
+    assert tracking.holdings(tracked).whole == {7}
 
 
 def test_what_has_arrived_of_a_trial_at_work_is_read(home: Home, training: Training) -> None:
@@ -514,10 +574,16 @@ def test_a_server_that_goes_away_loses_nothing(home: Home, training: Training, m
 
 
 @pytest.mark.server
+@pytest.mark.parametrize(("points", "most"), [(100, 4 * 10 + 10), (0, 12)])
 def test_requests_of_a_trial_with_ten_seeds(
-    home: Home, training: Training, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    home: Home,
+    training: Training,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    points: int,
+    most: int,
 ) -> None:
-    """For each seed: its run, its arrays, its metrics with all else, its end; what the trial takes is few."""
+    """For each seed with a run: that, its arrays, its metrics with all else, its end; what the trial takes is few."""
     asked: list[str] = []
     send = requests.Session.send
 
@@ -531,7 +597,8 @@ def test_requests_of_a_trial_with_ten_seeds(
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with server(port, home.root):
-        spec = SPEC.model_copy(update={"tracking_uri": f"http://127.0.0.1:{port}", "seeds": seeds})
+        own = {"tracking_uri": f"http://127.0.0.1:{port}", "seeds": seeds, "tracking": {"seed_points": points}}
+        spec = StudySpec.model_validate({**SPEC.model_dump(), **own})
         tracked = tracking.open_study(spec, home)
         tracker = tracked.open_trial(replace(GIVEN, trial=replace(TRIAL, seeds=seeds)))
         asked.clear()
@@ -549,7 +616,7 @@ def test_requests_of_a_trial_with_ten_seeds(
             print(f"\n{len(asked)} requests: {dict(kinds)}")
         count, frame = len(asked), Study.open(tracked.uri, "s").frame
     assert len(frame) == 10 * 20 * 8
-    assert count <= 4 * 10 + 10
+    assert count <= most
 
 
 def test_no_password_is_in_the_study_file_that_everyone_sees(home: Home) -> None:
