@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.server,
     pytest.mark.skipif(
         not os.environ.get("FIERCE_TEST_SLURM") or os.geteuid() != 0 or not all(map(shutil.which, PROGRAMS)),
-        reason=f"set FIERCE_TEST_SLURM=1 to run it; needs root, and {', '.join(PROGRAMS)} (Debian: slurm-wlm, munge, iproute2)",
+        reason=f"needs FIERCE_TEST_SLURM=1, root, and {', '.join(PROGRAMS)} (Debian: slurm-wlm, munge, iproute2)",
     ),
 ]
 
