@@ -4,7 +4,7 @@ WORKERS ?= 2
 BIN := .venv/bin
 COMPOSE := cd docker && docker compose
 
-.PHONY: study test quick lint hooks bench clean up down logs secrets test-docker test-faults
+.PHONY: study test quick lint hooks bench clean up down logs secrets test-docker test-faults test-slurm lock audit
 .DELETE_ON_ERROR:
 
 study: .venv/installed  ## install, run the quickstart study, write its report
@@ -42,11 +42,21 @@ down:  ## stop the service; studies, databases and artifacts stay in its volumes
 logs:  ## follow the service's logs
 	$(COMPOSE) logs --follow --tail 100
 
+lock: .venv/bin/python  ## renew the versions that the image is built from
+	$(BIN)/python docker/lock.py > docker/requirements.part
+	mv docker/requirements.part docker/requirements.txt
+
+audit: .venv/installed-dev  ## look for known weaknesses of these versions, in PyPI's advisories
+	$(BIN)/pip-audit --requirement docker/requirements.txt --no-deps --disable-pip
+
 test-docker: .venv/installed-test  ## bring the service up beside any other, run a study on it, check it, take it away
 	FIERCE_TEST_DOCKER=1 $(BIN)/python -m pytest -m docker -s tests/docker
 
 test-faults: .venv/installed-test  ## do harm to a running service, as root, and write the table of docs/faults.md
 	FIERCE_TEST_FAULTS=1 $(BIN)/python -m pytest -s tests/faults
+
+test-slurm: .venv/installed-test  ## preempt a study on a Slurm of two nodes, as root (Debian: slurm-wlm munge iproute2)
+	FIERCE_TEST_SLURM=1 $(BIN)/python -m pytest tests/study/service/test_slurm_preempted.py
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -194,8 +194,20 @@ def submit(
         Path, typer.Option("--working-dir", help="Folder that is sent along, without what .gitignore names.")
     ] = Path(),
     detach: Annotated[bool, typer.Option("--detach", help="Don't follow the study.")] = False,
+    slurm: Annotated[
+        bool, typer.Option("--slurm", help="Write a job of Slurm and queue it, in place of a Ray cluster that is up.")
+    ] = False,
+    home: HomeOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --slurm: print the job, and queue nothing.")] = False,
 ) -> None:
-    """Run a study in a Ray cluster, and follow it; one that was begun there before goes on where it stopped."""
+    """Run a study in a Ray cluster, and follow it, or in Slurm; one that was begun goes on where it stopped."""
+    if slurm:
+        _submit_to_slurm(spec, overrides or (), name, home, dry_run)
+        return
+    if dry_run or home is not None:
+        raise UserError(
+            f"{'--dry-run' if dry_run else '--home'}: goes with --slurm alone; leave it out, or give --slurm"
+        )
     from study.service import jobs, running
 
     submission = jobs.prepare(spec, overrides or (), name, working_dir)
@@ -206,6 +218,28 @@ def submit(
         running.print_detached(submission.spec.name, address)
         return
     running.follow(cluster, submission.spec.name, job, address)
+
+
+def _submit_to_slurm(spec: str, overrides: Sequence[str], name: str | None, home: Path | None, dry_run: bool) -> None:
+    from study.file.spec import StudySpec
+    from study.service import slurm
+
+    job = slurm.prepare(StudySpec.load(spec, overrides, name), _home(home))
+    if dry_run:
+        typer.echo(job.script, nl=False)
+        return
+    number = job.submit()
+    typer.echo(f"submitted: job {number}; its log: {job.folder / number}.log")
+    typer.echo(f"see how far it is by: fierce status {job.spec.name}; end it by: scancel {number}", err=True)
+
+
+@app.command(epilog="Example: fierce kube hyperspectral-table --name table | kubectl apply -f -")
+def kube(spec: SpecArgument, overrides: SetOption = None, name: NameOption = None) -> None:
+    """Print a study as a job of Kubernetes, for KubeRay's operator; applied again, it goes on where it stopped."""
+    from study.file.spec import StudySpec
+    from study.service.kubernetes import manifest
+
+    typer.echo(manifest(StudySpec.load(spec, overrides or (), name)), nl=False)
 
 
 @app.command(epilog="Example: fierce attach jasper")

@@ -29,6 +29,7 @@ EXCEPTIONS = {
     "trainables/benchmarks/natural_images.py": {"cub", "images"},
     # the program's own name: its command, its cache of images, the source of its runs
     "study/service/jobs.py": {"fierce"},
+    "study/service/slurm.py": {"fierce"},
     "trainables/benchmarks/images.py": {"fierce", "images"},
     "study/record/facts.py": {"fierce"},
 }

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from trainables.replicas import drawn
+
 #: which rows are averaged over a batch: see `assignment_entropy`
 ASSIGNMENTS = ("nearest", "sampled", "soft")
 
@@ -90,9 +92,7 @@ def exponential_noise(
     shape: Sequence[int], generators: Sequence[torch.Generator], dtype: torch.dtype, device: torch.device
 ) -> Tensor:
     """Exp(1) variates (S, *shape), replica s from its own stream; their −log is the Gumbel noise of eq. 11."""
-    noise = torch.empty(len(generators), *shape, dtype=dtype, device=device)
-    for replica, generator in zip(noise, generators, strict=True):
-        replica.uniform_(generator=generator)
+    noise = drawn(lambda values, g: values.uniform_(generator=g), shape, generators, dtype, device)
     # −log U in place of exponential_(), which takes five times as long on a CPU; U may be 0, E must not be infinite
     return noise.clamp_(min=2.0**-25).log_().neg_()
 

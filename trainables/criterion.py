@@ -111,7 +111,7 @@ class Batch:
     logits: Tensor
     features: Tensor
     targets: Tensor
-    #: stream name -> the replicas' generators of that name in this epoch, on the tensors' device
+    #: stream name -> the replicas' generators (CPU) of that name in this epoch, see `trainables.replicas.drawn`
     streams: Callable[[str], Sequence[torch.Generator]] = field(repr=False)
     #: a second view of the same samples, for a criterion of two `views`
     second: View | None = None

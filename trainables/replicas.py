@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from types import MappingProxyType
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import lr_scheduler as schedules
 
 from trainables.trial import Recipe
@@ -15,8 +16,8 @@ from trainables.trial import Recipe
 ADAMS: Mapping[str, type[torch.optim.Adam]] = MappingProxyType({"adam": torch.optim.Adam, "adamw": torch.optim.AdamW})
 
 
-def stream(seed: int, name: str, *counters: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """The random stream ``name`` of a replica, e.g. ``stream(3, "order", epoch)``.
+def stream(seed: int, name: str, *counters: int) -> torch.Generator:
+    """The random stream ``name`` of a replica on the CPU, e.g. ``stream(3, "order", epoch)``.
 
     A stream depends on (seed, name, counters) alone, so adding one shifts no other, and all criteria of
     one seed share theirs. Counting epochs instead of storing a generator's state makes a resumed epoch
@@ -24,16 +25,38 @@ def stream(seed: int, name: str, *counters: int, device: torch.device | str = "c
     """
     key = "/".join([str(seed), name, *map(str, counters)])
     digest = hashlib.sha256(key.encode()).digest()
-    generator = torch.Generator(device=device)
+    generator = torch.Generator()
     generator.manual_seed(int.from_bytes(digest[:8], "big") >> 1)
     return generator
 
 
-def streams(
-    seeds: Sequence[int], name: str, *counters: int, device: torch.device | str = "cpu"
-) -> list[torch.Generator]:
+def streams(seeds: Sequence[int], name: str, *counters: int) -> list[torch.Generator]:
     """`stream` for each of ``seeds``."""
-    return [stream(seed, name, *counters, device=device) for seed in seeds]
+    return [stream(seed, name, *counters) for seed in seeds]
+
+
+def drawn(
+    fill: Callable[[Tensor, torch.Generator], object],
+    shape: Sequence[int],
+    generators: Sequence[torch.Generator],
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Random values (S, *shape) on ``device``: ``fill`` writes those of a replica, from its own generator.
+
+    They are drawn on the CPU, since a GPU draws others from the same seed, and sent without waiting for the device.
+    """
+    elsewhere = torch.device(device).type != "cpu"
+    values = torch.empty(len(generators), *shape, dtype=dtype, pin_memory=elsewhere)
+    for replica, generator in zip(values, generators, strict=True):
+        fill(replica, generator)
+    return values.to(device, non_blocking=True) if elsewhere else values
+
+
+@cache
+def constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The ``values`` (n,) on ``device``, sent there once: a copy from a list waits for the device each time."""
+    return torch.tensor(values, dtype=dtype, device=device)
 
 
 def make_optimizer(network: nn.Module, recipe: Recipe, further: Iterable[nn.Parameter] = ()) -> torch.optim.Optimizer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property, partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -110,6 +110,8 @@ class Training:
         self.view_noise = self._view_noise() if self.criterion.views > 1 else None
         #: what the replicas learn from, see `Criterion.teacher`
         self.teacher = self._make_teacher(data)
+        # found out by comparing values, which waits for the device: here, and not in the first step
+        self._augments = self.teacher is not None and views.augments(self.benchmark, self.data, self.options)
         # what the teacher says of each sample (S, N, C), once asked, where no augmentation changes it
         self._lessons: Tensor | None = None
 
@@ -237,12 +239,8 @@ class Training:
         generators = streams(self.trial.seeds, "projector")
         return projected(self.network, sample, classes, self.recipe.projector, generators, last)
 
-    @cached_property
-    def _augments(self) -> bool:
-        return views.augments(self.benchmark, self.data, self.options)
-
     def _view_noise(self) -> Tensor | None:
-        if self._augments:
+        if views.augments(self.benchmark, self.data, self.options):
             return None
         train = self.parts["train"]
         scale = views.deviations(
@@ -274,9 +272,9 @@ class Training:
         for module in self.network.modules():
             if isinstance(module, Looped):
                 module.reseed(own)
-        augmentation = streams(seeds, "augmentation", epoch, device=self.device)
+        augmentation = streams(seeds, "augmentation", epoch)
         # cached, so that a criterion's streams continue from batch to batch
-        drawn_from = cache(lambda name: streams(seeds, name, epoch, device=self.device))
+        drawn_from = cache(lambda name: streams(seeds, name, epoch))
 
         indices = self._order(epoch)
         losses = torch.zeros(len(seeds), dtype=self.dtype, device=self.device)
@@ -285,24 +283,36 @@ class Training:
         self.network.train()
         self.criterion.train()
         for indices_of_batch in torch.split(indices, recipe.batch_size, dim=1):
-            batch = self._batch(indices_of_batch, augmentation, drawn_from)
-            logits, targets = batch.logits, batch.targets
-            loss = self.criterion(batch)
-            self._require_replicas(loss)
-            self.optimizer.zero_grad(set_to_none=True)
-            # a sum over replicas: each one's gradient is that of its own loss
-            loss.sum().backward()
-            self.optimizer.step()
-            losses += loss.detach() * targets.shape[1]
+            loss, correct = self._step(indices_of_batch, augmentation, drawn_from)
+            losses += loss * indices_of_batch.shape[1]
             for name, value in self.criterion.measured.items():
-                measured[name] = measured.get(name, 0) + value * targets.shape[1]
-            hits += (logits.detach().argmax(-1) == targets).sum(1)
+                measured[name] = measured.get(name, 0) + value * indices_of_batch.shape[1]
+            hits += correct
         samples = indices.shape[1]
         # a diverged network's logits are NaN, whose argmax is some class: its accuracy is NaN instead
         counted = {"accuracy/train": hits, **measured}
         diverged = ~losses.isfinite()
         means = {name: (value / samples).masked_fill(diverged, torch.nan) for name, value in counted.items()}
         return {"loss/train": losses / samples, **means}
+
+    def _step(
+        self,
+        indices: Tensor,
+        augmentation: Sequence[torch.Generator],
+        drawn_from: Callable[[str], Sequence[torch.Generator]],
+    ) -> tuple[Tensor, Tensor]:
+        """Train on the samples at ``indices`` (S, B): the loss (S,), and how many were told rightly (S,).
+
+        Nothing here waits for the device.
+        """
+        batch = self._batch(indices, augmentation, drawn_from)
+        loss = self.criterion(batch)
+        self._require_replicas(loss)
+        self.optimizer.zero_grad(set_to_none=True)
+        # a sum over replicas: each one's gradient is that of its own loss
+        loss.sum().backward()
+        self.optimizer.step()
+        return loss.detach(), (batch.logits.detach().argmax(-1) == batch.targets).sum(1)
 
     def _batch(
         self,
@@ -428,7 +438,7 @@ class Training:
         is trained where none is given.
         """
         network = self.network if network is None else network
-        generators = streams(self.trial.seeds, "augmentation", device=self.device) if as_trained else []
+        generators = streams(self.trial.seeds, "augmentation") if as_trained else []
 
         def outputs(chunk: Tensor) -> tuple[Tensor, Tensor]:
             _, features, logits = self._answers(self._prepared(chunk, as_trained, generators), network)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trainables.benchmarks import Benchmark, Data
-from trainables.replicas import stream
+from trainables.replicas import drawn, stream
 
 #: samples by which it is told whether a benchmark augments
 PROBED = 64
@@ -23,11 +23,7 @@ def augments(benchmark: Benchmark, data: Data, options: Any) -> bool:
     Told by the data's first samples and streams of fixed seeds, so that it is the same for every trial of the data.
     """
     samples = data.inputs[:PROBED].unsqueeze(0)
-    device = samples.device
-    one, other = (
-        benchmark.batch(samples.clone(), options, True, [stream(seed, "augmentation", device=device)])
-        for seed in (0, 1)
-    )
+    one, other = (benchmark.batch(samples.clone(), options, True, [stream(seed, "augmentation")]) for seed in (0, 1))
     return not torch.equal(one, other)
 
 
@@ -49,7 +45,6 @@ def deviations(inputs: Callable[[Tensor], Tensor], train: Tensor, chunk: int) ->
 
 def noisy(inputs: Tensor, scale: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
     """``inputs`` (S, B, …) plus normal noise of standard deviation ``scale`` (S, 1, …), replica s from its stream."""
-    noise = torch.empty_like(inputs)
-    for replica, generator in zip(noise, generators, strict=True):
-        replica.normal_(generator=generator)
+    shape = inputs.shape[1:]
+    noise = drawn(lambda values, g: values.normal_(generator=g), shape, generators, inputs.dtype, inputs.device)
     return inputs + scale * noise

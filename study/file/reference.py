@@ -34,6 +34,8 @@ PARTS: Mapping[str, str] = {
     "search.pruner": "Pruner",
     "evaluation": "Evaluation",
     "resources": "Resources",
+    "machines": "Machines",
+    "machines.kubernetes": "Kubernetes",
 }
 _WORDS = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false", "null": "null"}
 

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
+from study.file.machines import Kubernetes, Machines
 from study.file.parts import BenchmarkSpec, CriterionSpec
 from study.file.search import PRUNERS, SAMPLERS, Constraint, Objective, Pruner, Range, SearchSpec
 from study.file.spec import Evaluation, Resources, StudySpec, Tracking
@@ -17,6 +18,7 @@ from trainables.trial import PROTOCOLS, Recipe
 
 _MODELS: tuple[type[BaseModel], ...] = (
     *(BenchmarkSpec, CriterionSpec, Constraint, Objective, Pruner, Range, SearchSpec, Evaluation, Resources, Tracking),
+    *(Machines, Kubernetes),
 )
 _COUNT = {"type": "integer", "minimum": 1}
 #: what is shorter to write: one value for a list of one

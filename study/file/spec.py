@@ -29,6 +29,7 @@ from analysis import dialect
 from study.errors import UserError
 from study.file import checks, settings, training
 from study.file.document import Document, Keys, dotted, read
+from study.file.machines import Kubernetes, Machines, asked
 from study.file.parts import (
     BenchmarkSpec,
     CriterionSpec,
@@ -126,6 +127,8 @@ class StudySpec(Model):
     #: seeds that one Tune trial trains together, the others of the same trial beside it; "auto" splits a trial of a
     #: study without search where some of the cluster would idle otherwise. No number depends on it
     seeds_per_shard: Annotated[int | Literal["auto"], PlainValidator(whole_or_auto)] = "auto"
+    #: what a scheduler is asked for: nodes, and what each of them has; see schedulers.md
+    machines: Machines = Machines()
     #: how often a trial may fail before it is given up
     max_failures: Whole = Field(default=1, ge=0)
     #: folder or s3://bucket/prefix of checkpoints and Tune's state, which all nodes see; else FIERCE_STORAGE, else
@@ -205,6 +208,7 @@ class StudySpec(Model):
             if seed in self.seeds[:position]:
                 raise problem(("seeds",), f"seed {seed} is given twice")
         training.check_training(self.training)
+        asked(self)
         if self.search is not None:
             if self.seeds_per_shard != "auto":
                 raise problem(("seeds_per_shard",), "stands beside search, which keeps whole trials; leave it out")
@@ -298,6 +302,8 @@ def _siblings(keys: Keys) -> Iterable[str]:
     """The keys that are known below ``keys``."""
     models: Mapping[str, type[BaseModel]] = {
         "evaluation": Evaluation,
+        "machines": Machines,
+        "machines.kubernetes": Kubernetes,
         "resources": Resources,
         "tracking": Tracking,
         "search": SearchSpec,

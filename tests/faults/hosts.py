@@ -53,7 +53,8 @@ def _remove_left_over() -> None:
     """What a run that was killed left behind would be in the way."""
     # a namespace takes its links with it, but not at once
     if Path("/sys/class/net/fierce-gate").exists():
-        _ip("link", "delete", "fierce-gate")
+        # it may go by itself meanwhile
+        subprocess.run(["ip", "link", "delete", "fierce-gate"], check=False, stderr=subprocess.DEVNULL)
     for namespace in (path.name for path in Path("/run/netns").glob("fierce-*")):
         listed = subprocess.run(["ip", "netns", "pids", namespace], check=True, capture_output=True, encoding="utf-8")
         for process in map(int, listed.stdout.split()):

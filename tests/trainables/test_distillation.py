@@ -104,12 +104,12 @@ def test_a_student_is_a_plain_torch_training_against_its_teacher() -> None:
     assert [epoch["loss/train"][1] for epoch in metrics(training)] == pytest.approx(expected, rel=1e-9)
 
 
-def test_a_teacher_is_asked_once_where_nothing_is_augmented_and_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_teacher_is_asked_once_where_nothing_is_augmented_and_says_the_same() -> None:
     once = Training(trial("distillation"))
     expected = metrics(once)
     assert once._lessons is not None and not once._augments
-    monkeypatch.setattr(Training, "_augments", True)
     training = Training(trial("distillation"))
+    training._augments = True
     for measured, wanted in zip(metrics(training), expected, strict=True):
         assert measured["loss/train"] == pytest.approx(wanted["loss/train"], rel=1e-5)
     assert training._lessons is None

@@ -142,7 +142,8 @@ class Benchmark(Protocol):
     def batch(self, inputs: Tensor, options: Any, train: bool, generators: Sequence[torch.Generator]) -> Tensor:
         """Stored inputs (S, B, …) to the network's: normalised, and augmented where ``train``.
 
-        ``generators`` are the replicas' streams "augmentation" on the inputs' device.
+        ``generators`` (CPU) are the replicas' streams "augmentation"; `trainables.replicas.drawn` draws from them for
+        inputs on any device.
         """
         ...
 

@@ -293,9 +293,10 @@ class Cub(_FewShot):
         size, resized = options.size, edge // 2
         images = inputs.flatten(0, 1).float() / 255
         if train:
-            images = augmentation.resized_crop(images, augmentation.draw_boxes(n, edge, edge, generators), size)
-            images = augmentation.jitter(images, *augmentation.draw_jitter(n, 0.4, generators))
-            images = augmentation.flip(images, augmentation.draw_flips(n, generators))
+            boxes = augmentation.draw_boxes(n, edge, edge, generators, device=images.device)
+            images = augmentation.resized_crop(images, boxes, size)
+            images = augmentation.jitter(images, *augmentation.draw_jitter(n, 0.4, generators, images.device))
+            images = augmentation.flip(images, augmentation.draw_flips(n, generators, images.device))
         else:
             images = nn.functional.interpolate(images, (resized, resized), mode="bilinear", antialias=True)
             start = round((resized - size) / 2)

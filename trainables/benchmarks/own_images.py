@@ -174,7 +174,7 @@ class OwnImages:
         if train and options.augmentation == "crops":
             images = augmentation.crop_and_flip(inputs, generators)
         elif train and options.augmentation == "flips":
-            flipped = augmentation.draw_flips(inputs.shape[1], generators)
+            flipped = augmentation.draw_flips(inputs.shape[1], generators, inputs.device)
             images = augmentation.flip(inputs.flatten(0, 1), flipped).view_as(inputs)
         return augmentation.normalise(images.float() / 255, IMAGENET_MEAN, IMAGENET_STD)
 

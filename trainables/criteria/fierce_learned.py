@@ -9,6 +9,7 @@ from torch.nn import functional
 from trainables.criteria.fierce import Fierce
 from trainables.criterion import Batch, Hyperparameter, Setup
 from trainables.metrics import Metric
+from trainables.replicas import drawn
 
 #: an anchor is dead where its moving count is below this share of the mean count of its replica's anchors
 DEAD_SHARE = 0.1
@@ -74,10 +75,14 @@ class FierceLearned(Fierce):
         dead = self.counts < DEAD_SHARE * mean
         # as many draws for each batch, dead anchors or none: a replica must draw the same alone as among others
         samples, e = features.shape[1], dead.shape[1]
-        drawn = torch.stack(
-            [torch.randint(samples, (e,), generator=g, device=features.device) for g in batch.streams("reseeding")]
+        chosen = drawn(
+            lambda values, g: values.random_(0, samples, generator=g),
+            (e,),
+            batch.streams("reseeding"),
+            torch.int64,
+            features.device,
         )
-        reborn = features.gather(1, drawn.unsqueeze(2).expand(-1, -1, features.shape[2]))
+        reborn = features.gather(1, chosen.unsqueeze(2).expand(-1, -1, features.shape[2]))
         self.counts.copy_(torch.where(dead, mean, self.counts))
         self.sums.copy_(torch.where(dead.unsqueeze(2), reborn * mean.unsqueeze(2), self.sums))
         # the loss's backward pass may still need the anchors that it was computed with, so these are a new tensor

@@ -11,6 +11,7 @@ from trainables.criteria.ce import cross_entropy
 from trainables.criterion import Batch, Criterion, Hyperparameter
 from trainables.epps_pulley import epps_pulley, mean_over_slices
 from trainables.metrics import Metric
+from trainables.replicas import drawn
 
 STATISTIC = Metric(
     "normality/batch",
@@ -22,11 +23,9 @@ STATISTIC = Metric(
 
 def directions(d: int, count: int, generators: Sequence[torch.Generator], like: Tensor) -> Tensor:
     """Random unit vectors (S, d, count), uniform on the sphere, replica s from its own stream."""
-    drawn = torch.empty(len(generators), d, count, dtype=like.dtype, device=like.device)
-    for replica, generator in zip(drawn, generators, strict=True):
-        replica.normal_(generator=generator)
+    normal = drawn(lambda values, g: values.normal_(generator=g), (d, count), generators, like.dtype, like.device)
     # a third of the time of `torch.nn.functional.normalize`
-    return drawn.div_(drawn.square().sum(1, keepdim=True).sqrt_())
+    return normal.div_(normal.square().sum(1, keepdim=True).sqrt_())
 
 
 class SIGReg(Criterion):
