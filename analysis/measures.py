@@ -30,7 +30,7 @@ def section(study: Study, out: Path) -> Section | None:
         metrics = declared(study, group)
         if shown and metrics:
             items += _tables(study, shown, metrics, out, title, stem)
-    return Section("Measured of every benchmark", tuple(items)) if items else None
+    return Section("All probes and measures", tuple(items)) if items else None
 
 
 def declared(study: Study, group: str) -> Sequence[str]:

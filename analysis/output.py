@@ -216,7 +216,7 @@ def split_note(study: Study) -> str:
     return (
         f"Split: {how}, anew for every seed ({sizes}). An interval covers other seeds, that is initial weights, orders "
         "and splits of this one data set; it does not speak of other data. Since the seeds' training samples overlap, "
-        "it is too narrow even for that, and the corrected interval beside allows for the overlap (Nadeau and Bengio "
+        "it is too narrow even for that; the tables' corrected interval allows for the overlap (Nadeau and Bengio "
         "2003: variance × (1/n + n_test/n_train) in place of 1/n)."
     )
 

@@ -103,7 +103,7 @@ def _by_value(axis: Axis) -> dict[float, int]:
 
 def continuous(study: Study) -> Verdict:
     """FIERCE separates the coarse classes less than CE and LS do, in the feature space itself."""
-    measure = "silhouette of the coarse classes (ours), FIERCE less CE and LS"
+    measure = "silhouette of the coarse classes (ours), FIERCE minus CE and LS"
     values = feature_space.separation(study)
     if not {"ce", "ls", "fierce"} <= values.keys():
         return Verdict(measure, UNTESTED, "features of CE, LS and FIERCE are needed")

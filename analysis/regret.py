@@ -215,7 +215,7 @@ def _row(study: Study, metric: str, cost: Cost, holm: Mapping[str, float], best:
         "rule": cost.words,
         "choice": _named(study, cost.chosen),
         "error of the choice": str(cost.error),
-        f"less {study.criterion(study.reference).label}": against,
+        f"minus {study.criterion(study.reference).label}": against,
         "exact p (Holm)": "–" if np.isnan(p) else f"{p:.3g}",
         "regret": "0: it is the best" if cost.regret and cost.chosen == best else str(cost.regret or "–"),
     }

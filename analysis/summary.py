@@ -1,4 +1,4 @@
-"""What stands first on a page: the answer in words, and one figure of every setting less cross-entropy.
+"""What stands first on a page: the answer in words, and one figure of every setting minus cross-entropy.
 
 python -m analysis.summary --study NAME [--tracking-uri URI] --out DIR
 """
@@ -66,7 +66,7 @@ def verdict(study: Study, found: Recommendation) -> str:
     if found.ahead and (found.evidence.note or not found.difference.complete):
         return (
             f"Not settled: {rival} was ahead of {reference} where it was chosen, but "
-            f"{found.evidence.note or 'a planned seed is missing'}. Ten seeds decide most differences."
+            f"{found.evidence.note or 'a planned seed is missing'}. Ten seeds may."
         )
     more = f" {rival} keeps more by other probes." if contrary else ""
     beats = "beats" if _beyond(study, found) < 0 else "is shown to beat"
@@ -74,7 +74,7 @@ def verdict(study: Study, found: Recommendation) -> str:
 
 
 def figure(study: Study, out: Path) -> list[Figure]:
-    """Figure ``answer``: fine metric and coarse accuracy of each setting less the reference's, by seed."""
+    """Figure ``answer``: fine metric and coarse accuracy of each setting minus the reference's, by seed."""
     found, metric = recommendation.find(study), selection.fine_metric(study)
     part = found.part if found else study
     against = found.against if found else recommendation.reference_trial(study)
@@ -86,6 +86,12 @@ def figure(study: Study, out: Path) -> list[Figure]:
     canvas, grid = plt.subplots(1, len(metrics), figsize=size, squeeze=False, sharey=True, layout="constrained")
     for axes, name in zip(grid.flat, metrics, strict=True):
         _differences(axes, part, name, shown, against)
+    widened = found is not None and found.difference.complete and found.difference.level > statistics.LEVEL
+    if found and widened and found.tested in shown and metrics[0] == found.metric:
+        # as the text has it, behind the setting's own
+        place, half = shown.index(found.tested), found.difference.half
+        colour = output.colour(part, part.trials.set_index("trial")["criterion"][found.tested])
+        grid.flat[0].errorbar(found.difference.mean, place, xerr=half, fmt="none", ecolor=colour, elinewidth=0.7)
     labels = grid[0, 0].get_yticklabels()
     for label, trial in zip(labels, shown, strict=True):
         if found and trial == found.tested:
@@ -93,9 +99,12 @@ def figure(study: Study, out: Path) -> list[Figure]:
     reference = study.criterion(study.reference).label
     seeds = output.seeds_note(part, {_label(part, trial): trial for trial in shown}, statistics.LEVEL)
     fresh = " on the fresh seeds that confirm the search" if found and found.how == "fresh" else ""
-    marked = f" In bold: {_label(part, found.tested)}." if found else ""
+    marked = f" In bold: {_label(part, found.tested)}" if found else ""
+    marked += (
+        ", whose thin line is the interval of the text, widened for the choice." if widened else "." * bool(marked)
+    )
     caption = (
-        f"Each setting less {reference}, on the same seeds and held-out samples{fresh}: right of the line is better. "
+        f"Each setting minus {reference}, on the same seeds and held-out samples{fresh}: right of the line is better. "
         f"{seeds} Each interval is for one setting by itself.{marked} {_explained(study, metric)}"
     )
     return [output.save_figure(part, canvas, out, "answer", caption)]
@@ -134,7 +143,7 @@ def _differences(axes: Axes, study: Study, name: str, shown: list[int], against:
     axes.set_yticks(range(len(shown)), [_label(study, trial) for trial in shown])
     axes.set_ylim(-0.6, len(shown) - 0.4)
     axes.locator_params(axis="x", nbins=5)
-    axes.set_xlabel(f"{metric.label},\nless {study.criterion(study.reference).label}")
+    axes.set_xlabel(f"{metric.label},\nminus {study.criterion(study.reference).label}")
     if metric.better == "lower":
         axes.invert_xaxis()
 
@@ -179,7 +188,7 @@ def _way(study: Study, found: Recommendation) -> str:
     text = f"For comparison, by the same probe: {floors}, {top}."
     share, other = between.shares.get(found.rival), between.shares.get(found.reference)
     if share is None or other is None:
-        return text
+        return f"{text} This is not surely above the untrained network, so that no share of the way is given."
     first = next(iter(between.floors))
     if found.wins:
         return f"{text} It keeps {share} of the way from {first} to that, {name} {other}."
@@ -223,15 +232,15 @@ def _cost(study: Study, found: Recommendation) -> str:
     if value is None:
         return "What it costs in coarse accuracy was not measured."
     own, other = (_plain(selection.summary(found.part, ACCURACY)[trial]) for trial in (found.tested, found.against))
-    numbers = f"{own} against {other}, {value.bounds}"
-    who = "It" if found.wins else _label(study, found.rival)
+    name, rival = study.criterion(study.reference).label, _label(study, found.rival)
+    numbers, who = f"{own} against {name}'s {other}, {value.bounds}", "It" if found.wins else rival
     if not value.complete:
         return f"Coarse accuracy: {numbers}."
     if value.high < 0:
         return f"{who} costs coarse accuracy: {numbers}."
     if value.low > 0:
         return f"{who} {'gains coarse accuracy too' if found.wins else 'has the better coarse accuracy'}: {numbers}."
-    return f"No cost in coarse accuracy is shown: {numbers}."
+    return f"A cost of {rival} in coarse accuracy is neither shown nor excluded: {numbers}."
 
 
 def _how(study: Study, found: Recommendation) -> str:
@@ -239,10 +248,11 @@ def _how(study: Study, found: Recommendation) -> str:
     several = f" among {found.among} rivals" if found.among > 1 else ", the only rival"
     text = f"How sure: {_label(study, found.rival)} was chosen by {found.by}{several}"
     if not found.ahead:
-        text += f", by which {study.criterion(study.reference).label} was no worse"
+        text += f" ({study.criterion(study.reference).label} was no worse by it)"
     tested = {
         "fresh": "tested once, on fresh seeds that had no part in the choice",
-        "heldout": "tested on held-out samples, all that it was chosen among counted",
+        "heldout": "tested on held-out samples"
+        + (f", with p allowing for all {found.among} that it was chosen among" if found.among > 1 else ""),
         "apart": "tested on the other seeds, as nothing was measured on validation samples",
         "search": "not tested, as the seeds that a search goes by cannot be those that judge it",
     }[found.how]
