@@ -459,7 +459,10 @@ def test_a_study_in_shards_has_the_same_numbers(home: Home) -> None:
     assert held["0", None].data.tags[schema.DATA_NAME] == "tiny"
     client = MlflowClient(home.tracking_uri())
     artifacts = {file.path for file in client.list_artifacts(held["0", None].info.run_id)}
-    assert artifacts == {"weights-1-of-2.pt", "weights-2-of-2.pt"}
+    assert artifacts == {
+        *("weights-1-of-2.pt", "weights-2-of-2.pt"),
+        *("trajectories-1-of-2.parquet", "trajectories-2-of-2.parquet"),
+    }
     assert snapshot(home) == [(0, "TERMINATED"), (1, "TERMINATED")]
     assert sweep.run(study, home).done == 2
 
