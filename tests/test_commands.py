@@ -35,7 +35,8 @@ PAGES += sorted((ROOT / "docs").glob("*.md"))
 #: what stands in a fenced block: commands, study files, or what other tests run
 SHELL, STUDY, ELSEWHERE = ("console", "sh"), ("yaml", "yml"), ("python", "toml", "")
 #: programs of others, whose commands are only held to the shell's grammar, or run by `make test-docker`
-OTHERS = {"docker", "mlflow", "ray", "pip", "ssh", "cd", "git", "rm", ".", "source", "password=$(cat"}
+OTHERS = {"docker", "mlflow", "ray", "pip", "ssh", "cd", "git", "rm", "cat", ".", "source", "password=$(cat"}
+OTHERS |= {"kubectl", "scancel", "sbatch", "squeue"}
 #: what stands for a value of the reader's own, as text that any option takes
 PLACEHOLDERS = {"…": "0", "DIR": "out", "NAME": "jasper", "STUDY.yaml": "quickstart"}
 

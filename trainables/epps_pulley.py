@@ -92,7 +92,7 @@ def _statistic(rows: Tensor, gradient: Tensor) -> Tensor:
     _multiply(coarse, 1, coarse, 0, coarse, 0)
     _multiply(coarse, 2, coarse, 1, coarse, 0)
 
-    t, target, weight = (each.to(rows).view(side, side) for each in _knots())
+    t, target, weight = _knots_on(rows.dtype, rows.device)
     products = torch.bmm(coarse.permute(1, 0, 2), fine.permute(1, 2, 0)) / samples
     of_real, of_imaginary = torch.split(products, side - 1, dim=1)
     first = (fine.sum(2) / samples).T.unsqueeze(1)
@@ -116,6 +116,12 @@ def _knots() -> tuple[Tensor, Tensor, Tensor]:
     weight = 2 * target * T_MAX / (KNOTS - 1)
     weight[-1] /= 2
     return t, target, weight
+
+
+@lru_cache(maxsize=8)
+def _knots_on(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
+    """`_knots` as squares (4, 4) on ``device``, sent there once."""
+    return tuple(each.to(device, dtype).view(_SIDE, _SIDE) for each in _knots())
 
 
 def _multiply(out: Tensor, place: int, first: Tensor, one: int, second: Tensor, other: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import math
 import os
@@ -32,7 +34,7 @@ log = logging.getLogger(__name__)
 CHECKPOINT = "checkpoint.pt"
 #: file in the study's folder: while it is there, trials save themselves at the epoch's end and return
 STOP = "stop"
-#: file in the study's folder: the fingerprint of the data that it is trained on
+#: files in the study's folder begin so: the fingerprint of the data that trials of the same options are trained on
 FINGERPRINT = "fingerprint"
 #: how long a trial waits for a predecessor that still writes in its folder
 PREDECESSOR_SECONDS = 120.0
@@ -143,7 +145,7 @@ def train_trial(
         try:
             options = remote_data.fetched(find(trial.benchmark).Options, trial.options)
             training = Training(replace(trial, options=options), device)
-            _require_same_data(folder, training.data.fingerprint)
+            _require_same_data(folder, trial, training.data.fingerprint)
             if checkpoint and checkpoint.state is not None:
                 training.load(checkpoint.state)
             # the checkpoint's tensors would otherwise stay in memory for the whole trial
@@ -162,7 +164,7 @@ def train_trial(
             for record in training.run():
                 # data of which nothing was trained may still be mended
                 if not records:
-                    folder.write(FINGERPRINT, training.data.fingerprint.encode())
+                    folder.write(_fingerprint_file(trial), training.data.fingerprint.encode())
                 records.append(record)
                 tracker.add([record])
                 last, stopping = record.epoch == training.recipe.epochs, stop()
@@ -203,12 +205,18 @@ def train_trial(
         report(_last(records, declared=declared))
 
 
-def _require_same_data(folder: Folder, fingerprint: str) -> None:
-    """`TrialError` where a trial of the study in ``folder`` was trained on data of another ``fingerprint``.
+def _fingerprint_file(trial: Trial) -> str:
+    """Options that vary within a study may make other data of the same files."""
+    options = json.dumps(dict(trial.options), sort_keys=True, default=str)
+    return f"{FINGERPRINT}-{hashlib.sha256(options.encode()).hexdigest()[:16]}"
+
+
+def _require_same_data(folder: Folder, trial: Trial, fingerprint: str) -> None:
+    """`TrialError` where one of the same options in the study's ``folder`` was trained on another ``fingerprint``.
 
     A launch compares what lies where it is started; a cluster's nodes may hold something else under the same path.
     """
-    kept = (folder.read(FINGERPRINT) or b"").decode()
+    kept = (folder.read(_fingerprint_file(trial)) or b"").decode()
     if kept and fingerprint and kept != fingerprint:
         raise TrialError(
             f"the data here is not what the study was trained on: its fingerprint was {kept[:12]}, and is "

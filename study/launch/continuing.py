@@ -76,7 +76,9 @@ def require_same_data(spec: StudySpec, folder: Folder, home: Home, study: optuna
         code.keep(code.Code({}, data), folder)
         if kept.data and kept.data != data:
             # nothing was trained on the old one
-            folder.remove(FINGERPRINT)
+            for name in folder.names():
+                if name.startswith(FINGERPRINT):
+                    folder.remove(name)
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,8 @@ class Tracking:
     patience: float = 300.0
     #: how many points of a metric a seed's run holds at most, or "all"; the trial's artifact has them all
     seed_points: int | Literal["all"] = SEED_POINTS
+    #: whether a pruner may end a trial, whose process then has little time left to send what is missing
+    pruned: bool = False
 
     def open_trial(self, assignment: Assignment, *, merged: bool = False) -> TrialTracker:
         """The tracker of a trial or of a part of one; ``merged``: of a trial whose parts have sent their values.
@@ -164,7 +166,7 @@ class TrialTracker:
             return
         started = time.monotonic()
         try:
-            self._send(seeds=now)
+            self._send(seeds=now or self.tracking.pruned)
         except TrackingError as error:
             log.warning("%s; the records are kept and sent later", error)
         took = time.monotonic() - started

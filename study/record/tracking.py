@@ -79,7 +79,8 @@ def open_study(spec: StudySpec, home: Home, identity: str = "", patience: float 
     keep_file(uri, run, spec)
     _keep(uri, run, schema.CRITERIA_FILE, _json(declared_criteria(spec)))
     points = spec.tracking.seed_points
-    return Tracking(uri, spec.name, experiment, run.info.run_id, source, patience, points)
+    pruned = spec.search is not None and spec.search.pruner is not None
+    return Tracking(uri, spec.name, experiment, run.info.run_id, source, patience, points, pruned)
 
 
 def _require_same_recipe(spec: StudySpec, run: Run, now: Mapping[str, Any]) -> None:

@@ -62,7 +62,7 @@ def object_name(study: str) -> str:
     """What the study's objects are called: its name as Kubernetes takes it, told apart by a digest where it differs.
 
     >>> object_name("jasper"), object_name("Jasper_2")
-    ('fierce-jasper', 'fierce-jasper-2-0d0ecc')
+    ('fierce-jasper', 'fierce-jasper-2-e6b116')
     """
     plain = re.sub(r"[^a-z0-9]+", "-", study.lower()).strip("-")
     if plain != study or len(plain) > MOST_LETTERS - len("fierce-"):

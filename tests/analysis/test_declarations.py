@@ -134,7 +134,7 @@ def test_the_report_needs_nothing_but_the_store(study: Study, tmp_path: Path) ->
     assert "Focal: the best of 2 points is Focal γ=2.5 n=4 (trial 1)" in page
     table = (tmp_path / "metrics.md").read_text(encoding="utf-8").splitlines()
     # undeclared: under its name
-    assert table[0] == "|  | hits | my error (m) | extra |"
+    assert table[0] == "|  | my error (m) | hits | extra |"
     assert [row.split(" | ")[0] for row in table[2:6]] == [
         "| CE",
         "| Focal γ=1.5 n=4",
