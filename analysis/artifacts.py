@@ -127,8 +127,7 @@ def write(tracking_uri: str, run: Run, file: Path, below: str = "") -> None:
 
 def kept(run: Run) -> set[str]:
     """Names of the artifacts that the run was given, as far as it says so itself."""
-    tags = (value for tag, value in run.data.tags.items() if tag == schema.KEPT or tag.startswith(f"{schema.KEPT}."))
-    return {name for value in tags for name in value.split(",")} - {""}
+    return schema.listed(run.data.tags, schema.KEPT)
 
 
 def lacking(tracking_uri: str, runs: Iterable[Run]) -> list[Run]:

@@ -85,6 +85,13 @@ class Described(Protocol):
         ...
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write ``text`` to ``path``, whole or not at all."""
+    aside = path.with_name(f".{path.name}.part")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(path)
+
+
 @dataclass(frozen=True)
 class Figure:
     """A figure in two files."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from analysis import claims
+from analysis import claims, output
 from analysis.output import Figure, Table
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -21,9 +21,7 @@ def write(path: Path, template: str, **values: Any) -> Path:
     environment.filters |= {"data_uri": _data_uri, "kind": _kind, "cell": _cell, "chips": _chips}
     page = environment.get_template(template).render(**values)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.part")
-    aside.write_text(page, encoding="utf-8")
-    aside.replace(path)
+    output.write_whole(path, page)
     return path
 
 

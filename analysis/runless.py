@@ -26,7 +26,7 @@ def with_seeds(runs: Sequence[Run]) -> list[Run]:
     for run in runs:
         tags = run.data.tags
         if tags.get(schema.LEVEL) == "trial" and tags.get(schema.SEED_POINTS) == "0":
-            ended = _ended(run)
+            ended = schema.listed(tags, schema.ENDED)
             seeds = [seed for seed in tags.get(schema.SEEDS, "").split(",") if seed]
             made += [_of(run, seed, seed in ended) for seed in seeds if (tags[schema.TRIAL], seed) not in held]
     return [*runs, *made]
@@ -35,12 +35,6 @@ def with_seeds(runs: Sequence[Run]) -> list[Run]:
 def has_run(seed: Run) -> bool:
     """Whether MLflow has the run, which is not one of those that `with_seeds` makes."""
     return seed.info.artifact_uri is not None
-
-
-def _ended(run: Run) -> set[str]:
-    """The seeds whose part of the trial has ended, as far as the trial's run says so itself."""
-    tags = (value for tag, value in run.data.tags.items() if tag == schema.ENDED or tag.startswith(f"{schema.ENDED}."))
-    return {seed for value in tags for seed in value.split(",")}
 
 
 def _of(run: Run, seed: str, is_ended: bool) -> Run:

@@ -7,6 +7,8 @@ metrics; of seed runs the metrics are thinned. Before 0.2 they were all that the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 #: tag: "study", "trial" or "seed"
 LEVEL = "fierce.level"
 #: tags on every run of a study
@@ -102,6 +104,12 @@ def trajectories_file(position: int, count: int, addition: int = 0) -> str:
 def arrays_file(position: int, count: int, addition: int = 0) -> str:
     """The artifact's name where the trial was trained in parts, as `weights_file` has it."""
     return _part(ARRAYS, position, count, addition)
+
+
+def listed(tags: Mapping[str, str], name: str) -> set[str]:
+    """What stands, separated by commas, in the tag ``name`` and in those of its parts, as `kept_tag` calls them."""
+    values = (value for tag, value in tags.items() if tag == name or tag.startswith(f"{name}."))
+    return {part for value in values for part in value.split(",")} - {""}
 
 
 def ended_tag(file: str) -> str:

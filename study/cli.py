@@ -143,8 +143,9 @@ def run(
         if is_replaced:
             typer.echo(f"study {loaded.name} stands, and would be deleted first")
         if is_local(address):
-            typer.echo(footprint.estimate(loaded))
-            cost.told(loaded, address, price, typer.echo)
+            foot = footprint.estimate(loaded)
+            typer.echo(foot)
+            cost.told(loaded, address, price, typer.echo, foot=foot)
         return
     if is_replaced and not _deleted(at, loaded.name, yes, "fierce run --replace"):
         return
@@ -159,11 +160,11 @@ def run(
         loaded = into_storage(loaded, at)
         check_data(loaded)
     # the network's size follows from the data, which only a local study is sure to have here
-    size = str(footprint.estimate(loaded)) if import_data or is_local(address) else None
+    here = footprint.estimate(loaded) if import_data or is_local(address) else None
     # of a study that stands some is there already
     if loaded.name not in studies_here(at):
-        cost.told(loaded, address, price, partial(typer.echo, err=True), cost.PATIENCE)
-    running.execute(loaded, at, address, retry_failed, events=events, size=size)
+        cost.told(loaded, address, price, partial(typer.echo, err=True), cost.PATIENCE, here)
+    running.execute(loaded, at, address, retry_failed, events=events, size=str(here) if here else None)
 
 
 @app.command(epilog="Example: fierce check digits.yaml --set benchmark.data=digits.csv")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -26,6 +27,18 @@ RENEW_SECONDS, LEASE_SECONDS = 5.0, 30.0
 
 class Held(OSError):
     """A lock is another process's."""
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file's content, or of the names and contents in a folder."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    whole = hashlib.sha256()
+    for below in sorted(path.rglob("*")):
+        if below.is_file():
+            whole.update(f"{below.relative_to(path).as_posix()}\0{digest(below)}\0".encode())
+    return whole.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -165,7 +165,8 @@ def serve(request: Mapping[str, Any]) -> list[dict[str, Any]]:
         benchmark = benchmarks.find(trial.benchmark)
         trial = replace(trial, options=remote_data.fetched(benchmark.Options, trial.options))
         options = make_options(benchmark.Options, trial.options)
-        dtype = getattr(torch, benchmark.recipe(trial.protocol, options).override(trial.training).dtype)
+        recipe = benchmark.recipe(trial.protocol, options).override(trial.training)
+        dtype = getattr(torch, recipe.dtype)
         source = json.dumps([trial.benchmark, trial.options, str(dtype)], sort_keys=True, default=str)
         if source not in loaded:
             begun = time.perf_counter()
@@ -177,15 +178,8 @@ def serve(request: Mapping[str, Any]) -> list[dict[str, Any]]:
         alike = json.dumps([source, trial.training, trial.seeds, trial.cadence, floored], sort_keys=True, default=str)
         timing = measure(trial, request["device"], data, known.get(alike))
         known.setdefault(alike, timing.evaluations)
-        found.append(asdict(replace(timing, setup=timing.setup + reading)) | {"start": start, "count": _count(trial)})
+        found.append(asdict(replace(timing, setup=timing.setup + reading)) | {"start": start, "count": recipe.epochs})
     return found
-
-
-def _count(trial: Trial) -> int:
-    """The trial's epochs."""
-    benchmark = benchmarks.find(trial.benchmark)
-    options = make_options(benchmark.Options, trial.options)
-    return benchmark.recipe(trial.protocol, options).override(trial.training).epochs
 
 
 def _end_with(parent: int) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis import claims, output, rendering, statistics
+from analysis import claims, output, rendering, schema, statistics
 from analysis.across import sources
 from analysis.across.together import Together
 from analysis.claims import FAILS, HOLDS, UNTESTED, Claim, Verdict
@@ -25,6 +25,10 @@ from analysis.runs import Study, StudyNotFound
 FILES = "items"
 #: columns of the studies' table that are the plan's
 PLANNED = ("predicted", "cut", "the paper's steps")
+
+
+#: study -> stem -> figure or table of its own page
+Drawn = dict[str, Mapping[str, Figure | Table]]
 
 
 @dataclass(frozen=True)
@@ -81,13 +85,22 @@ class Judged:
         return claims.settled(self.verdict, self.adjusted)
 
 
-def write(pieces: Sequence[Piece], elements: Sequence[Element], out: Path, name: str, budget: str) -> Path:
+def write(
+    pieces: Sequence[Piece],
+    elements: Sequence[Element],
+    out: Path,
+    name: str,
+    budget: str,
+    drawn: Drawn | None = None,
+) -> Path:
     """Write ``out``/paper.html of what there is of ``pieces``, and numbers.json beside it.
 
+    Studies in ``drawn`` are not drawn again, and the others are put there: for whoever writes the page several times.
     Raises `analysis.store.StoreError` where a study cannot be read.
     """
     there = [piece for piece in pieces if piece.study is not None]
-    made = {piece.name: _items(piece, out) for piece in there}
+    made = {} if drawn is None else drawn
+    made |= {piece.name: _items(piece, out) for piece in there if piece.name not in made}
     judged = judge(there)
     kept = sources.Sources()
     sections = [_element(element, pieces, made, kept) for element in elements]
@@ -186,7 +199,7 @@ def steps_of(study: Study) -> int:
     for run in study.runs:
         size = run.data.params.get("training.batch_size")
         epochs = run.data.params.get("training.epochs")
-        number = run.data.tags.get("fierce.trial")
+        number = run.data.tags.get(schema.TRIAL)
         parts = study.parts.get(int(number)) if number else None
         if size and epochs and parts:
             most = max(most, int(epochs) * math.ceil(parts["sizes"]["train"] / int(size)))

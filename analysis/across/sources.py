@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from analysis import schema, selection
+from analysis import output, schema, selection
 from analysis.addresses import without_login
 from analysis.output import Figure, Table
 from analysis.runs import Study
@@ -59,9 +59,7 @@ class Sources:
         """Write the entries, and the runs of each study: trial -> run, and seed -> run."""
         studies = {name: described(study) for name, study in self._studies.items()}
         content = {"studies": studies, "numbers": self.entries}
-        aside = path.with_name(f".{path.name}.part")
-        aside.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
-        aside.replace(path)
+        output.write_whole(path, json.dumps(content, indent=1, ensure_ascii=False))
 
     def _note(self, study: Study, item: str, cell: Mapping[str, Any], trials: Iterable[int]) -> None:
         self._studies[study.name] = study

@@ -22,6 +22,7 @@ from study.errors import UserError
 from study.file.plan import fixed_points, planned, recipe, seeds_of, trial_for
 from study.file.spec import StudySpec
 from study.launch import footprint, placement
+from study.launch.footprint import Footprint
 from study.launch.placement import Capacity
 from study.servers.reach import is_local
 from trainables.trial import Trial
@@ -114,14 +115,16 @@ def predict(
     price: float | None = None,
     small: int = SMALL,
     limit: float | None = None,
+    foot: Footprint | None = None,
 ) -> Cost | None:
     """The study's cost on this machine; None in a cluster, whose devices are not at hand, and for a study of moments.
 
-    Raises `UserError` where a trial cannot be timed, with what it raised, or not within ``limit`` seconds.
+    ``foot`` is the study's footprint where it is known already. Raises `UserError` where a trial cannot be timed, with
+    what it raised, or not within ``limit`` seconds.
     """
     if not is_local(address):
         return None
-    foot = footprint.estimate(spec)
+    foot = foot or footprint.estimate(spec)
     if foot.samples * recipe(spec).epochs * replicas(spec) < small:
         return None
     capacity = here()
@@ -155,7 +158,7 @@ def kinds_of(spec: StudySpec, capacity: Capacity) -> list[Kind]:
     parts = placement.shards(spec, capacity)
     for trial, count in _trials(spec):
         for seeds in placement.split(trial.seeds, parts) if trial.seeds == spec.seeds else [trial.seeds]:
-            part = _with_seeds(trial, seeds)
+            part = replace(trial, seeds=tuple(seeds))
             key = json.dumps(
                 [part.criterion, part.options, part.training, len(seeds), part.hyperparameters.get("e")], default=str
             )
@@ -176,11 +179,7 @@ def _trials(spec: StudySpec) -> Iterator[tuple[Trial, int]]:
             yield trial_for(spec, criterion, {}, "confirm"), 1
     if spec.search.confirm:
         for point in fixed_points(spec):
-            yield _with_seeds(point.trial, seeds_of(spec, "confirm")), 1
-
-
-def _with_seeds(trial: Trial, seeds: Sequence[int]) -> Trial:
-    return Trial.from_dict({**trial.to_dict(), "seeds": list(seeds)})
+            yield replace(point.trial, seeds=seeds_of(spec, "confirm")), 1
 
 
 def here() -> Capacity:
@@ -280,10 +279,11 @@ def told(
     price: float | None,
     tell: Callable[[str], object],
     limit: float | None = None,
+    foot: Footprint | None = None,
 ) -> None:
     """Say what the study will cost, where that can be known, within ``limit`` seconds; else why it cannot."""
     try:
-        cost = predict(spec, address, price, limit=limit)
+        cost = predict(spec, address, price, limit=limit, foot=foot)
     except UserError as error:
         tell(str(error))
         return

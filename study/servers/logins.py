@@ -37,11 +37,16 @@ def keep(spec: StudySpec, folder: Path) -> None:
     if not secret:
         path.unlink(missing_ok=True)
         return
+    write_private(path, json.dumps(secret))
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that its owner alone can read, whole or not at all: it may hold a login."""
     aside = path.with_name(f".{path.name}.part")
     # what a kill left there may have another mode
     aside.unlink(missing_ok=True)
     with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        json.dump(secret, file)
+        file.write(text)
     aside.replace(path)
 
 

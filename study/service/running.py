@@ -41,10 +41,10 @@ def execute(
     home.prepare()
     check_ray(address or os.environ.get("RAY_ADDRESS"))
     check_servers(home.tracking_uri(spec), home.optuna_uri(spec), home.storage(spec))
-    # Ray takes seconds to import
-    from study.launch.sweep import run as sweep
-
     if events:
+        # Ray takes seconds to import
+        from study.launch.sweep import run as sweep
+
         lines = EventLines()
         if size:
             Guarded(lines).message(size)
@@ -52,15 +52,26 @@ def execute(
         describe(home.tracking_uri(spec), spec.name)
         write_event("outcome", **asdict(outcome))
         raise typer.Exit(_exit_code(outcome))
+    outcome = shown(spec, home, address, retry_failed, size)
+    at = "" if home == type(home).find() else f" --home {shlex.quote(str(home.root))}"
+    _conclude(
+        outcome, f"fierce resume {spec.name}{at}", f"report: fierce report {spec.name}{at}", f"browse: fierce ui{at}"
+    )
+
+
+def shown(
+    spec: StudySpec, home: Home, address: str | None = None, retry_failed: bool = False, size: str | None = None
+) -> Outcome:
+    """Train what the study lacks, with its progress on the terminal, and describe it in MLflow; ``size`` as above."""
+    # Ray takes seconds to import
+    from study.launch.sweep import run as sweep
+
     with StudyProgress(spec, Console()) as progress:
         if size:
             Guarded(progress).message(size)
         outcome = sweep(spec, home, observer=progress, address=address, retry_failed=retry_failed)
     describe(home.tracking_uri(spec), spec.name)
-    at = "" if home == type(home).find() else f" --home {shlex.quote(str(home.root))}"
-    _conclude(
-        outcome, f"fierce resume {spec.name}{at}", f"report: fierce report {spec.name}{at}", f"browse: fierce ui{at}"
-    )
+    return outcome
 
 
 def _conclude(outcome: Outcome, again: str, *hints: str) -> None:

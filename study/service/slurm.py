@@ -9,7 +9,6 @@ and then has Slurm queue the job anew.
 from __future__ import annotations
 
 import math
-import os
 import secrets
 import shlex
 import shutil
@@ -25,7 +24,7 @@ from study.file.machines import Asked, asked
 from study.file.spec import StudySpec
 from study.home import Home
 from study.launch.cluster import OBJECT_STORE_BYTES
-from study.servers.logins import require_no_secrets, servers
+from study.servers.logins import require_no_secrets, servers, write_private
 
 #: seconds before the time limit, and within a preemption's grace, that trials have to finish their epochs
 SIGNAL_SECONDS = 300
@@ -74,11 +73,11 @@ class Job:
         """Put the script, the study and the cluster's token into the folder; the script's path."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            _private(self.folder / "study.yaml", self.spec.to_yaml())
+            write_private(self.folder / "study.yaml", self.spec.to_yaml())
             if not (self.folder / "token").is_file():
-                _private(self.folder / "token", secrets.token_hex(32))
+                write_private(self.folder / "token", secrets.token_hex(32))
             path = self.folder / "job.sh"
-            _private(path, self.script)
+            write_private(path, self.script)
         except OSError as error:
             raise UserError(f"the study home's folder {self.folder} cannot be written to ({error.strerror})") from None
         return path
@@ -188,15 +187,6 @@ def _require_lines(*paths: Path) -> None:
     for path in paths:
         if bad := next((letter for letter in str(path) if letter in " \t\n%\\'\""), None):
             raise UserError(f"--slurm: the path {path} has {bad!r} in it, which Slurm reads otherwise; choose another")
-
-
-def _private(path: Path, text: str) -> None:
-    """Write a file that its owner alone can read: it may hold a login."""
-    aside = path.with_name(f".{path.name}.part")
-    aside.unlink(missing_ok=True)
-    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
-    aside.replace(path)
 
 
 def _slurm(*command: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -12,7 +11,7 @@ from study.errors import UserError
 from study.file.parts import BenchmarkSpec
 from study.file.paths import on_disk
 from study.file.spec import StudySpec
-from trainables.storage import Folder, Held
+from trainables.storage import Folder, Held, digest
 
 if TYPE_CHECKING:
     from study.home import Home
@@ -65,25 +64,13 @@ def _keep(path: Path, storage: Folder) -> str:
     """The address of the copy of a file or folder."""
     if storage.on_disk and path.resolve().is_relative_to(storage.path):
         return str(path)
-    folder = storage / DATA / _digest(path)
+    folder = storage / DATA / digest(path)[:16]
     if path.name not in folder.names():
         # two studies may bring the same file at once: the second waits for the first one's copy
         with folder.lock(".lock", COPY_SECONDS):
             if path.name not in folder.names():
                 _copy(path, folder)
     return (folder / path.name).address
-
-
-def _digest(path: Path) -> str:
-    """Of a file's content; of a folder's names and contents."""
-    if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    digest = hashlib.sha256()
-    for below in sorted(path.rglob("*")):
-        if below.is_file():
-            digest.update(f"{below.relative_to(path).as_posix()}\0{_digest(below)}\0".encode())
-    return digest.hexdigest()[:16]
 
 
 def _copy(path: Path, folder: Folder) -> None:

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
 
 from study.errors import INTERRUPTED
 from study.home import Home
 from study.launch.preflight import preflight
-from study.launch.progress import StudyProgress
 from study.servers.checks import check_ray, check_servers
 from study.service.paper import running
+from study.service.running import shown
 
 if TYPE_CHECKING:
     from study.file.spec import StudySpec
@@ -44,15 +43,8 @@ def execute(home: Home, file: Path | None, crate: Path | None, dry_run: bool) ->
 
 def _trained(spec: StudySpec, home: Home) -> Outcome:
     """Train what the study lacks."""
-    # Ray takes seconds to import
-    from study.launch.sweep import run as sweep
-    from study.service.running import describe
-
     for warning in preflight(spec).splitlines():
         typer.echo(f"warning: {warning}", err=True)
     check_ray(None)
     check_servers(home.tracking_uri(spec), home.optuna_uri(spec), home.storage(spec))
-    with StudyProgress(spec, Console()) as progress:
-        outcome = sweep(spec, home, observer=progress, retry_failed=True)
-    describe(home.tracking_uri(spec), spec.name)
-    return outcome
+    return shown(spec, home, retry_failed=True)

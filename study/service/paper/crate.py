@@ -6,7 +6,6 @@ instruments. Written as it is; no library is needed to read it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from study.errors import UserError
 from study.file.spec import StudySpec
 from study.record import facts
 from study.service.paper.planning import PLAN, Plan
+from trainables.storage import Folder, digest
 
 CRATE = "ro-crate-metadata.json"
 #: packages whose versions decide a number
@@ -75,9 +75,7 @@ def write(folder: Path, plan: Plan, command: str) -> Path:
     }
     graph = [descriptor, root, *inside, *data, software, action]
     content = {"@context": "https://w3id.org/ro/crate/1.1/context", "@graph": graph}
-    aside = folder / f".{CRATE}.part"
-    aside.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
-    aside.replace(folder / CRATE)
+    Folder(str(folder)).write(CRATE, json.dumps(content, indent=1, ensure_ascii=False).encode())
     return folder / CRATE
 
 
@@ -104,10 +102,10 @@ def require_same_data(folder: Path) -> None:
         path = Path(entity["name"])
         if not path.exists():
             raise UserError(f"{path}: the data that the crate was made of are not here; put them there")
-        digest = _digest(path, path.stat().st_mtime_ns)
-        if digest != entity["sha256"]:
+        now = _digest(path, path.stat().st_mtime_ns)
+        if now != entity["sha256"]:
             raise UserError(
-                f"{path}: other data than the crate was made of (SHA-256 {digest[:12]}, it was {entity['sha256'][:12]})"
+                f"{path}: other data than the crate was made of (SHA-256 {now[:12]}, it was {entity['sha256'][:12]})"
             )
 
 
@@ -125,15 +123,8 @@ def _file(path: Path, identity: str) -> dict[str, Any]:
 
 @lru_cache(maxsize=4096)
 def _digest(path: Path, changed: int) -> str:
-    """SHA-256 of a file, or of names and contents in a folder; ``changed`` is its time, by which a cache knows it."""
-    if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    whole = hashlib.sha256()
-    for each in sorted(path.rglob("*")):
-        if each.is_file():
-            whole.update(f"{each.relative_to(path).as_posix()} {_digest(each, each.stat().st_mtime_ns)}\n".encode())
-    return whole.hexdigest()
+    """As `digest`; ``changed`` is the time of ``path``, by which a cache knows it."""
+    return digest(path)
 
 
 def _is_left_out(path: Path) -> bool:

@@ -9,17 +9,18 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from analysis import dialect
 from study.errors import UserError
-from study.file.plan import planned, recipe
+from study.file.plan import recipe
 from study.file.spec import StudySpec
 from study.launch import cost
 from study.launch.cost import Cost
 from study.service.paper.file import Entry, PaperFile, entries
+from trainables.storage import Folder
 
 #: seeds of a study that the budget does not bear ten of: the fewest that decide a difference
 FEW_SEEDS, SEEDS = 6, 10
@@ -59,10 +60,7 @@ class Plan:
 
     def keep(self, folder: Path) -> None:
         """Write it to ``folder``, whole or not at all."""
-        folder.mkdir(parents=True, exist_ok=True)
-        aside = folder / f".{PLAN}.part"
-        aside.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False), encoding="utf-8")
-        aside.replace(folder / PLAN)
+        Folder(str(folder)).write(PLAN, json.dumps(asdict(self), indent=1, ensure_ascii=False).encode())
 
     @classmethod
     def kept(cls, folder: Path) -> Plan | None:
@@ -131,7 +129,7 @@ def _planned(paper: PaperFile, entry: Entry, share: float, ask: Callable[[StudyS
             break
     else:
         needed = told.of_epochs(entry.least, FEW_SEEDS / SEEDS)
-        return _with(bare, missing=(
+        return replace(bare, missing=(
             f"not run: {entry.least} epochs of {FEW_SEEDS} seeds need {cost.duration(needed)}, and its share of the "
             f"budget is {cost.duration(max(share, 0))}"
         ))  # fmt: skip
@@ -139,7 +137,7 @@ def _planned(paper: PaperFile, entry: Entry, share: float, ask: Callable[[StudyS
     cut = [f"{fits} of {epochs} epochs"] if fits < epochs else []
     cut += [f"{seeds} of {SEEDS} seeds"] if seeds < SEEDS else []
     cut += [f"set smaller: {', '.join(narrow)}"] if narrow else []
-    return _with(
+    return replace(
         bare, spec=spec.to_yaml(), seconds=told.of_epochs(fits, seeds / SEEDS), epochs=fits, full=epochs, seeds=seeds,
         cut="; ".join(cut),
     )  # fmt: skip
@@ -167,12 +165,3 @@ def _shortened(spec: StudySpec, epochs: int, full: int) -> list[str]:
 
 def _set(block: str, options: Mapping[str, Any]) -> list[str]:
     return [f"{block}.{key}={dialect.inline(value)}" for key, value in options.items()]
-
-
-def _with(study: Planned, **values: Any) -> Planned:
-    return Planned(**{**asdict(study), **values})
-
-
-def trials(study: Planned) -> int:
-    """How many trials the study plans."""
-    return planned(StudySpec.from_yaml(study.spec)) if study.spec else 0

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.across import paper as page
-from analysis.across.paper import Piece
+from analysis.across.paper import Drawn, Piece
 from study.errors import UserError
 from study.file.spec import StudySpec
 from study.home import Home
 from study.launch import cost
+from study.record.files import studies_here
 from study.service.paper import crate, planning
 from study.service.paper.file import elements, read
 from study.service.paper.planning import Plan
@@ -54,23 +55,30 @@ def run(plan: Plan, home: Home, runner: Runner, tell: Callable[[str], object], c
     ``runner`` trains what a study lacks, nothing of one that is done; it stops where one was interrupted.
     """
     folder = folder_of(home, plan.name)
-    at = write(plan, home, folder, command)
+    # only what was trained since is drawn anew
+    drawn: Drawn = {}
+    at = write(plan, home, folder, command, drawn)
     for study in plan.studies:
         if not study.spec:
             continue
         tell(f"{study.name}: {planning.spoken(study)}")
         outcome = runner(StudySpec.from_yaml(study.spec))
-        at = write(plan, home, folder, command)
+        drawn.pop(study.name, None)
+        at = write(plan, home, folder, command, drawn)
         if outcome.interrupted:
             return at, False
     return at, True
 
 
-def write(plan: Plan, home: Home, folder: Path, command: str) -> Path:
-    """The page of what there is by now, with numbers.json, the studies' files and the crate beside it."""
-    pieces = [_piece(home, study) for study in plan.studies]
+def write(plan: Plan, home: Home, folder: Path, command: str, drawn: Drawn | None = None) -> Path:
+    """The page of what there is by now, with numbers.json, the studies' files and the crate beside it.
+
+    ``drawn`` is as for `analysis.across.paper.write`.
+    """
+    there = studies_here(home)
+    pieces = [_piece(home, study, study.name in there) for study in plan.studies]
     budget = "no bound" if plan.budget is None else cost.duration(plan.budget)
-    at = page.write(pieces, elements(), folder, plan.name, budget)
+    at = page.write(pieces, elements(), folder, plan.name, budget, drawn)
     files = folder / "studies"
     files.mkdir(exist_ok=True)
     for study in plan.studies:
@@ -80,25 +88,19 @@ def write(plan: Plan, home: Home, folder: Path, command: str) -> Path:
     return at
 
 
-def _piece(home: Home, study: planning.Planned) -> Piece:
+def _piece(home: Home, study: planning.Planned, is_there: bool) -> Piece:
     uri = home.tracking_uri(StudySpec.from_yaml(study.spec)) if study.spec else ""
     return Piece(
         entry=study.entry,
         protocol=study.protocol,
         name=study.name,
-        tracking_uri=uri if _is_there(home, study.name) else "",
+        tracking_uri=uri if is_there else "",
         paper_data=study.paper_data,
         paper_steps=study.steps,
         cut=study.cut,
         predicted=study.seconds,
-        missing="" if _is_there(home, study.name) else study.missing or "not run yet",
+        missing="" if is_there else study.missing or "not run yet",
     )
-
-
-def _is_there(home: Home, name: str) -> bool:
-    from study.record.files import studies_here
-
-    return name in studies_here(home)
 
 
 def told(plan: Plan) -> list[str]:
