@@ -14,8 +14,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure as Canvas
-from sklearn.manifold import TSNE
-from sklearn.metrics import silhouette_score
 
 from analysis import command, output, selection, statistics
 from analysis.output import Figure, Section, Table
@@ -108,6 +106,9 @@ def embed(features: np.ndarray) -> np.ndarray:
     if part.shape[1] == 1:
         return np.concatenate([part, np.zeros_like(part)], axis=1)
     perplexity = min(30.0, (len(part) - 1) / 3)
+    # scikit-learn takes a second to import, which what only asks for a page's metrics need not wait for
+    from sklearn.manifold import TSNE
+
     positions: np.ndarray = TSNE(perplexity=perplexity, init="pca", random_state=0, max_iter=STEPS).fit_transform(part)
     return positions
 
@@ -115,6 +116,8 @@ def embed(features: np.ndarray) -> np.ndarray:
 @lru_cache(maxsize=1)
 def separation(study: Study) -> dict[str, pd.Series]:
     """criterion -> silhouette score of the coarse classes in the feature space, by seed."""
+    from sklearn.metrics import silhouette_score
+
     separations = {}
     for criterion, kept in kept_arrays(study, _finite).items():
         scores = {}

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -34,7 +35,7 @@ import sys
 from study.launch import sweep
 from study.home import Home
 from study.file.spec import StudySpec
-spec = StudySpec.from_yaml(sys.stdin.read())
+spec = StudySpec.from_yaml(sys.argv[2])
 print(sweep.run(spec, Home.find(sys.argv[1]), cadence=sweep.Cadence(checkpoint=0, report=0)), flush=True)
 """
 
@@ -46,13 +47,8 @@ class Launch:
         self.home = home
         environment = _environment(TESTS.parent, TESTS)
         self.log = (home.root / f"driver-{len(list(home.root.glob('driver-*')))}").open("w+", encoding="utf-8")
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", first + DRIVER, str(home.root)],
-            stdin=subprocess.PIPE, stdout=self.log, stderr=self.log, encoding="utf-8", env=environment,
-        )  # fmt: skip
-        assert self.process.stdin is not None
-        self.process.stdin.write(spec.to_yaml())
-        self.process.stdin.close()
+        arguments = (str(home.root), spec.to_yaml())
+        self.program = forked.Program(arguments, environment, Path.cwd(), first + DRIVER, self.log)
 
     def said(self) -> str:
         self.log.seek(0)
@@ -61,13 +57,12 @@ class Launch:
     def until(self, condition: Callable[[], bool], seconds: float = 300.0) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
-            assert self.process.poll() is None, self.said()
+            assert self.program.code() is None, self.said()
             assert time.monotonic() < deadline, self.said()
             time.sleep(0.01)
 
     def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        self.program.kill()
 
 
 def _environment(*path: Path) -> dict[str, str]:
@@ -88,7 +83,7 @@ def killed_and_resumed(home: Home, spec: StudySpec, epochs: int) -> Iterator[str
             first.kill()
         second = Launch(home, spec)
         try:
-            assert second.process.wait(300) == 0, second.said()
+            assert second.program.ended(300)[0] == 0, second.said()
         finally:
             second.kill()
         yield second.said()
@@ -132,10 +127,7 @@ def elsewhere(home: Home, folder: Path, module: str) -> Callable[..., str]:
     assert tried.returncode != 0
 
     def run(*arguments: str) -> str:
-        command = [sys.executable, "-c", "from study.cli import main; main()", *arguments, "--home", str(home.root)]
-        done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, encoding="utf-8", timeout=300, check=False
-        )
+        done = forked.run([*arguments, "--home", str(home.root)], environment, folder)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
+import forked
 import numpy as np
 import pandas as pd
 import pytest
@@ -49,8 +51,7 @@ def test_the_example_runs_as_documented(tmp_path: Path) -> None:
         if words[0] == "run":
             # fewer seeds and epochs; all else as documented
             words += ["--set", "seeds=3", "--set", "training.epochs=8"]
-        arguments = [str(Path(sys.executable).with_name("fierce")), *words]
-        done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=500)
+        done = forked.run(words, os.environ, tmp_path, seconds=500)
         assert done.returncode == 0, done.stdout + done.stderr
     report = tmp_path / "fierce-home" / "studies" / "digits" / "report"
     results = pd.read_csv(report / "metrics.csv")

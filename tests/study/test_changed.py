@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NoReturn
 
+import forked
 import numpy as np
 import pandas as pd
 import pytest
@@ -213,10 +212,7 @@ def fierce(folder: Path, *arguments: str, at: Path | None = None, expect: int = 
     """What the command prints in a folder, by a process that has only the project's own code to import."""
     environment = {name: value for name, value in os.environ.items() if name not in HIDDEN}
     environment |= {"PYTHONPATH": str(ROOT), "FIERCE_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", "from study.cli import main; main()", *arguments]
-    done = subprocess.run(
-        command, cwd=at or folder, env=environment, capture_output=True, encoding="utf-8", timeout=300, check=False
-    )
+    done = forked.run(arguments, environment, at or folder, forked.FIERCE_WITHOUT_RAY)
     said = done.stdout + done.stderr
     assert done.returncode == expect and "Traceback" not in said, said
     return said

@@ -95,7 +95,7 @@ def test_a_study_survives_kills_of_its_driver_and_its_workers(
     launch.kill()
 
     launches.append(launch := Launch(home, SPEC))
-    assert launch.process.wait(300) == 0, launch.said()
+    assert launch.program.ended(300)[0] == 0, launch.said()
     assert f"Outcome(done={TRIALS}, failed=0, missing=0, interrupted=False)" in launch.said()
     assert not workers(home)
     check_optuna(home)
@@ -150,13 +150,13 @@ def test_a_driver_that_lost_its_head_says_so_and_ends(
     launches.append(launch := Launch(home, SPEC, first=IMPATIENT))
     launch.until(lambda: epochs_saved(home, SPEC) >= 1)
     children = (
-        Path(f"/proc/{launch.process.pid}/task/{launch.process.pid}/children").read_text(encoding="utf-8").split()
+        Path(f"/proc/{launch.program.pid}/task/{launch.program.pid}/children").read_text(encoding="utf-8").split()
     )
     (head,) = [
         int(child) for child in children if Path(f"/proc/{child}/comm").read_text(encoding="utf-8") == "gcs_server\n"
     ]
     os.kill(head, signal.SIGKILL)
-    assert launch.process.wait(120) == 2, launch.said()
+    assert launch.program.ended(120)[0] == 2, launch.said()
     assert "was lost; bring it back and resume the study" in launch.said()
     assert "Traceback" not in launch.said()
     client = MlflowClient(home.tracking_uri())

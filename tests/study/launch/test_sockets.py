@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,10 +71,10 @@ def test_a_study_on_one_machine_listens_on_the_loopback_alone(tmp_path: Path) ->
     try:
         # the trial's worker listens too, once its first epoch is kept
         launch.until(lambda: any((home.study("s") / "trials" / "0").rglob("checkpoint*")))
-        sockets = listening(list(tree(launch.process.pid)))
+        sockets = listening(list(tree(launch.program.pid)))
     finally:
-        launch.process.terminate()
-        launch.process.wait(60)
+        os.kill(launch.program.pid, signal.SIGTERM)
+        launch.program.ended(60)
     assert {name for name, _ in sockets} >= {"gcs_server", "raylet"}
     assert len(sockets) >= 6
     assert {where for _, where in sockets} == {"127.0.0.1"}, sockets

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -382,7 +381,7 @@ import sys
 from study.launch import sweep
 from study.home import Home
 from study.file.spec import StudySpec
-print(sweep.run(StudySpec.from_yaml(sys.stdin.read()), Home.find(sys.argv[1])), flush=True)
+print(sweep.run(StudySpec.from_yaml(sys.argv[2]), Home.find(sys.argv[1])), flush=True)
 """
 
 
@@ -393,21 +392,14 @@ def test_a_request_to_end_leaves_a_study_that_resumes(home: Home) -> None:
     # the driver has a Ray of its own, as it has on the command line
     for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
         environment.pop(name, None)
-    driver = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, str(home.root)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", env=environment,
-    )  # fmt: skip
-    assert driver.stdin is not None
-    driver.stdin.write(study.to_yaml())
-    driver.stdin.close()
-    driver.stdin = None
+    driver = forked.Program((str(home.root), study.to_yaml()), environment, Path.cwd(), DRIVER)
     trial, deadline = home.study("s") / "trials" / "0", time.monotonic() + 300
     try:
         while not list(trial.rglob("lock")):
-            assert driver.poll() is None and time.monotonic() < deadline
+            assert driver.code() is None and time.monotonic() < deadline
             time.sleep(0.05)
-        driver.send_signal(signal.SIGTERM)
-        output, errors = driver.communicate(timeout=300)
+        os.kill(driver.pid, signal.SIGTERM)
+        _, output, errors = driver.ended(300)
     finally:
         driver.kill()
     assert "interrupted=True" in output, errors

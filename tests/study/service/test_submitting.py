@@ -6,9 +6,7 @@ import http.server
 import json
 import os
 import shutil
-import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import forked
 import pytest
 from servers import PASSWORD, TOKEN, USER, Proxy, free_port, mlflow_server, ray_head
 from typer.testing import CliRunner
@@ -25,7 +24,6 @@ from study.cli import app
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
 TINY = Path(__file__).resolve().parents[2] / "tiny.py"
-FIERCE = Path(sys.executable).with_name("fierce")
 STUDY = """
 benchmark: {name: tiny:Tiny, pause: %s}
 criteria: [ce, {name: fierce, lambda: 2}]
@@ -84,9 +82,7 @@ class User:
         self, *arguments: str, expect: int = 0, without: tuple[str, ...] = (), **changed: str
     ) -> subprocess.CompletedProcess[str]:
         environment = {name: value for name, value in self.environment.items() if name not in without} | changed
-        result = subprocess.run(
-            [FIERCE, *arguments], capture_output=True, encoding="utf-8", env=environment, cwd=self.folder, timeout=300
-        )
+        result = forked.run(arguments, environment, self.folder)
         assert result.returncode == expect, result.stdout + result.stderr
         assert "Traceback" not in result.stderr
         return result
@@ -98,15 +94,8 @@ class User:
         assert line.startswith("error: ")
         return line
 
-    def start(self, *arguments: str, **changed: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [FIERCE, *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-            env=self.environment | changed,
-            cwd=self.folder,
-        )
+    def start(self, *arguments: str, **changed: str) -> forked.Program:
+        return forked.Program(arguments, self.environment | changed, self.folder)
 
 
 @pytest.fixture
@@ -114,11 +103,10 @@ def user(tmp_path: Path, service: Service) -> User:
     return User(tmp_path, service)
 
 
-def read_until(process: subprocess.Popen[str], start: str) -> list[str]:
-    """The lines that the process prints, up to the first one that begins so."""
-    assert process.stdout is not None
+def read_until(program: forked.Program, start: str) -> list[str]:
+    """The lines that the program prints, up to the first one that begins so."""
     lines = []
-    for line in process.stdout:
+    for line in program.output:
         lines.append(line.rstrip("\n"))
         if line.startswith(start):
             return lines
@@ -184,9 +172,9 @@ def test_a_lost_connection_is_made_again(user: User, service: Service) -> None:
             lines += read_until(process, "lost the connection")
             proxy.mend()
             lines += read_until(process, "connected to")
-            output, errors = process.communicate(timeout=120)
+            code, output, errors = process.ended(120)
     lines += output.splitlines()
-    assert process.returncode == 0, errors
+    assert code == 0, errors
     for line in (*STARTED, DONE):
         assert lines.count(line) == 1, lines
 
@@ -194,9 +182,9 @@ def test_a_lost_connection_is_made_again(user: User, service: Service) -> None:
 def test_ctrl_c_detaches_and_attach_shows_it_all(user: User) -> None:
     with user.start("submit", user.study("long", pause=0.5, epochs=8)) as process:
         read_until(process, "trial 0 started")
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+        process.interrupt()
+        code, _, errors = process.ended(60)
+    assert code == 130
     assert "fierce attach long" in errors
     assert "fierce stop long" in errors
     assert "Traceback" not in errors
@@ -214,8 +202,8 @@ def test_a_stopped_study_goes_on_when_it_is_submitted_again(
     with user.start("submit", user.study("halted", pause=0.5, epochs=12)) as process:
         read_until(process, "trial 0 started")
         assert "stopped: halted-" in user.fierce("stop", "halted").stdout
-        output, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, output
+        code, output, errors = process.ended(60)
+    assert code == 130, output
     assert "0 done, 0 failed, 2 missing" in output
     assert "interrupted" in errors
     assert "halted" in user.refused("stop", "halted")
