@@ -183,3 +183,12 @@ def ray_here(_bucket: dict[str, str], _shared_ray: ExitStack) -> None:
         for name, value in _bucket.items():
             patch.setenv(name, value)
         _shared_ray.enter_context(connect(Resources(cpus=1)))
+
+
+@pytest.fixture
+def trained_here() -> Iterator[None]:
+    """Studies are trained in this process, for tests whose subject is not Ray."""
+    from in_process import without_ray
+
+    with without_ray():
+        yield

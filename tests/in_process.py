@@ -38,7 +38,7 @@ class _Tuner:
 
     def __init__(self, spec: Any, folder: Any, tracked: Any, searcher: Any, follower: Any, cadence: Any) -> None:
         self._spec, self._folder, self._tracked = spec, folder, tracked
-        self._searcher, self._follower = searcher, follower
+        self._searcher, self._follower, self._cadence = searcher, follower, cadence
 
     def fit(self) -> None:
         rows: list[Any] = []
@@ -67,6 +67,8 @@ class _Tuner:
                     folder=self._folder,
                     open_tracker=self._tracked.open_trial,
                     required=required_metrics(self._spec),
+                    checkpoint_seconds=self._cadence.checkpoint,
+                    report_seconds=self._cadence.report,
                 )
         except Exception as error:
             trial.pickled_error_file = Path(self._folder.address) / "error.pkl"

@@ -99,7 +99,7 @@ def test_the_report_shows_its_numbers(version: str, home: Home, tmp_path: Path) 
 
 
 def test_an_interrupted_study_goes_on_to_the_numbers_of_an_undisturbed_one(
-    version: str, home: Home, ray_here: None
+    version: str, home: Home, trained_here: None
 ) -> None:
     before = table(FOLDER / version / "search.csv")
     study = files.load_spec(home, "search")

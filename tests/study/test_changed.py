@@ -76,7 +76,7 @@ def of_table(data: Path, **changed: object) -> StudySpec:
     return StudySpec.model_validate(values | changed)
 
 
-def test_changed_data_is_refused_and_a_version_is_told(ray_here: None, tmp_path: Path) -> None:
+def test_changed_data_is_refused_and_a_version_is_told(trained_here: None, tmp_path: Path) -> None:
     home, data = Home(tmp_path / "home"), table(tmp_path / "data.csv")
     assert sweep.run(of_table(data), home).done == 1
     kept = code.read(home.files("t"))
@@ -165,7 +165,7 @@ def runs(home: Home) -> list:  # type: ignore[type-arg]
     return list(client.search_runs([client.get_experiment_by_name("t").experiment_id]))
 
 
-def test_what_was_begun_without_a_record_goes_on_with_a_note(ray_here: None, tmp_path: Path) -> None:
+def test_what_was_begun_without_a_record_goes_on_with_a_note(trained_here: None, tmp_path: Path) -> None:
     home, data = Home(tmp_path / "home"), table(tmp_path / "data.csv")
     assert sweep.run(of_table(data), home).done == 1
     (home.study("t") / code.CODE).unlink()
@@ -175,7 +175,7 @@ def test_what_was_begun_without_a_record_goes_on_with_a_note(ray_here: None, tmp
     assert code.read(home.files("t")) is not None
 
 
-def test_dry_run_says_what_is_kept_trained_and_refused(ray_here: None, tmp_path: Path) -> None:
+def test_dry_run_says_what_is_kept_trained_and_refused(trained_here: None, tmp_path: Path) -> None:
     home, data = Home(tmp_path / "home"), table(tmp_path / "data.csv")
     assert sweep.run(of_table(data, criteria=["ce", "ls"]), home).done == 2
     (file := tmp_path / "t.yaml").write_text(

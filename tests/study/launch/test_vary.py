@@ -1,4 +1,4 @@
-"""Training settings that vary, run by Ray and tracked: what is trained, named, kept and stopped early."""
+"""Training settings that vary, run and tracked: what is trained, named, kept and stopped early."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ from study.record import status, trials
 from tests.launches import runs_of
 from trainables.training import Training
 
-pytestmark = pytest.mark.usefixtures("ray_here")
-
 
 def spec(**changes: Any) -> StudySpec:
     values = {"name": "s", "benchmark": "tests.tiny:Tiny", "seeds": 2, "training": {"epochs": 3}}
@@ -32,6 +30,7 @@ def home(tmp_path: Path) -> Home:
     return Home(tmp_path / "home")
 
 
+@pytest.mark.usefixtures("trained_here")
 def test_each_trial_trains_by_its_settings_and_the_store_says_which(home: Home) -> None:
     grid = {"training": {"learning_rate": [0.01, 0.1], "epochs": [2, 3]}, "ls": {"benchmark.samples": [200, 201]}}
     study = spec(criteria=["ce"], grid=grid)
@@ -62,6 +61,7 @@ def test_each_trial_trains_by_its_settings_and_the_store_says_which(home: Home) 
     assert len(runs_of(home, study)) == len(held)
 
 
+@pytest.mark.usefixtures("trained_here")
 def test_a_search_draws_settings_and_goes_on_where_it_stopped(home: Home) -> None:
     searched: dict[str, Any] = {
         "criteria": {"fierce": {"lambda": {"low": 0.1, "high": 1}}, "ce": {}},
@@ -85,6 +85,7 @@ def test_a_search_draws_settings_and_goes_on_where_it_stopped(home: Home) -> Non
     assert sweep.run(study, home).done == 7
 
 
+@pytest.mark.usefixtures("ray_here")
 @pytest.mark.parametrize("name", ["median", "hyperband"])
 def test_pruners_stop_searched_trials_alone(home: Home, name: str) -> None:
     """Small learning rates leave the training loss high: among twelve, some are stopped, and CE never is."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from in_process import without_ray
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -31,11 +32,15 @@ def no_servers(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+pytestmark = pytest.mark.usefixtures("trained_here")
+
+
 @pytest.fixture(scope="module")
-def original(ray_here: None, tmp_path_factory: pytest.TempPathFactory) -> Home:
+def original(tmp_path_factory: pytest.TempPathFactory) -> Home:
     """The home of a study that was run to its end; the tests do not change it."""
     home = Home(tmp_path_factory.mktemp("original") / "h")
-    assert sweep.run(SPEC, home) == ALL_DONE
+    with without_ray():
+        assert sweep.run(SPEC, home) == ALL_DONE
     return home
 
 

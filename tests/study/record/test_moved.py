@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
+from launches import HIDDEN
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
@@ -34,11 +37,20 @@ search:
 """
 
 
+pytestmark = pytest.mark.usefixtures("trained_here")
+
+
 @pytest.fixture(scope="module")
-def original(ray_here: None, tmp_path_factory: pytest.TempPathFactory) -> Home:
+def original(tmp_path_factory: pytest.TempPathFactory) -> Home:
     """The home of a search that was run to its end; the tests do not change it."""
     home = Home(tmp_path_factory.mktemp("old place, ä") / "h")
-    assert sweep.run(StudySpec.from_yaml(SEARCH), home).done == 3
+    file = home.root.parent / "q.yaml"
+    file.write_text(SEARCH, encoding="utf-8")
+    # by another process, as one that has its database open may write to it later
+    environment = {name: value for name, value in os.environ.items() if name not in HIDDEN}
+    arguments = ("run", str(file), "--home", str(home.root))
+    done = forked.run(arguments, environment, file.parent, forked.FIERCE_WITHOUT_RAY)
+    assert "3 done" in done.stdout, done.stderr
     return home
 
 
@@ -262,7 +274,7 @@ def test_a_home_that_never_wrote_down_its_place_is_known_by_its_artifacts(copied
     assert files.load_spec(copied, "q").storage == f"{copied.root}/more"
 
 
-def test_a_trial_goes_on_where_its_data_lies_now(tmp_path: Path, ray_here: None) -> None:
+def test_a_trial_goes_on_where_its_data_lies_now(tmp_path: Path, trained_here: None) -> None:
     """A study with data in its home, moved half-way: nothing is trained again, and the results are the undisturbed."""
     trouble = Home(tmp_path / "old").root / "trouble"
     trouble.parent.mkdir()

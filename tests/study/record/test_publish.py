@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from in_process import without_ray
 from scipy import stats
 
 from analysis.runs import Study
@@ -31,10 +32,11 @@ search:
 
 
 @pytest.fixture(scope="module")
-def home(ray_here: None, tmp_path_factory: pytest.TempPathFactory) -> Home:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     """The home of a small search that was run to its end."""
     made = Home(tmp_path_factory.mktemp("publish"))
-    outcome = sweep.run(StudySpec.from_yaml(SEARCH), made)
+    with without_ray():
+        outcome = sweep.run(StudySpec.from_yaml(SEARCH), made)
     assert outcome.done == 3
     return made
 

@@ -75,7 +75,6 @@ def test_a_planted_password_is_in_no_file(
     assert SECRET not in status.read(home, "s").tracking_uri
 
 
-@pytest.mark.usefixtures("ray_here")
 def test_a_login_that_changed_is_the_new_one(home: Home, tmp_path: Path) -> None:
     folder = tmp_path / "s"
     folder.mkdir()
