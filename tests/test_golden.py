@@ -98,6 +98,7 @@ def test_the_report_shows_its_numbers(version: str, home: Home, tmp_path: Path) 
     np.testing.assert_allclose(sorted(shown["mean"]), sorted(last.groupby("trial")["value"].mean()))
 
 
+@pytest.mark.thorough
 def test_an_interrupted_study_goes_on_to_the_numbers_of_an_undisturbed_one(
     version: str, home: Home, trained_here: None
 ) -> None:

@@ -37,6 +37,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
 
 
+@pytest.mark.thorough
 @pytest.mark.ray
 def test_the_example_runs_as_documented(tmp_path: Path) -> None:
     assert len((ROOT / "examples" / "own_data.py").read_text(encoding="utf-8").splitlines()) <= 64

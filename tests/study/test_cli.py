@@ -386,6 +386,7 @@ def test_a_failed_trial_is_exit_code_1(tmp_path: Path) -> None:
     assert "fierce resume mine" in result.stderr
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("ray_here")
 def test_ctrl_c_leaves_a_study_that_resume_finishes(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(

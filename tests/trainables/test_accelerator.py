@@ -14,7 +14,7 @@ from trainables.training import Training
 from trainables.trial import Trial
 
 STEP = within("_step", "training.py")
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.thorough
 
 
 def trial(benchmark: str, criterion: str = "ce", **training: object) -> Trial:

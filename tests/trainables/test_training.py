@@ -129,6 +129,7 @@ def test_equals_a_plain_torch_training(optimizer: dict[str, Any], reference: Any
     torch.testing.assert_close(losses, torch.tensor(expected, dtype=torch.float64), rtol=1e-9, atol=0)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_compiled_network_follows_the_same_trajectory() -> None:
     plain, compiled = (Training(trial("fierce", (0, 1), compile=value)) for value in (False, True))

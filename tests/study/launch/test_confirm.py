@@ -36,6 +36,7 @@ def spec() -> StudySpec:
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.ray
 def test_a_kill_while_the_choice_is_confirmed(ray_here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE"):

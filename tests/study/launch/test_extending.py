@@ -167,6 +167,7 @@ def test_seeds_without_runs_in_mlflow_are_added_and_read_as_those_with(home: Hom
     assert status.read(home, "s").trials == status.read(other, "s").trials
 
 
+@pytest.mark.thorough
 def test_seeds_twice_in_shards_under_ray(ray_here: None, tmp_path: Path) -> None:
     """Each addition in shards of its own; then a seed's run of the first ones is deleted, and sent again."""
     home = Home(tmp_path)

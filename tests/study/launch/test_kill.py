@@ -71,6 +71,7 @@ def launches() -> Iterator[list[Launch]]:
         launch.kill()
 
 
+@pytest.mark.thorough
 def test_a_study_survives_kills_of_its_driver_and_its_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launches: list[Launch]
 ) -> None:

@@ -53,6 +53,7 @@ def fierce(
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.ray
 def test_a_study_from_its_file_to_its_report(tmp_path: Path) -> None:
@@ -170,6 +171,7 @@ def test_displays_on_a_stream_that_was_closed(kind: str, monkeypatch: pytest.Mon
     stream.close()
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.ray
 def test_a_study_whose_reader_went_away_trains_to_its_end(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from study.file.spec import StudySpec
 from study.home import Home
 from tests.launches import declared, elsewhere, killed_and_resumed, require_all_undisturbed, runs_of
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.thorough, pytest.mark.ray]
 
 FOCAL = "own_losses:Focal"
 SPEC = StudySpec.model_validate(

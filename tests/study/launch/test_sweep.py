@@ -225,6 +225,7 @@ def test_a_trial_whose_process_dies_is_taken_up_again(home: Home) -> None:
     assert snapshot(home) == [(0, "TERMINATED")]
 
 
+@pytest.mark.thorough
 def test_a_trial_whose_process_always_dies_is_given_up(home: Home) -> None:
     trouble = home.root / "trouble"
     trouble.write_text("2 die", encoding="utf-8")
@@ -235,6 +236,7 @@ def test_a_trial_whose_process_always_dies_is_given_up(home: Home) -> None:
     assert {run.info.status for run in runs(home).values()} == {"FAILED"}
 
 
+@pytest.mark.thorough
 def test_a_storage_that_takes_nothing_more_stops_the_study_and_no_trial_fails(home: Home) -> None:
     """As a full disk does; a folder in the place of the second trial's checkpoint cannot be replaced by a file."""
     study, watcher = spec(criteria=["ce", "ls", "fierce"]), Watcher()
@@ -385,6 +387,7 @@ print(sweep.run(StudySpec.from_yaml(sys.argv[2]), Home.find(sys.argv[1])), flush
 """
 
 
+@pytest.mark.thorough
 def test_a_request_to_end_leaves_a_study_that_resumes(home: Home) -> None:
     """As Ctrl-C does: see the tests of the command."""
     study = spec(benchmark={"name": "tiny:Tiny", "pause": 0.2}, training={"epochs": 15}, criteria=["ls"])
@@ -459,6 +462,7 @@ def test_a_study_in_shards_has_the_same_numbers(home: Home) -> None:
     assert sweep.run(study, home).done == 2
 
 
+@pytest.mark.thorough
 def test_a_shard_that_fails_ends_its_trial_once_and_not_the_study(home: Home, tmp_path: Path) -> None:
     """The other shard trains and reports on meanwhile, and the display must not mind."""
     (trouble := tmp_path / "trouble-once").write_text("2 raise", encoding="utf-8")
@@ -487,6 +491,7 @@ def test_another_study_of_that_name_in_the_same_mlflow_is_refused(home: Home, tm
     assert not state.running
 
 
+@pytest.mark.thorough
 def test_a_study_in_an_object_store_is_resumed_from_another_machine(home: Home, tmp_path: Path, bucket: str) -> None:
     """Two homes share nothing but the store and the databases; the second goes on from the first one's checkpoint."""
     first, second = Home(tmp_path / "first"), Home(tmp_path / "second")
@@ -520,6 +525,7 @@ def records_in(folder: Folder) -> list[dict[str, Any]]:
     return records
 
 
+@pytest.mark.thorough
 def test_a_trial_out_of_memory_is_tried_again_with_a_larger_share(home: Home) -> None:
     trouble = home.root / "trouble-once"
     trouble.write_text("3 memory", encoding="utf-8")

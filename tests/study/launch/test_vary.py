@@ -30,6 +30,7 @@ def home(tmp_path: Path) -> Home:
     return Home(tmp_path / "home")
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("trained_here")
 def test_each_trial_trains_by_its_settings_and_the_store_says_which(home: Home) -> None:
     grid = {"training": {"learning_rate": [0.01, 0.1], "epochs": [2, 3]}, "ls": {"benchmark.samples": [200, 201]}}
@@ -85,6 +86,7 @@ def test_a_search_draws_settings_and_goes_on_where_it_stopped(home: Home) -> Non
     assert sweep.run(study, home).done == 7
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("ray_here")
 @pytest.mark.parametrize("name", ["median", "hyperband"])
 def test_pruners_stop_searched_trials_alone(home: Home, name: str) -> None:

@@ -543,6 +543,7 @@ def _until(condition: Callable[[], bool], seconds: float = 240.0) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.thorough
 @pytest.mark.server
 def test_a_server_that_goes_away_loses_nothing(home: Home, training: Training, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")

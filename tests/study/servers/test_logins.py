@@ -46,6 +46,7 @@ def holding(folder: Path, secret: str = SECRET) -> list[str]:
     return sorted(path.name for path in files if secret.encode() in path.read_bytes())
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("ray_here")
 @pytest.mark.parametrize("where", ["environment", "file"])
 def test_a_planted_password_is_in_no_file(

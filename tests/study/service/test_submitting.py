@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from study.cli import app
 
-pytestmark = [pytest.mark.slow, pytest.mark.ray]
+pytestmark = [pytest.mark.thorough, pytest.mark.ray]
 
 TINY = Path(__file__).resolve().parents[2] / "tiny.py"
 STUDY = """
