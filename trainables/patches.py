@@ -25,7 +25,7 @@ def convolve(x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
     if torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
         x, weight = x.to(dtype), weight.to(dtype)
-    convolved: Tensor = _Convolution.apply(x, weight, stride, padding)  # type: ignore[no-untyped-call]
+    convolved: Tensor = _Convolution.apply(x, weight, stride, padding)
     return convolved
 
 
@@ -44,7 +44,7 @@ class _Convolution(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, weight = ctx.saved_tensors
         stride, padding, edge = ctx.stride, ctx.padding, weight.shape[-1]

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainables import benchmarks, contract, criteria, floors, network_contract, twins, views
+from trainables import benchmarks, contract, criteria, floors, kernels, network_contract, twins, views
 from trainables.anchors import draw_anchors
 from trainables.backbones import Looped
 from trainables.benchmarks import Data, DataError, Split, make_options
@@ -20,6 +20,7 @@ from trainables.contract_words import owner_of
 from trainables.criterion import Batch, Criterion, Setup, View
 from trainables.evaluation import EpochSnapshot, Evaluation, pass_samples, predict
 from trainables.evaluators import shared
+from trainables.kernels import Kernel
 from trainables.metrics import Metric
 from trainables.projector import projected
 from trainables.replicas import learning_rates, make_optimizer, stream, streams
@@ -145,6 +146,8 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
             "criterion": self.criterion.state_dict(),
         }
+        if self.kernel is not None:
+            state["kernel"] = self.kernel.to_dict()
         return state if self.teacher is None else {**state, "teacher": self.teacher.state()}
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -154,6 +157,8 @@ class Training:
         # before 0.2 no criterion had a state, so checkpoints lack it
         self.criterion.load_state_dict(state.get("criterion", {}))
         self.epoch = state["epoch"]
+        # what a checkpoint does not say was computed by the usual one
+        self.compute_by(Kernel.from_dict(state["kernel"]) if "kernel" in state else None)
         if self.teacher is not None and "teacher" not in state and self.epoch == self.recipe.epochs:
             # a finished training is not taught any more, so its state holds no teacher
             self.teacher = None
@@ -179,6 +184,17 @@ class Training:
     def arrays(self) -> dict[str, np.ndarray]:
         """What the evaluators keep after the last epoch, by name, (S, …) each."""
         return self.evaluation.arrays(self._snapshot())
+
+    @property
+    def kernel(self) -> Kernel | None:
+        """By which the replicas' convolutions are computed, see `trainables.kernels`; None where there is no choice."""
+        return kernels.in_use(self.network, self.device)
+
+    def compute_by(self, kernel: Kernel | None) -> None:
+        """Compute by ``kernel`` from now on, and a teacher too; by the usual one where that is None."""
+        kernels.use(self.network, kernel)
+        if self.teacher is not None:
+            self.teacher.compute_by(kernel)
 
     @property
     def anchors(self) -> Tensor:
@@ -407,6 +423,7 @@ class Training:
             return floors.inputs(prepared, self.parts["train"], self.data.classes, seeds, self._pass_samples(1))
         network = self.benchmark.backbone(self.data.to("cpu"), self.options, streams(seeds, "init"))
         network = network.to(self.device, self.dtype)
+        kernels.use(network, self.kernel)
         self._fit_inputs(network)
         return partial(self._predict, network=network)
 
