@@ -58,12 +58,20 @@ class Training:
     """All replicas of one trial on one device.
 
     Replica s depends on its seed alone, not on its neighbours: trained alone or among ten it follows the
-    same trajectory up to floating-point reassociation. ``data`` is the benchmark's, where it is loaded already.
+    same trajectory up to floating-point reassociation. ``data`` is the benchmark's, where it is loaded already; ``own``
+    hyperparameters have a value for each replica, in the order of the trial's seeds, some of which may then be the
+    same.
     Raises ``LookupError`` for an unknown benchmark or criterion, `DataError` for what breaks
     `trainables.contract`, ``KeyError`` for an unknown training setting.
     """
 
-    def __init__(self, trial: Trial, device: torch.device | str = "cpu", data: Data | None = None) -> None:
+    def __init__(
+        self,
+        trial: Trial,
+        device: torch.device | str = "cpu",
+        data: Data | None = None,
+        own: Mapping[str, Sequence[float]] | None = None,
+    ) -> None:
         # idle units drive Adam's moments and soft assignments below 1e-38, where CPU arithmetic is many times slower;
         # threads inherit the setting, so it comes before the first parallel operation
         torch.set_flush_denormal(True)
@@ -73,12 +81,14 @@ class Training:
         self.options = make_options(self.benchmark.Options, trial.options)
         self.recipe = self.benchmark.recipe(trial.protocol, self.options).override(trial.training)
         kind = criteria.find(trial.criterion)
-        self.hyperparameters = kind.settle(trial.hyperparameters, self.recipe)
+        self.hyperparameters: dict[str, Any] = {**kind.settle(trial.hyperparameters, self.recipe)}
         #: epochs completed
         self.epoch = 0
 
         self.owner = owner_of(self.benchmark)
         self.dtype = getattr(torch, self.recipe.dtype)
+        for name, values in (own or {}).items():
+            self.hyperparameters[name] = torch.tensor(values, dtype=self.dtype, device=self.device)
         # a CPU computes in bf16 too, at other numbers and no faster
         self.mixed_precision = self.recipe.mixed_precision and self.device.type != "cpu"
         if data is None:
@@ -214,9 +224,9 @@ class Training:
         """Whether each seed holds out other samples of the data."""
         if twins.HELDOUT not in self.parts:
             return False
-        if len(splits) == 1:
+        if len(set(self.trial.seeds)) == 1:
             other = stream(self.trial.seeds[0] + 1, "split")
-            splits = [*splits, self.benchmark.split(data, self.options, other)]
+            splits = [splits[0], self.benchmark.split(data, self.options, other)]
         first, second = (set(split[twins.HELDOUT].tolist()) for split in splits[:2])
         return first != second
 
