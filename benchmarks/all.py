@@ -18,6 +18,7 @@ BENCHMARKS = {
     "report_scale": False,
     "transport": False,
     "resnet": False,
+    "kernels": False,
     "launches": False,
     "few_shot": False,
     "cost": False,

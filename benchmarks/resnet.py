@@ -12,8 +12,9 @@ from itertools import product
 
 import torch
 
+from trainables.kernels import Mode
 from trainables.replicas import streams
-from trainables.resnet import Mode, ReplicatedResNet18
+from trainables.resnet import ReplicatedResNet18
 
 #: the backward pass takes twice the forward one's operations
 FORWARD_AND_BACKWARD = 3

@@ -160,6 +160,7 @@ def _is_plain(leaf: Any) -> bool:
 def on_the_accelerator(counted: Callable[[Any], str | None] = lambda frame: None) -> Iterator[Watch]:
     """The pretended device, for as long as the context lasts."""
     autocast, fused = torch.autocast, optimizers._get_fused_kernels_supported_devices
+    is_autocast_enabled = torch.is_autocast_enabled
 
     def no_autocast(kind: str, *arguments: Any, **options: Any) -> Any:
         return nullcontext() if kind == NAME else autocast(kind, *arguments, **options)
@@ -179,6 +180,7 @@ def on_the_accelerator(counted: Callable[[Any], str | None] = lambda frame: None
             patch.setattr(torch, name, through_the_host(getattr(torch, name)))
         # what a GPU has, and torch knows not of this device
         patch.setattr(torch, "autocast", no_autocast)
+        patch.setattr(torch, "is_autocast_enabled", lambda *kind: NAME not in kind and is_autocast_enabled(*kind))
         patch.setattr(optimizers, "_get_fused_kernels_supported_devices", lambda: [*fused(), NAME])
         yield watch
 

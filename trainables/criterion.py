@@ -44,6 +44,8 @@ class Hyperparameter:
     meaning: str = ""
     #: whether as many anchors are drawn as it says
     counts_anchors: bool = False
+    #: whether the criterion takes it as a tensor (S,) too, a value for each replica: see `trainables.points`
+    by_replica: bool = False
 
     def problem(self, value: float) -> str | None:
         """What is wrong with ``value``, in words that follow the hyperparameter's name; None where it is accepted."""

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from trainables import benchmarks, contract, criteria, remote_data
+from trainables import benchmarks, contract, criteria, kernel_choice, remote_data
 from trainables.benchmarks import Data, make_options
 from trainables.training import Training
 from trainables.trial import Trial
@@ -68,6 +68,7 @@ def measure(trial: Trial, device: str = "cpu", data: Data | None = None, known: 
     """
     started = time.perf_counter()
     training = Training(trial, device, data)
+    kernel_choice.settle(training)
     setup = _since(started, training)
     epochs, metrics = _epochs(training)
     return Timing(setup, epochs, known or _evaluations(training, metrics), _memory(training))

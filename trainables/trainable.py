@@ -19,7 +19,7 @@ import torch
 from ray import tune
 from torch import Tensor
 
-from trainables import remote_data
+from trainables import kernel_choice, remote_data
 from trainables.assignment import Assignment, Facts, Result
 from trainables.benchmarks import DataError, find
 from trainables.contract_words import first_line
@@ -148,6 +148,8 @@ def train_trial(
             _require_same_data(folder, trial, training.data.fingerprint)
             if checkpoint and checkpoint.state is not None:
                 training.load(checkpoint.state)
+            else:
+                kernel_choice.settle(training, folder)
             # the checkpoint's tensors would otherwise stay in memory for the whole trial
             del checkpoint
             declared = [metric.to_dict() for metric in training.metrics]
@@ -189,7 +191,7 @@ def train_trial(
             # which metrics are of held-out samples shows when they are measured
             save.declared = declared = [metric.to_dict() for metric in training.metrics]
         except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error):
+            if not kernel_choice.out_of_memory(error):
                 raise
             report(Result(out_of_memory=True))
             return
@@ -390,11 +392,6 @@ def _telling_frames() -> Iterator[None]:
         told = CodeError(f"{type(error).__name__}: {first_line(error)} ({own_place(error)})")
         told.frames = frames
         raise told from error
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, on a GPU or in the process; the CPU's allocator raises a plain RuntimeError."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def _take_device() -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainables import benchmarks, contract, criteria, floors, network_contract, twins, views
+from trainables import benchmarks, contract, criteria, floors, kernels, network_contract, twins, views
 from trainables.anchors import draw_anchors
 from trainables.backbones import Looped
 from trainables.benchmarks import Data, DataError, Split, make_options
@@ -20,6 +20,7 @@ from trainables.contract_words import owner_of
 from trainables.criterion import Batch, Criterion, Setup, View
 from trainables.evaluation import EpochSnapshot, Evaluation, pass_samples, predict
 from trainables.evaluators import shared
+from trainables.kernels import Kernel
 from trainables.metrics import Metric
 from trainables.projector import projected
 from trainables.replicas import learning_rates, make_optimizer, stream, streams
@@ -57,12 +58,20 @@ class Training:
     """All replicas of one trial on one device.
 
     Replica s depends on its seed alone, not on its neighbours: trained alone or among ten it follows the
-    same trajectory up to floating-point reassociation. ``data`` is the benchmark's, where it is loaded already.
+    same trajectory up to floating-point reassociation. ``data`` is the benchmark's, where it is loaded already; ``own``
+    hyperparameters have a value for each replica, in the order of the trial's seeds, some of which may then be the
+    same.
     Raises ``LookupError`` for an unknown benchmark or criterion, `DataError` for what breaks
     `trainables.contract`, ``KeyError`` for an unknown training setting.
     """
 
-    def __init__(self, trial: Trial, device: torch.device | str = "cpu", data: Data | None = None) -> None:
+    def __init__(
+        self,
+        trial: Trial,
+        device: torch.device | str = "cpu",
+        data: Data | None = None,
+        own: Mapping[str, Sequence[float]] | None = None,
+    ) -> None:
         # idle units drive Adam's moments and soft assignments below 1e-38, where CPU arithmetic is many times slower;
         # threads inherit the setting, so it comes before the first parallel operation
         torch.set_flush_denormal(True)
@@ -72,12 +81,14 @@ class Training:
         self.options = make_options(self.benchmark.Options, trial.options)
         self.recipe = self.benchmark.recipe(trial.protocol, self.options).override(trial.training)
         kind = criteria.find(trial.criterion)
-        self.hyperparameters = kind.settle(trial.hyperparameters, self.recipe)
+        self.hyperparameters: dict[str, Any] = {**kind.settle(trial.hyperparameters, self.recipe)}
         #: epochs completed
         self.epoch = 0
 
         self.owner = owner_of(self.benchmark)
         self.dtype = getattr(torch, self.recipe.dtype)
+        for name, values in (own or {}).items():
+            self.hyperparameters[name] = torch.tensor(values, dtype=self.dtype, device=self.device)
         # a CPU computes in bf16 too, at other numbers and no faster
         self.mixed_precision = self.recipe.mixed_precision and self.device.type != "cpu"
         if data is None:
@@ -145,6 +156,8 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
             "criterion": self.criterion.state_dict(),
         }
+        if self.kernel is not None:
+            state["kernel"] = self.kernel.to_dict()
         return state if self.teacher is None else {**state, "teacher": self.teacher.state()}
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -154,6 +167,8 @@ class Training:
         # before 0.2 no criterion had a state, so checkpoints lack it
         self.criterion.load_state_dict(state.get("criterion", {}))
         self.epoch = state["epoch"]
+        # what a checkpoint does not say was computed by the usual one
+        self.compute_by(Kernel.from_dict(state["kernel"]) if "kernel" in state else None)
         if self.teacher is not None and "teacher" not in state and self.epoch == self.recipe.epochs:
             # a finished training is not taught any more, so its state holds no teacher
             self.teacher = None
@@ -181,6 +196,17 @@ class Training:
         return self.evaluation.arrays(self._snapshot())
 
     @property
+    def kernel(self) -> Kernel | None:
+        """By which the replicas' convolutions are computed, see `trainables.kernels`; None where there is no choice."""
+        return kernels.in_use(self.network, self.device)
+
+    def compute_by(self, kernel: Kernel | None) -> None:
+        """Compute by ``kernel`` from now on, and a teacher too; by the usual one where that is None."""
+        kernels.use(self.network, kernel)
+        if self.teacher is not None:
+            self.teacher.compute_by(kernel)
+
+    @property
     def anchors(self) -> Tensor:
         """The criterion's own anchors (S, e, d), or those that are drawn for every criterion alike."""
         own = getattr(self.criterion, "anchors", None)
@@ -198,9 +224,9 @@ class Training:
         """Whether each seed holds out other samples of the data."""
         if twins.HELDOUT not in self.parts:
             return False
-        if len(splits) == 1:
+        if len(set(self.trial.seeds)) == 1:
             other = stream(self.trial.seeds[0] + 1, "split")
-            splits = [*splits, self.benchmark.split(data, self.options, other)]
+            splits = [splits[0], self.benchmark.split(data, self.options, other)]
         first, second = (set(split[twins.HELDOUT].tolist()) for split in splits[:2])
         return first != second
 
@@ -407,6 +433,7 @@ class Training:
             return floors.inputs(prepared, self.parts["train"], self.data.classes, seeds, self._pass_samples(1))
         network = self.benchmark.backbone(self.data.to("cpu"), self.options, streams(seeds, "init"))
         network = network.to(self.device, self.dtype)
+        kernels.use(network, self.kernel)
         self._fit_inputs(network)
         return partial(self._predict, network=network)
 

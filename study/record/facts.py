@@ -26,6 +26,8 @@ TAG_LENGTH = 8000
 SPLIT_LENGTH = 16
 #: tags beyond `analysis.schema`
 DEVICE = "fierce.device"
+#: how its convolutions are computed, where that is a choice
+KERNEL = "fierce.kernel"
 #: what the trial ran on: host, GPU with its driver, and the share that it was given
 NODE, GPU, SHARE = "fierce.node", "fierce.gpu", "fierce.share"
 
@@ -49,6 +51,8 @@ def describe(training: Training, share: Share | None) -> Facts:
         NODE: platform.node(),
         SHARE: "" if share is None else f"{share.cpus:.3g} cpus, {share.gpus:.3g} gpus",
     }
+    if training.kernel is not None:
+        tags[KERNEL] = str(training.kernel)
     if training.device.type == "cuda":
         tags[GPU] = _gpu()
     recipe = {f"training.{name}": str(value) for name, value in asdict(training.recipe).items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from accelerator import DEVICE, on_the_accelerator, within
@@ -9,6 +11,7 @@ from accelerator import DEVICE, on_the_accelerator, within
 from tests.trainables.test_conformance import SMALL
 from trainables import criteria
 from trainables.benchmarks import BENCHMARKS
+from trainables.kernels import MODES
 from trainables.replicas import drawn, streams
 from trainables.training import Training
 from trainables.trial import Trial
@@ -61,6 +64,20 @@ def test_a_benchmark_trains_and_is_measured_there_as_on_a_cpu(benchmark: str) ->
     # its kernels are others than a CPU's, which sum in another order
     for name in ("loss/train", "accuracy/train"):
         assert there.metrics[name] == pytest.approx(here.metrics[name], rel=1e-6)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_way_of_convolving_waits(mode: str) -> None:
+    wanted = trial("age", dtype="float64", batch_size=16)
+    wanted = replace(wanted, options={**wanted.options, "mode": mode})
+    (here,) = Training(wanted).run()
+    with on_the_accelerator(STEP) as watch:
+        training = Training(wanted, DEVICE)
+        training._prepared(training.parts["train"][:, :2], True, streams(wanted.seeds, "another"))
+        watch.waits.clear()
+        (there,) = training.run()
+    assert watch.waits == {} and watch.kernels
+    assert there.metrics["loss/train"] == pytest.approx(here.metrics["loss/train"], rel=1e-6)
 
 
 @pytest.mark.parametrize("criterion", criteria.names())

@@ -57,7 +57,7 @@ def trial(criterion: str = "ce", protocol: str = "released", seeds: tuple[int, .
         ({"width": 0}, "width must be a whole number of at least 1, not 0"),
         ({"evaluation": 1.5}, "evaluation must be a whole number"),
         ({"samples": 3}, "samples must be a whole number of at least 10, not 3"),
-        ({"mode": "fast"}, "mode must be one of auto, grouped, looped, not 'fast'"),
+        ({"mode": "fast"}, "mode must be one of auto, grouped, looped, bmm, not 'fast'"),
         ({"validation": 0.5}, "validation must be a share"),
         ({"heldout": -0.1}, "heldout must be a share"),
     ],
@@ -195,7 +195,7 @@ def test_every_criterion_trains(criterion: str, protocol: str) -> None:
     }
 
 
-@pytest.mark.parametrize("mode", ["grouped", "looped"])
+@pytest.mark.parametrize("mode", ["grouped", "looped", "bmm"])
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_an_epoch_in_bf16_stays_within_bounds_of_float32(mode: str, channels_last: bool) -> None:
     """The same steps in either precision and layout: the loss to 1%, the weights' changes to a cosine above .9."""

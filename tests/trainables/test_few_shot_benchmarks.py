@@ -291,7 +291,7 @@ def test_own_classes_and_a_class_without_enough_images(tmp_path: Path) -> None:
         ({"samples": 0}, "samples must be a whole number of at least 1, not 0"),
         ({"shots": 1}, "shots must be a list, not 1"),
         ({"shots": []}, "shots must be a list of whole numbers of at least 1"),
-        ({"mode": "fast"}, "mode must be one of auto, grouped, looped, not 'fast'"),
+        ({"mode": "fast"}, "mode must be one of auto, grouped, looped, bmm, not 'fast'"),
         ({"heldout": 0.6}, r"heldout must be a share in \[0, 0.5\], not 0.6"),
         ({"download": True}, "download needs data to be the folder"),
         ({"base_classes": "cat"}, "base_classes must be a list, not 'cat'"),

@@ -334,6 +334,7 @@ def test_a_group_that_stands_in_two_folders_parts_is_refused(tmp_path: Path) -> 
         ({"group": "visit"}, "group is for a list of files, and data is 'x'"),
         ({"backbone": "resnet51"}, "network of torchvision, such as resnet50, resnet"),
         ({"backbone": "resnet18", "weights": "IMAGENET1K_V1"}, "fetch https://download.pytorch.org/models/resnet18-"),
+        ({"backbone": "resnet18", "mode": "bmm"}, "mode is how the ResNet-18 is computed, and backbone names another"),
         ({"augmentation": "crop"}, "augmentation must be one of crops, flips, none"),
         ({"size": 4}, "size"),
         ({"heldout": 0.5, "validation": 0.5}, "must leave a tenth"),

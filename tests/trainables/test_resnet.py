@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
+from trainables.kernels import MODES, Mode
 from trainables.replicas import streams
-from trainables.resnet import MODES, Features, Mode, ReplicatedBatchNorm2d, ReplicatedResNet18
+from trainables.resnet import Features, ReplicatedBatchNorm2d, ReplicatedResNet18
 
 
 def network(seeds: tuple[int, ...], width: int = 4, mode: Mode = "looped", **options: object) -> ReplicatedResNet18:
@@ -35,7 +36,7 @@ def test_the_paper_s_network_has_700_182_parameters() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["grouped", "looped"])
+@pytest.mark.parametrize("mode", ["grouped", "looped", "bmm"])
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_equals_torchvision(mode: Mode, channels_last: bool) -> None:
     net = network((0, 1), width=64, mode=mode, channels_last=channels_last)
@@ -92,8 +93,11 @@ def test_trajectories_agree_between_modes_and_with_a_replica_alone(features: Fea
     targets = torch.randint(0, 3, (4, 3, 6))
     grouped = trained(network(seeds, mode="grouped", features=features), images, targets)
     looped = trained(network(seeds, mode="looped", features=features), images, targets)
-    for name, value in grouped.items():
-        torch.testing.assert_close(value, looped[name], rtol=1e-7, atol=1e-9, msg=lambda text, n=name: f"{n}: {text}")
+    multiplied = trained(network(seeds, mode="bmm", features=features), images, targets)
+    for name, value in looped.items():
+        for other in (grouped, multiplied):
+            text = f"{name}: {{}}".format
+            torch.testing.assert_close(other[name], value, rtol=1e-7, atol=1e-9, msg=text)
     for s, seed in enumerate(seeds):
         alone = trained(network((seed,), features=features), images[:, s : s + 1], targets[:, s : s + 1])
         for name, value in alone.items():
@@ -110,12 +114,16 @@ def test_weights_of_one_mode_load_in_the_other() -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
-def test_batch_norm_statistics_are_each_replica_s_own() -> None:
+@pytest.mark.parametrize("layout", ["one network", "images after channels"])
+def test_batch_norm_statistics_are_each_replica_s_own(layout: str) -> None:
     ours = ReplicatedBatchNorm2d(2, 3)
     references = [nn.BatchNorm2d(3), nn.BatchNorm2d(3)]
     for step in range(3):
         parts = [torch.randn(4, 3, 5, 5) + step, 10 * torch.randn(4, 3, 5, 5) - 7]
-        outputs = ours(torch.cat(parts, 1)).chunk(2, 1)
+        if layout == "one network":
+            outputs = ours(torch.cat(parts, 1)).chunk(2, 1)
+        else:
+            outputs = tuple(ours(torch.stack(parts).transpose(1, 2).contiguous()).transpose(1, 2))
         for part, reference_norm, output in zip(parts, references, outputs, strict=True):
             torch.testing.assert_close(output, reference_norm(part), rtol=1e-4, atol=1e-5)
     for s, reference_norm in enumerate(references):
@@ -123,7 +131,7 @@ def test_batch_norm_statistics_are_each_replica_s_own() -> None:
         torch.testing.assert_close(ours.running_var[s], reference_norm.running_var)
 
 
-@pytest.mark.parametrize("mode", ["grouped", "looped"])
+@pytest.mark.parametrize("mode", ["grouped", "looped", "bmm"])
 def test_a_neighbour_s_images_change_nothing(mode: Mode) -> None:
     net = network((0, 1), mode=mode, features="mean-of-maps")
     images = torch.randn(2, 4, 3, 16, 16, dtype=torch.float64)
@@ -134,7 +142,7 @@ def test_a_neighbour_s_images_change_nothing(mode: Mode) -> None:
     assert not torch.allclose(first[1], second[1])
 
 
-@pytest.mark.parametrize("mode", ["grouped", "looped"])
+@pytest.mark.parametrize("mode", ["grouped", "looped", "bmm"])
 def test_bf16_stays_within_two_per_cent_of_float32(mode: Mode) -> None:
     net = ReplicatedResNet18(16, 2, streams(range(2), "init"), features="mean-of-maps", mode=mode)
     images = torch.randn(2, 16, 3, 32, 32)
@@ -155,9 +163,9 @@ def test_bf16_stays_within_two_per_cent_of_float32(mode: Mode) -> None:
 
 
 def test_an_unknown_mode_is_named() -> None:
-    with pytest.raises(ValueError, match="unknown mode 'fused'; known: auto, grouped, looped"):
+    with pytest.raises(ValueError, match="unknown mode 'fused'; known: auto, grouped, looped, bmm"):
         network((0,), mode="fused")  # type: ignore[arg-type]
-    assert MODES == ("auto", "grouped", "looped")
+    assert MODES == ("auto", "grouped", "looped", "bmm")
 
 
 def test_weight_decay_counts_one_replica_s_dimensions() -> None:

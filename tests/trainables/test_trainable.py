@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -73,6 +74,8 @@ def notes(folder: Path, number: int) -> list[str]:
 
 def run_case(config: dict[str, Any], folder: Path, stopping: bool = False, **options: Any) -> None:
     case = config["case"]
+    # what is timed is kept there, and not in the cache of whoever runs the tests
+    os.environ["FIERCE_CACHE"] = str(folder / "cache")
     notes = (StoppingNotes if stopping else Notes)(folder / "trials" / str(case["number"]))
     train_trial(case, folder=Folder(str(folder)), open_tracker=lambda _: notes, **options)
 
@@ -172,6 +175,34 @@ def test_a_trial_is_stopped_and_goes_on_while_its_teacher_trains(tmp_path: Path)
     (tmp_path / STOP).unlink()
     launch(tmp_path, student)
     same(records(tmp_path, 0), wanted)
+
+
+def test_a_trial_takes_its_study_s_kernel_and_keeps_it_in_its_checkpoint(tmp_path: Path) -> None:
+    """Trials of two hundred steps, from which on kernels are timed."""
+    options = {"samples": 20, "size": 8, "width": 1, "evaluation": 5}
+    training = {"epochs": 100, "batch_size": 8, "anchors": "centred-grid"}
+    begun, later = (
+        trial(benchmark="age", criterion=criterion, seeds=(1, 4), options=options, training=training)
+        for criterion in ("ce", "ls")
+    )
+
+    def kernel_of(trial: Trial) -> dict[str, Any]:
+        """What computes it, for an epoch."""
+        (tmp_path / STOP).unlink(missing_ok=True)
+        (stopped,) = launch(tmp_path, trial, stopping=True)
+        assert stopped.error is None and stopped.metrics["interrupted"]
+        return dict(saved(tmp_path, 0)["state"]["kernel"])
+
+    chosen = kernel_of(begun)
+    (kept,) = (tmp_path / "kernels").glob("*.json")
+    content = json.loads(kept.read_text(encoding="utf-8"))
+    assert content["kernel"] == chosen
+    another = {"mode": "looped" if chosen["mode"] == "bmm" else "bmm", "channels_last": False}
+    kept.write_text(json.dumps({**content, "kernel": another}), encoding="utf-8")
+    # whatever the study says now
+    assert kernel_of(begun) == chosen
+    assert len(records(tmp_path, 0)) == 2
+    assert kernel_of(later) == another
 
 
 def test_a_metric_that_must_be_finite(tmp_path: Path) -> None:

@@ -27,8 +27,9 @@ from trainables.evaluators import (
     entropy_bias,
     transport,
 )
+from trainables.kernels import Mode
 from trainables.metrics import Metric
-from trainables.resnet import Mode, ReplicatedResNet18
+from trainables.resnet import ReplicatedResNet18
 from trainables.trial import Recipe
 
 #: per-channel mean and standard deviation over ImageNet's training images
@@ -61,9 +62,10 @@ class AgeOptions(Checked):
     threshold: float | str | Sequence[float] = "median"
     #: maps of the ResNet's first layer; the paper's is 16
     width: Annotated[int, Bounds(1)] = 16
-    #: how replicas are computed: ``grouped``, ``looped``, or ``auto`` by device
+    #: how convolutions of all seeds are computed: ``grouped``, ``looped`` or ``bmm``, or ``auto``, the fastest of them
+    #: as timed once for a study; numbers agree up to rounding
     mode: Mode = "auto"
-    #: whether the maps' channels are last in memory; by default on a CPU alone
+    #: whether the maps' channels are last in memory, but with ``bmm``; by default as timed, with a mode on a CPU alone
     channels_last: bool | None = None
     #: random shifts and flips in training; ours, neither source augments
     augment: bool = False

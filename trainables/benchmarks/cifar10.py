@@ -26,7 +26,8 @@ from trainables.benchmarks.natural_images import download, read_images
 from trainables.benchmarks.options import Bounds, Checked
 from trainables.benchmarks.simulated_textures import simulate
 from trainables.evaluators import Evaluator, Snapshot, classification, geometry
-from trainables.resnet import Mode, ReplicatedResNet18
+from trainables.kernels import Mode
+from trainables.resnet import ReplicatedResNet18
 from trainables.trial import Recipe
 
 #: per-channel mean and standard deviation over the training images
@@ -48,9 +49,10 @@ class Cifar10Options(Checked):
     size: Annotated[int, Bounds(8)] = 32
     #: maps of the ResNet's first layer; the features have 8 times as many dimensions
     width: Annotated[int, Bounds(1)] = 64
-    #: how replicas are computed: ``grouped``, ``looped``, or ``auto`` by device
+    #: how convolutions of all seeds are computed: ``grouped``, ``looped`` or ``bmm``, or ``auto``, the fastest of them
+    #: as timed once for a study; numbers agree up to rounding
     mode: Mode = "auto"
-    #: whether the maps' channels are last in memory; by default on a CPU alone
+    #: whether the maps' channels are last in memory, but with ``bmm``; by default as timed, with a mode on a CPU alone
     channels_last: bool | None = None
     #: a network of your own as package.module:name, in place of the ResNet (see `trainables.backbones.find`)
     backbone: str | None = None

@@ -20,6 +20,7 @@ from trainables.benchmarks.image_listing import Columns, Listing, Sample, is_lis
 from trainables.benchmarks.natural_images import TEST, TRAIN, VALIDATION
 from trainables.benchmarks.options import Bounds, Checked
 from trainables.evaluators import Evaluator, classification
+from trainables.kernels import Mode
 from trainables.resnet import ReplicatedResNet18
 from trainables.trial import Recipe
 
@@ -56,6 +57,9 @@ class OwnImagesOptions(Checked):
     augmentation: Literal["crops", "flips", "none"] = "crops"
     #: maps of the first layer of the ResNet-18, as in the paper; the features have 8 times as many dimensions
     width: Annotated[int, Bounds(1)] = 64
+    #: how its convolutions of all seeds are computed: ``grouped``, ``looped`` or ``bmm``, or ``auto``, the fastest of
+    #: them as timed once for a study; numbers agree up to rounding
+    mode: Mode = "auto"
     #: a network of torchvision by name, or one of your own as package.module:name, in place of that ResNet-18
     backbone: str | None = None
     #: a file with the state dict that the network begins with, all but its last layer; torchvision's are not downloaded
@@ -94,6 +98,10 @@ class OwnImagesOptions(Checked):
             raise ValueError("validation and heldout must leave a tenth of the images for training: lower one of them")
         if self.backbone is not None:
             vision.check(self.backbone)
+            if self.mode != "auto":
+                raise ValueError(
+                    "mode is how the ResNet-18 is computed, and backbone names another network: leave it out"
+                )
         if self.weights is not None:
             vision.check_file(self.weights, self.backbone)
 
@@ -182,7 +190,7 @@ class OwnImages:
         """ResNet-18, features of 8·width dimensions after their ReLU; or S networks of another kind."""
         network: nn.Module
         if options.backbone is None:
-            network = ReplicatedResNet18(options.width, data.classes, generators)
+            network = ReplicatedResNet18(options.width, data.classes, generators, mode=options.mode)
         else:
             network = backbones.looped(vision.factory(options.backbone, options.size), data, generators)
         if options.weights is not None:

@@ -21,7 +21,7 @@ class ConfidencePenalty(Criterion):
 
     label = "confidence penalty"
     position = 3
-    hyperparameters = (Hyperparameter("beta", "β", 0.1, low=0, log=True),)
+    hyperparameters = (Hyperparameter("beta", "β", 0.1, low=0, log=True, by_replica=True),)
 
     def forward(self, batch: Batch) -> Tensor:
         return confidence_penalty(batch.logits, batch.targets, self.setup.values["beta"])

@@ -43,7 +43,7 @@ class Fierce(Criterion):
     label = "FIERCE"
     position = 2
     hyperparameters: ClassVar[Sequence[Hyperparameter]] = (
-        Hyperparameter("lambda", "λ", 1.0, low=0, log=True),
+        Hyperparameter("lambda", "λ", 1.0, low=0, log=True, by_replica=True),
         Hyperparameter(
             "e", "e", 100, low=2, whole=True, log=True, meaning="the number of anchors", counts_anchors=True
         ),

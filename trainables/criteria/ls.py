@@ -27,7 +27,7 @@ class LabelSmoothing(Criterion):
 
     label = "LS"
     position = 1
-    hyperparameters = (Hyperparameter("sigma", "σ", 0.1, low=0, high=1, below_high=True),)
+    hyperparameters = (Hyperparameter("sigma", "σ", 0.1, low=0, high=1, below_high=True, by_replica=True),)
 
     def forward(self, batch: Batch) -> Tensor:
         return label_smoothing(batch.logits, batch.targets, self.setup.values["sigma"], self.setup.recipe.smoothing)

@@ -42,7 +42,7 @@ class SIGReg(Criterion):
     label = "SIGReg"
     position = 7
     hyperparameters = (
-        Hyperparameter("strength", "λ", 0.05, low=0, log=True, meaning="the weight of the statistic"),
+        Hyperparameter("strength", "λ", 0.05, low=0, log=True, meaning="the weight of the statistic", by_replica=True),
         Hyperparameter(
             "slices", "M", 1024, low=0, whole=True, log=True, meaning="the number of random slices, 0 for all there are"
         ),

@@ -17,13 +17,15 @@ from trainables.replicas import streams
 #: dimensions of the projection that is contrasted (Khosla et al.: 128)
 PROJECTED = 128
 
-TEMPERATURE = Hyperparameter("tau", "τ", 0.5, low=0.01, log=True, meaning="the temperature")
+TEMPERATURE = Hyperparameter("tau", "τ", 0.5, low=0.01, log=True, meaning="the temperature", by_replica=True)
 
 
 def similarities(projected: Tensor, temperature: float | Tensor) -> Tensor:
-    """Cosine similarities over the temperature (S, n, n) of (S, n, p); −∞ of each with itself."""
+    """Cosine similarities over the temperature, a number or (S,): (S, n, n) of (S, n, p); −∞ of each with itself."""
     unit = functional.normalize(projected, dim=-1)
     own = torch.eye(projected.shape[1], dtype=torch.bool, device=projected.device)
+    if isinstance(temperature, Tensor):
+        temperature = temperature.view(-1, 1, 1)
     return (torch.bmm(unit, unit.transpose(1, 2)) / temperature).masked_fill(own, -torch.inf)
 
 

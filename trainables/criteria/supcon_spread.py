@@ -32,7 +32,9 @@ class SupConSpread(SupCon):
     label = "SupCon + spread"
     position = 9
     hyperparameters = (
-        Hyperparameter("spread", "α", 0.5, low=0, high=1, meaning="the share of class-conditional InfoNCE"),
+        Hyperparameter(
+            "spread", "α", 0.5, low=0, high=1, meaning="the share of class-conditional InfoNCE", by_replica=True
+        ),
         TEMPERATURE,
     )
 

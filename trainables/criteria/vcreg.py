@@ -40,8 +40,12 @@ class VCReg(Criterion):
     label = "VCReg"
     position = 6
     hyperparameters = (
-        Hyperparameter("variance", "α", 0.16, low=0, log=True, meaning="the weight of the variance term"),
-        Hyperparameter("covariance", "β", 0.01, low=0, log=True, meaning="the weight of the covariance term"),
+        Hyperparameter(
+            "variance", "α", 0.16, low=0, log=True, meaning="the weight of the variance term", by_replica=True
+        ),
+        Hyperparameter(
+            "covariance", "β", 0.01, low=0, log=True, meaning="the weight of the covariance term", by_replica=True
+        ),
     )
 
     def forward(self, batch: Batch) -> Tensor:
