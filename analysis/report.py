@@ -28,6 +28,7 @@ from analysis import (
     summary,
     versions,
 )
+from analysis.explorer import embedding
 from analysis.output import Figure, Section, Table
 from analysis.pages import PageError, SectionFunction
 from analysis.runs import StoreError, Study
@@ -47,10 +48,10 @@ WARNINGS: Mapping[str, str] = {
 def write(tracking_uri: str, study: str, out: Path, page_module: str = "") -> Path:
     """Write ``out``/report.html and, beside it, every figure (SVG, PNG) and table (CSV, Markdown, LaTeX).
 
-    The page needs no network and no other file. Its sections are those of ``page_module``, ``package.module``, where
-    one is named, else those of the benchmark's page. Raises `analysis.runs.StudyNotFound`, `analysis.pages.PageError`
-    where ``page_module`` is no page or a section of anyone's fails, or `StoreError` where the store or the study's file
-    in it cannot be read.
+    The page needs no network and no other file, and where the browser runs scripts it can be explored. Its sections are
+    those of ``page_module``, ``package.module``, where one is named, else those of the benchmark's page. Raises
+    `analysis.runs.StudyNotFound`, `analysis.pages.PageError` where ``page_module`` is no page or a section of anyone's
+    fails, or `StoreError` where the store or the study's file in it cannot be read.
     """
     opened = Study.open(tracking_uri, study, page_module)
     # a page that is none is said before anything is written
@@ -76,6 +77,7 @@ def write(tracking_uri: str, study: str, out: Path, page_module: str = "") -> Pa
         data=output.data_note(opened),
         answer=answer,
         sections=sections,
+        explorer=embedding.of(opened),
         command=f"fierce run {study}.yaml && fierce report {study}",
     )
 
