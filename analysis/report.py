@@ -36,6 +36,9 @@ from analysis.runs import StoreError, Study
 #: sections of every page, each None where a study has nothing for it
 EVERYWHERE = (rivals.section, measures.section, similarity.section, regret.section)
 
+#: bytes of a page, which trajectories that are explored are thinned to
+LARGEST = 3_000_000
+
 #: what a reader must know of data that is not real
 WARNINGS: Mapping[str, str] = {
     "simulated": "Every number on this page comes from simulated data: it shows how the methods behave on a generated "
@@ -67,19 +70,20 @@ def write(tracking_uri: str, study: str, out: Path, page_module: str = "") -> Pa
     if lost := output.lost_note(opened):
         sections[0] = Section(sections[0].title, (lost, *sections[0].items))
     origin = output.provenance(opened)
-    return rendering.write(
-        out / "report.html",
-        "report.html.j2",
-        study=opened,
-        benchmark=opened.benchmark,
-        warning=WARNINGS.get(origin, ""),
-        provenance=origin,
-        data=output.data_note(opened),
-        answer=answer,
-        sections=sections,
-        explorer=embedding.of(opened),
-        command=f"fierce run {study}.yaml && fierce report {study}",
-    )
+    values = {
+        "study": opened,
+        "benchmark": opened.benchmark,
+        "warning": WARNINGS.get(origin, ""),
+        "provenance": origin,
+        "data": output.data_note(opened),
+        "answer": answer,
+        "sections": sections,
+        "command": f"fierce run {study}.yaml && fierce report {study}",
+    }
+    # what is explored has the room that the rest leaves
+    rest = rendering.page("report.html.j2", explorer=None, **values)
+    explorer = embedding.of(opened, LARGEST - len(rest.encode()))
+    return rendering.write(out / "report.html", "report.html.j2", explorer=explorer, **values)
 
 
 def _of_page(make: SectionFunction, study: Study, out: Path) -> Section | None:

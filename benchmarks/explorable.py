@@ -10,11 +10,8 @@ Makes a store of so many trials × 10 seeds by bulk insert, writes its report, a
 from __future__ import annotations
 
 import argparse
-import shutil
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +19,7 @@ import numpy as np
 
 from analysis import report
 from benchmarks import report_scale
+from tests.browsing import chromium
 
 STUDY_FILE = """\
 name: scale
@@ -41,25 +39,6 @@ def points(count: int) -> list[tuple[str, dict[str, float]]]:
     anchors = np.exp(random.uniform(np.log(10), np.log(200), count - 2)).round()
     searched = [("fierce", {"lambda": weight, "e": e}) for weight, e in zip(weights, anchors, strict=True)]
     return [("ce", {}), ("ls", {"sigma": 0.4}), *searched]
-
-
-@contextmanager
-def browser() -> Iterator[Any]:
-    """A headless Chromium, from Debian's packages."""
-    from selenium import webdriver
-
-    program, control = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
-    if not (program and control):
-        raise SystemExit("no chromium with chromedriver here")
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "window-size=1200,900"):
-        options.add_argument(f"--{argument}")
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(control))
-    try:
-        yield driver
-    finally:
-        driver.quit()
 
 
 def opened(driver: Any, page: Path) -> tuple[float, dict[str, float]]:
@@ -99,7 +78,7 @@ def main() -> None:
             f"{arguments.trials} trials × {seeds} seeds × {arguments.epochs} epochs × {len(report_scale.METRICS)} "
             f"metrics: report in {time.perf_counter() - started:.1f} s, page {page.stat().st_size / 1e6:.2f} MB"
         )
-        with browser() as driver:
+        with chromium() as driver:
             for which in ("first", "again"):
                 loaded, drawn = opened(driver, page)
                 plots = ", ".join(f"{panel} {seconds:.2f} s" for panel, seconds in drawn.items())

@@ -17,6 +17,7 @@ from analysis import importance, output, selection, sensitivity, statistics
 from analysis.declarations import Hyperparameter
 from analysis.explorer import colours
 from analysis.runs import Study
+from analysis.statistics import Estimate
 
 #: matplotlib's line styles and markers as Plotly calls them
 DASHES = {"--": "dash", "-.": "dashdot", "-": "solid", ":": "dot"}
@@ -189,15 +190,12 @@ def _sweeps(study: Study, place: Mapping[int, int]) -> list[dict[str, Any]]:
 
 
 def _search(study: Study, place: Mapping[int, int]) -> dict[str, Any] | None:
-    """The search's rule, its constraint, which points keep that, which is best, and importance; None without one."""
+    """The search's rule, its constraint, which trials break that, which is best, and importance; None without one."""
     searched = selection.search(study)
     if not searched:
         return None
     limited, bound = selection.constraint(study)
-    points: dict[int, bool] = {}
-    for _, table in searched.values():
-        feasible = zip(table["trial"], table["feasible"], strict=True)
-        points |= {place[trial]: bool(is_feasible) for trial, is_feasible in feasible if trial in place}
+    limits = selection.summary(study, limited) if limited else {}
     shares = importance.by_criterion(study)
     symbols = {each.name: each.symbol for each in _axes(study)}
     return {
@@ -205,8 +203,8 @@ def _search(study: Study, place: Mapping[int, int]) -> dict[str, Any] | None:
         "objective": selection.objective_metric(study),
         "limited": limited,
         "bound": _rounded(bound),
-        "feasible": [trial for trial, is_feasible in points.items() if is_feasible],
-        "outside": [trial for trial, is_feasible in points.items() if not is_feasible],
+        # of baselines too: what a search may not choose is marked wherever it stands
+        "outside": [place[trial] for trial in place if limited and not _keeps(limits.get(trial), bound)],
         "best": [place[best.trial] for best, _ in searched.values() if best is not None],
         "importance": [
             {
@@ -217,6 +215,10 @@ def _search(study: Study, place: Mapping[int, int]) -> dict[str, Any] | None:
             for name, of_name in shares.items()
         ],
     }
+
+
+def _keeps(limit: Estimate | None, bound: float) -> bool:
+    return limit is not None and limit.mean >= bound
 
 
 def _first_axes(study: Study, names: Sequence[str]) -> list[str]:

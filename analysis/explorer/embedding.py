@@ -25,8 +25,10 @@ TITLES = {
     "coordinates": "All settings in parallel coordinates",
     "importance": "Which hyperparameters matter",
 }
-#: characters that trajectories take of a page; more are thinned
-BUDGET = 1_500_000
+#: bytes of a page that are left to trajectories at least, whatever else it holds
+LEAST = 300_000
+#: bytes of the panels and of what stands around each block, about
+AROUND = 8_000
 
 
 @dataclass(frozen=True)
@@ -63,15 +65,17 @@ class Explorer:
         return packing.STEPS
 
 
-def of(study: Study, budget: int = BUDGET) -> Explorer | None:
-    """What the page of ``study`` holds, its trajectories in ``budget`` characters; None where no seed is done.
+def of(study: Study, room: int) -> Explorer | None:
+    """What the page of ``study`` holds, in some ``room`` bytes; None where no seed is done.
 
-    Where they take more, epochs are left out, of all metrics alike.
+    Where it takes more, epochs are left out, of all metrics alike, but for the first and the last one.
     """
     document = content.of(study) if len(study.final) else {"metrics": []}
     if not document["metrics"]:
         return None
-    stride, curves, packed = _within(study, [metric["name"] for metric in document["metrics"]], budget)
+    plotly = base64.b64encode(PLOTLY.read_bytes()).decode("ascii")
+    left = room - len(plotly) - len(script()) - len(packing.document(document)) - AROUND
+    stride, curves, packed = _within(study, [metric["name"] for metric in document["metrics"]], max(LEAST, left))
     blocks = []
     for place, (each, (scale, text)) in enumerate(zip(curves, packed, strict=True)):
         document["metrics"][place] |= {
@@ -83,7 +87,6 @@ def of(study: Study, budget: int = BUDGET) -> Explorer | None:
         }
         blocks.append(Block(f"explore-metric-{place}", text))
     document |= {"steps": packing.STEPS}
-    plotly = base64.b64encode(PLOTLY.read_bytes()).decode("ascii")
     own = (Block("explore-study", packing.document(document)), Block("explore-plotly", plotly))
     return Explorer(script(), (*own, *blocks), _panels(document), stride)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 #: steps that the range of a metric is divided into
-STEPS = 4094
+STEPS = 2000
 #: positive values that span more than so many times the smallest are divided evenly on a logarithmic scale
 LOG_SPAN = 20.0
 

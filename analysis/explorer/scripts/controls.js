@@ -63,10 +63,15 @@ function toggles(legend, labels, changed) {
 
 // A piece of a criterion's line, as it is drawn.
 function swatch(look) {
-  const line = make('span', { className: 'swatch' });
-  line.style.setProperty('--light', look.light);
-  line.style.setProperty('--dark', look.dark);
-  line.style.borderTopStyle = { solid: 'solid', dot: 'dotted' }[look.dash] || 'dashed';
-  line.setAttribute('aria-hidden', 'true');
-  return line;
+  const dashes = { solid: '', dash: '9 5', dashdot: '8 4 2 4', dot: '2 4' };
+  const drawing = document.createElementNS('http://www.w3.org/2000/svg', 'svg');
+  const line = document.createElementNS('http://www.w3.org/2000/svg', 'line');
+  const attributes = { x1: 0, y1: 5, x2: 32, y2: 5, 'stroke-width': 3, 'stroke-dasharray': dashes[look.dash] };
+  for (const [name, value] of Object.entries(attributes)) line.setAttribute(name, value);
+  drawing.setAttribute('class', 'swatch');
+  drawing.setAttribute('aria-hidden', 'true');
+  drawing.style.setProperty('--light', look.light);
+  drawing.style.setProperty('--dark', look.dark);
+  drawing.append(line);
+  return drawing;
 }

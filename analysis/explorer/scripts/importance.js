@@ -15,7 +15,7 @@ function importance(study, panel) {
     panel.querySelector('.caption').textContent = `Share of each hyperparameter in ${study.search.objective}, by Optuna’s PED-ANOVA over ${points} points of ${study.criteria[number].label}: `
       + `which of them set the best tenth of the points apart. ${shares.map(({ symbol, share }) => `${symbol} ${Math.round(100 * share)}%`).join(', ')}.`;
     await plot.draw([Object.assign(bars, { look: made })], {
-      xaxis: axisLook('share', { range: [0, 1], tickformat: '.0%' }),
+      xaxis: axisLook('share', { range: [0, 1.03], tickformat: '.0%' }),
       yaxis: axisLook('', { autorange: 'reversed', ticks: '' }),
     });
   }

@@ -47,6 +47,7 @@ function layoutOf(more) {
     margin: { l: 64, r: 16, t: 12, b: 48 },
     hovermode: 'closest',
     hoverlabel: { bgcolor: themeColour('paper'), bordercolor: themeColour('soft'), font: { color: ink }, align: 'left' },
+    modebar: { bgcolor: 'rgba(0,0,0,0)', color: themeColour('soft'), activecolor: ink },
     showlegend: false,
     ...more,
   };
@@ -102,7 +103,13 @@ class Plot {
     this.curves = this.curves.filter(curve => curve.points.length);
     this.curve = -1;
     this.reading.textContent = '';
-    const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ['select2d', 'lasso2d'] };
+    const config = {
+      responsive: true,
+      displaylogo: false,
+      // Plotly would offer to send the study to its makers
+      showSendToCloud: false,
+      modeBarButtonsToRemove: ['select2d', 'lasso2d'],
+    };
     await plotly.react(this.holder, traces.map(trace => trace.made || trace), layoutOf(layout), config);
     if (!this.listens) {
       this.listens = true;

@@ -7,6 +7,7 @@ function sensitivity(study, panel) {
   const metric = choice('Metric', study.metrics.map(each => [each.name, each.label]), () => { log.box.checked = startsLog(current()); layEpochs(); again(); });
   const current = () => study.metrics.find(each => each.name === metric.value);
   const log = toggle('logarithmic', startsLog(study.metrics[0]), again);
+  const same = toggle('one scale for all epochs', false, again);
   const holder = make('span', { className: 'epochs' });
   let epoch;
   // a metric has epochs of its own
@@ -16,7 +17,7 @@ function sensitivity(study, panel) {
     holder.replaceChildren(epoch.element);
   }
   layEpochs();
-  panel.querySelector('.controls').append(sweep.element, metric.element, log.element, holder);
+  panel.querySelector('.controls').append(sweep.element, metric.element, log.element, same.element, holder);
   const everySeed = study.seeds.map((_, place) => place);
 
   async function draw(isLast) {
@@ -32,10 +33,10 @@ function sensitivity(study, panel) {
     const level = study.reference === null ? null : estimate(study, chosen, values, study.reference, place, everySeed);
     if (level?.n) traces.unshift(levelLine(study, at, level, chosen.epochs[place]));
     panel.querySelector('.caption').textContent = `Means over seeds at epoch ${chosen.epochs[place]}, with ${study.level * 100}% Student-t intervals where all planned seeds count; `
-      + 'the level line is the reference’s mean. The scale is the same at every epoch.';
+      + 'the level line is the reference’s mean.';
     await plot.draw(traces, {
       xaxis: axisLook(along.label, { tickvals: ticks.map(([tick]) => tick), ticktext: ticks.map(([, text]) => plain(text)) }),
-      yaxis: axisLook(chosen.label, { ...(log.on ? { type: 'log', dtick: 'D2' } : {}), ...rangeOver(study, chosen, values, along, log.on) }),
+      yaxis: axisLook(chosen.label, { ...(log.on ? { type: 'log', dtick: 'D2' } : {}), ...(same.on ? rangeOver(study, chosen, values, along, log.on) : {}) }),
     });
   }
   return again;

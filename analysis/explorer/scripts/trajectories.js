@@ -28,7 +28,7 @@ function trajectories(study, panel) {
       ? linesOf(study, chosen, values, row.trials, study.criteria[number], seeds.on, show.value === 'seeds', budget) : []));
     panel.querySelector('.caption').textContent = captionOf(study, chosen, show.value, seeds.on.length, budget.cut);
     await plot.draw(traces, {
-      xaxis: axisLook('epoch', { rangemode: 'tozero' }),
+      xaxis: axisLook('epoch'),
       yaxis: axisLook(chosen.label, log.on ? { type: 'log', dtick: 'D2' } : {}),
     });
   }
