@@ -50,9 +50,12 @@ def trials(study: Study) -> list[int]:
     return [int(trial) for _, trial in order]
 
 
+@lru_cache(maxsize=4)
 def seeds(study: Study) -> list[int]:
-    """All seeds that are done in some trial."""
-    return [int(seed) for seed in np.unique(study.final["seed"])]
+    """The seeds of `trials`, those that are planned and nowhere done included: no mean hides that one is missing."""
+    table = study.trials[study.trials["trial"].isin(trials(study))]
+    found = {seed for planned in table["planned"] for seed in planned} | set(study.final["seed"])
+    return sorted(int(seed) for seed in found)
 
 
 def metrics(study: Study) -> list[str]:
@@ -140,7 +143,7 @@ def _criterion(study: Study, name: str) -> dict[str, Any]:
 def _trials(study: Study, numbers: Sequence[int]) -> list[dict[str, Any]]:
     names = _criteria(study)
     speaking = {choice.trial for choice in selection.headline(study).values()}
-    rows = study.trials.set_index("trial").loc[list(numbers)]
+    rows = study.trials.set_index("trial").loc[list(numbers)].to_dict("records")
     return [
         {
             "number": int(number),
@@ -150,7 +153,7 @@ def _trials(study: Study, numbers: Sequence[int]) -> list[dict[str, Any]]:
             "speaks": number in speaking,
             "at": {each.name: value for each in _axes(study) if (value := _plain(row[each.name])) is not None},
         }
-        for number, (_, row) in zip(numbers, rows.iterrows(), strict=True)
+        for number, row in zip(numbers, rows, strict=True)
     ]
 
 

@@ -39,6 +39,14 @@ def test_replicas_that_are_not_done_are_left_out(study: Study) -> None:
     assert 7 not in content.trials(study)
 
 
+def test_a_seed_that_is_nowhere_done_is_still_missed(study: Study) -> None:
+    short = replace(study)
+    short.__dict__["final"] = study.final[study.final["seed"] != SEEDS[-1]]
+    assert content.seeds(short) == list(SEEDS)
+    assert np.isnan(content.curves(short, "mse/raw").values[:, -1]).all()
+    assert content.of(short)["trials"][0]["seeds"] == list(SEEDS)
+
+
 def test_the_document_is_of_the_study(study: Study) -> None:
     document = content.of(study)
     assert [criterion["label"] for criterion in document["criteria"]] == ["CE", "LS", "FIERCE", "confidence penalty"]
