@@ -159,7 +159,7 @@ def _trials(study: Study, numbers: Sequence[int]) -> list[dict[str, Any]]:
 
 def _metric(study: Study, name: str, numbers: Sequence[int]) -> dict[str, Any]:
     declared = study.metric(name)
-    ends = selection.values(study, name).reindex(numbers).mean(axis=1)
+    ends = selection.values(study, name).reindex(list(numbers)).mean(axis=1)
     return {
         "name": name,
         "label": declared.label,

@@ -250,6 +250,8 @@ def test_settings_outside_a_range_fall_back(opened: Explorer) -> None:
 
     panel = opened.open_panel("coordinates")
     assert opened.caption("coordinates").startswith("5 of 5 settings of FIERCE lie within the ranges")
+    ticks = panel.find_elements("css selector", ".xtick")
+    assert len(ticks) == 6 and "mse/transfer-least-squares" in "".join(tick.text for tick in ticks).replace("\n", "")
     assert "4 of them, dotted and crossed, break the constraint." in opened.caption("coordinates")
     assert "the search’s choice, FIERCE λ=0.1 e=100." in opened.caption("coordinates")
     lowest = panel.find_element("css selector", ".ranges fieldset:first-child input")

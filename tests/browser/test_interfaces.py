@@ -177,6 +177,10 @@ def test_the_report_opens_among_the_artifacts(browser: Browser, study_run: str) 
         browser.wait(lambda: all(figure.get_property("naturalWidth") > 0 for figure in figures))
         assert browser.find("table tbody tr")
         browser.driver.execute_script("arguments[0].scrollIntoView()", figures[0])
+        # it is explored there as well, though MLflow lets it run scripts and nothing else
+        [panel] = browser.find("[data-panel='trajectories']")
+        browser.driver.execute_script("arguments[0].scrollIntoView()", panel)
+        browser.wait(lambda: browser.find("[data-panel='trajectories'] .plot[data-drawn] .scatterlayer .js-line"))
     finally:
         browser.driver.switch_to.default_content()
     browser.shoot("report-figure")

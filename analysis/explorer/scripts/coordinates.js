@@ -130,7 +130,7 @@ function frameOf(axes) {
   return {
     xaxis: axisLook('', {
       tickvals: axes.map((_, place) => place), ticktext: axes.map(axis => folded(axis.label)), showgrid: false, showline: false, ticks: '',
-      range: [-0.15, axes.length - 1 + 0.35], fixedrange: true, side: 'top', tickangle: 0,
+      range: [-0.15, axes.length - 1 + 0.35], fixedrange: true, side: 'top', tickangle: 0, ticklabeloverflow: 'allow',
     }),
     yaxis: { visible: false, range: [-0.06, 1.06], fixedrange: true },
     shapes: axes.map((_, place) => ({ type: 'line', x0: place, x1: place, y0: 0, y1: 1, line, layer: 'below' })),
@@ -139,12 +139,12 @@ function frameOf(axes) {
   };
 }
 
-// A label in lines of some twenty letters.
+// A label in lines of some sixteen letters, broken between words and after a slash or hyphen.
 function folded(label) {
   const lines = [''];
-  for (const word of label.split(' ')) {
-    if (lines[lines.length - 1].length + word.length > 20) lines.push('');
-    lines[lines.length - 1] = `${lines[lines.length - 1]} ${word}`.trim();
+  for (const part of label.split(/(?<=[\s/-])/)) {
+    if (lines[lines.length - 1] && lines[lines.length - 1].length + part.length > 16) lines.push('');
+    lines[lines.length - 1] += part;
   }
   return lines.map(plain).join('<br>');
 }
