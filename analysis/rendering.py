@@ -17,12 +17,17 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 def write(path: Path, template: str, **values: Any) -> Path:
     """Write the page of ``template`` with its ``values`` to ``path``, whole or not at all, and make its folder."""
+    text = page(template, **values)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    output.write_whole(path, text)
+    return path
+
+
+def page(template: str, **values: Any) -> str:
+    """The page of ``template`` with its ``values``."""
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     environment.filters |= {"data_uri": _data_uri, "kind": _kind, "cell": _cell, "chips": _chips}
-    page = environment.get_template(template).render(**values)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    output.write_whole(path, page)
-    return path
+    return environment.get_template(template).render(**values)
 
 
 def stem(criterion: str) -> str:

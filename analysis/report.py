@@ -28,12 +28,16 @@ from analysis import (
     summary,
     versions,
 )
+from analysis.explorer import embedding
 from analysis.output import Figure, Section, Table
 from analysis.pages import PageError, SectionFunction
 from analysis.runs import StoreError, Study
 
 #: sections of every page, each None where a study has nothing for it
 EVERYWHERE = (rivals.section, measures.section, similarity.section, regret.section)
+
+#: bytes of a page, which trajectories that are explored are thinned to
+LARGEST = 3_000_000
 
 #: what a reader must know of data that is not real
 WARNINGS: Mapping[str, str] = {
@@ -47,10 +51,10 @@ WARNINGS: Mapping[str, str] = {
 def write(tracking_uri: str, study: str, out: Path, page_module: str = "") -> Path:
     """Write ``out``/report.html and, beside it, every figure (SVG, PNG) and table (CSV, Markdown, LaTeX).
 
-    The page needs no network and no other file. Its sections are those of ``page_module``, ``package.module``, where
-    one is named, else those of the benchmark's page. Raises `analysis.runs.StudyNotFound`, `analysis.pages.PageError`
-    where ``page_module`` is no page or a section of anyone's fails, or `StoreError` where the store or the study's file
-    in it cannot be read.
+    The page needs no network and no other file, and where the browser runs scripts it can be explored. Its sections are
+    those of ``page_module``, ``package.module``, where one is named, else those of the benchmark's page. Raises
+    `analysis.runs.StudyNotFound`, `analysis.pages.PageError` where ``page_module`` is no page or a section of anyone's
+    fails, or `StoreError` where the store or the study's file in it cannot be read.
     """
     opened = Study.open(tracking_uri, study, page_module)
     # a page that is none is said before anything is written
@@ -66,18 +70,20 @@ def write(tracking_uri: str, study: str, out: Path, page_module: str = "") -> Pa
     if lost := output.lost_note(opened):
         sections[0] = Section(sections[0].title, (lost, *sections[0].items))
     origin = output.provenance(opened)
-    return rendering.write(
-        out / "report.html",
-        "report.html.j2",
-        study=opened,
-        benchmark=opened.benchmark,
-        warning=WARNINGS.get(origin, ""),
-        provenance=origin,
-        data=output.data_note(opened),
-        answer=answer,
-        sections=sections,
-        command=f"fierce run {study}.yaml && fierce report {study}",
-    )
+    values = {
+        "study": opened,
+        "benchmark": opened.benchmark,
+        "warning": WARNINGS.get(origin, ""),
+        "provenance": origin,
+        "data": output.data_note(opened),
+        "answer": answer,
+        "sections": sections,
+        "command": f"fierce run {study}.yaml && fierce report {study}",
+    }
+    # what is explored has the room that the rest leaves
+    rest = rendering.page("report.html.j2", explorer=None, **values)
+    explorer = embedding.of(opened, LARGEST - len(rest.encode()))
+    return rendering.write(out / "report.html", "report.html.j2", explorer=explorer, **values)
 
 
 def _of_page(make: SectionFunction, study: Study, out: Path) -> Section | None:

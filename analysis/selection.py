@@ -235,11 +235,10 @@ def search(study: Study) -> dict[str, tuple[Choice | None, pd.DataFrame]]:
     objective = settings.get("objective") or {}
     if not objective:
         return {}
-    label_free = bool(objective.get("label_free"))
     metric = objective_metric(study)
     # stores of before 0.2 have no direction beside label_free
     sign = -1 if objective.get("direction", "maximize") == "maximize" else 1
-    limited, bound = _bound(study, settings, label_free)
+    limited, bound = constraint(study)
     objectives, limits = summary(study, metric), summary(study, limited) if limited else {}
     confirmed = set(study.confirmation.trials["repeats"])
     searched: dict[str, tuple[Choice | None, pd.DataFrame]] = {}
@@ -338,8 +337,11 @@ def rule(study: Study) -> str:
     return f"{text} with {metric} at most {limit['within_of_ce']:g} below {reference}'s"
 
 
-def _bound(study: Study, settings: Mapping[str, Any], label_free: bool) -> tuple[str, float]:
-    """The constrained metric and its lowest feasible mean; ("", −inf) without a constraint."""
+@lru_cache(maxsize=4)
+def constraint(study: Study) -> tuple[str, float]:
+    """A search's constrained metric and its lowest feasible mean; ("", −inf) without a constraint."""
+    settings = study.settings.get("search") or {}
+    label_free = bool((settings.get("objective") or {}).get("label_free"))
     limit = settings.get("constraint") or {}
     if not label_free and not limit:
         return "", -np.inf

@@ -21,6 +21,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,18 @@ def points() -> list[tuple[str, dict[str, float]]]:
     return [("ce", {}), ("ls", {"sigma": 0.4}), *grid, *extra]
 
 
-def generate(folder: Path, in_files: bool = False) -> str:
-    """Fill a SQLite store under ``folder``, values as MLflow's rows or ``in_files`` of the trials; its tracking URI."""
+def generate(
+    folder: Path,
+    in_files: bool = False,
+    trials: Sequence[tuple[str, dict[str, float]]] = (),
+    seed_points: int = 100,
+    study_file: str = "",
+) -> str:
+    """Fill a SQLite store under ``folder``, values as MLflow's rows or ``in_files`` of the trials; its tracking URI.
+
+    ``trials`` are `points` where none are given. Values that are in files have ``seed_points`` rows beside them. With a
+    ``study_file`` trials that have hyperparameters are those of its search.
+    """
     folder.mkdir(exist_ok=True)
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     client = MlflowClient(uri)
@@ -86,13 +97,18 @@ def generate(folder: Path, in_files: bool = False) -> str:
         params.extend({"run_uuid": run, "key": key, "value": str(value)} for key, value in hyperparameters.items())
         return run
 
-    trials = points()
-    add_run({schema.LEVEL: "study", schema.PLANNED_TRIALS: str(len(trials))}, {})
+    trials = trials or points()
+    study = add_run({schema.LEVEL: "study", schema.PLANNED_TRIALS: str(len(trials))}, {})
+    if study_file:
+        kept = folder / "artifacts" / study / "artifacts" / schema.STUDY_FILE
+        kept.parent.mkdir(parents=True)
+        kept.write_text(study_file, encoding="utf-8")
     random = np.random.default_rng(0)
     for number, (criterion, hyperparameters) in enumerate(trials):
-        own = {schema.TRIAL: str(number), schema.CRITERION: criterion, schema.ROLE: "grid"}
-        kept = {schema.kept_tag(schema.TRAJECTORIES): schema.TRAJECTORIES} if in_files else {}
-        trial = add_run({**own, schema.LEVEL: "trial", **kept}, hyperparameters)
+        own = {schema.TRIAL: str(number), schema.CRITERION: criterion}
+        own[schema.ROLE] = "search" if study_file and len(hyperparameters) > 1 else "grid"
+        filed = {schema.kept_tag(schema.TRAJECTORIES): schema.TRAJECTORIES} if in_files else {}
+        trial = add_run({**own, schema.LEVEL: "trial", **filed}, hyperparameters)
         noise = random.normal(0.5, 0.01, (len(SEEDS), len(METRICS), EPOCHS))
         every = np.exp(-np.arange(1, EPOCHS + 1) / 50) + noise
         if in_files:
@@ -101,9 +117,9 @@ def generate(folder: Path, in_files: bool = False) -> str:
             by_metric = {key: (range(1, EPOCHS + 1), every[:, index].T) for index, key in enumerate(METRICS)}
             columns.write(place / schema.TRAJECTORIES, by_metric, SEEDS)
         for seed, curves in zip(SEEDS, every, strict=True):
-            thinned = {schema.SEED_POINTS: "100"} if in_files else {}
+            thinned = {schema.SEED_POINTS: str(seed_points)} if in_files else {}
             run = add_run({**own, **thinned, schema.LEVEL: "seed", schema.SEED: str(seed)}, hyperparameters)
-            stride = -(-EPOCHS // 100) if in_files else 1
+            stride = -(-EPOCHS // seed_points) if in_files else 1
             metrics += [
                 {"run_uuid": run, "key": key, "step": step, "value": float(value), "timestamp": 1, "is_nan": False}
                 for key, curve in zip(METRICS, curves, strict=True)

@@ -97,7 +97,8 @@ def test_page_needs_nothing_else(page: Path) -> None:
     html = Page(page.read_text(encoding="utf-8"))
     assert html.open == [] and html.images == len(FIGURES)
     assert all(address.startswith(("#", "data:image/svg+xml;base64,")) for address in html.addresses)
-    assert "<script" not in page.read_text(encoding="utf-8") and "@import" not in page.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
+    assert "<script src" not in text and "@import" not in text and "default-src 'none'" in text
 
 
 def test_page_says_what_was_run_and_what_is_missing(page: Path) -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -19,7 +16,7 @@ import pytest
 from optuna.storages import RDBStorage
 from servers import PASSWORD, USER, locked_dashboard, mlflow_server, wsgi_server
 
-selenium = pytest.importorskip("selenium.webdriver", reason="no selenium: install the extra `test`")
+from tests.browsing import PATIENCE, Browser, chromium
 
 pytestmark = [
     pytest.mark.slow,
@@ -32,8 +29,6 @@ pytestmark = [
 
 ROOT = Path(__file__).resolve().parents[2]
 FIERCE = Path(sys.executable).with_name("fierce")
-#: seconds within which a page shows what it has to; a busy machine needs many
-PATIENCE = 180
 EPOCHS = 6
 #: the part of MLflow's interface that is not about language models
 WORKFLOW = "workflowType=machine_learning"
@@ -84,82 +79,16 @@ def service(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Itera
             yield Service(tracking_uri, dashboard)
 
 
-class Browser:
-    """Someone who looks at pages."""
-
-    def __init__(self, driver: Any) -> None:
-        self.driver = driver
-
-    def log_in(self, address: str) -> None:
-        """Give the login, which the browser then keeps for this address."""
-        self.driver.get(address.replace("://", f"://{USER}:{PASSWORD}@"))
-
-    def open(self, address: str) -> None:
-        # another fragment of the same page is no page of its own to `get`
-        self.driver.get("about:blank")
-        self.driver.get(address)
-
-    def text(self) -> str:
-        return str(self.driver.find_element("css selector", "body").text)
-
-    def find(self, selector: str) -> list[Any]:
-        return list(self.driver.find_elements("css selector", selector))
-
-    def wait(self, seen: Callable[[], Any]) -> Any:
-        """What ``seen`` gives once that is true; elements that the page has just replaced are looked for again."""
-        from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
-        from selenium.webdriver.support.ui import WebDriverWait
-
-        waiting = WebDriverWait(self.driver, PATIENCE, ignored_exceptions=[StaleElementReferenceException])
-        try:
-            return waiting.until(lambda _: seen())
-        except TimeoutException:
-            self.shoot("timeout")
-            raise AssertionError(f"not within {PATIENCE} s at {self.driver.current_url}:\n{self.text()}") from None
-
-    def read(self, *texts: str) -> None:
-        """Wait until the page holds all ``texts``."""
-        self.wait(lambda: all(text in self.text() for text in texts))
-
-    def link(self, text: str) -> str:
-        """Where the link of this text leads to, once it is there; commas of a list do not count."""
-        path = f"//a[translate(normalize-space(.), ',', '') = '{text}']"
-        return str(self.wait(lambda: self.driver.find_elements("xpath", path))[0].get_attribute("href"))
-
-    def shoot(self, name: str) -> None:
-        """Keep a picture of the page in the folder that ``FIERCE_SCREENSHOTS`` names."""
-        if folder := os.environ.get("FIERCE_SCREENSHOTS"):
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            self.driver.save_screenshot(str(Path(folder) / f"{name}.png"))
-
-    def events(self, kind: str) -> list[Any]:
-        """What the browser noted of its network since the last call, of one kind of its developer tools' protocol."""
-        messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
-        return [message["params"] for message in messages if message["method"] == f"Network.{kind}"]
-
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    program, control = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
-    if not (program and control):
-        pytest.skip("no chromium with chromedriver here")
-    options = selenium.ChromeOptions()
-    options.binary_location = program
-    # root has no sandbox, and containers little shared memory
-    for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "window-size=2200,1400"):
-        options.add_argument(f"--{argument}")
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
-    driver = selenium.Chrome(options=options, service=selenium.ChromeService(control))
-    try:
+    with chromium() as driver:
         yield Browser(driver)
-    finally:
-        driver.quit()
 
 
 @pytest.fixture(scope="module")
 def study_run(browser: Browser, service: Service) -> str:
     """The address of the study's run, as one finds it after the login."""
-    browser.log_in(service.mlflow)
+    browser.log_in(service.mlflow, USER, PASSWORD)
     browser.open(f"{service.mlflow}/#/experiments?{WORKFLOW}")
     experiment = browser.link("browsed").partition("?")[0]
     browser.shoot("experiments")
@@ -248,13 +177,17 @@ def test_the_report_opens_among_the_artifacts(browser: Browser, study_run: str) 
         browser.wait(lambda: all(figure.get_property("naturalWidth") > 0 for figure in figures))
         assert browser.find("table tbody tr")
         browser.driver.execute_script("arguments[0].scrollIntoView()", figures[0])
+        # it is explored there as well, though MLflow lets it run scripts and nothing else
+        [panel] = browser.find("[data-panel='trajectories']")
+        browser.driver.execute_script("arguments[0].scrollIntoView()", panel)
+        browser.wait(lambda: browser.find("[data-panel='trajectories'] .plot[data-drawn] .scatterlayer .js-line"))
     finally:
         browser.driver.switch_to.default_content()
     browser.shoot("report-figure")
 
 
 def test_the_dashboard_shows_importance_and_slices(browser: Browser, service: Service) -> None:
-    browser.log_in(service.dashboard)
+    browser.log_in(service.dashboard, USER, PASSWORD)
     browser.open(f"{service.dashboard}/dashboard")
     browser.read("browsed")
     browser.shoot("dashboard")
@@ -277,7 +210,7 @@ def test_no_page_asks_other_hosts(browser: Browser, service: Service) -> None:
         (service.mlflow, ("/#/", f"/#/experiments?{WORKFLOW}")),
         (service.dashboard, ("/dashboard", "/dashboard/studies/1")),
     ):
-        browser.log_in(address)
+        browser.log_in(address, USER, PASSWORD)
         for page in pages:
             browser.open(f"{address}{page}")
             browser.read("browsed")
