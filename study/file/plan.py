@@ -171,12 +171,13 @@ def _product(axes: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
         yield dict(zip(axes, values, strict=True))
 
 
-def planned(spec: StudySpec, confirming: int | None = None) -> int:
+def planned(spec: StudySpec, confirming: int | None = None, fixed: int | None = None) -> int:
     """How many trials the study has when it is complete.
 
-    ``confirming`` of them confirm the search's choice; while that is not known, as many as there may be.
+    ``confirming`` of them confirm the search's choice; while that is not known, as many as there may be. ``fixed`` are
+    the `fixed_points`, which are made anew where nobody has counted them.
     """
-    fixed = len(fixed_points(spec))
+    fixed = len(fixed_points(spec)) if fixed is None else fixed
     if spec.search is None:
         return fixed
     most = fixed + len(spec.search.criteria) if spec.search.confirm else 0
