@@ -10,14 +10,14 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from analysis import command, output, recommendation, rivals, selection, statistics
+from analysis import command, glossary, output, recommendation, rivals, saturation, selection, shares, statistics
 from analysis.output import Figure, Lead, Section
 from analysis.recommendation import Recommendation
 from analysis.runs import Study
 from analysis.statistics import Estimate
 
 TITLE = "The answer"
-ACCURACY = "accuracy/coarse"
+ACCURACY, CALIBRATION = "accuracy/coarse", "calibration/ece"
 #: settings that the figure shows at most
 MOST = 14
 
@@ -34,7 +34,8 @@ def section(study: Study, out: Path) -> Section | None:
         name = study.criterion(study.reference).label
         text = f"No answer yet: cross-entropy ({name}) and a rival of it must be done with all their seeds."
         return Section(TITLE, (Lead(text),))
-    return Section(TITLE, (*sentences(study, found), *figure(study, out)))
+    told = sentences(study, found)
+    return Section(TITLE, (*told, *figure(study, out), glossary.of_answer(study, found, told)))
 
 
 def sentences(study: Study, found: Recommendation) -> list[str]:
@@ -45,7 +46,8 @@ def sentences(study: Study, found: Recommendation) -> list[str]:
         _kept(study, found),
         *([kept] if kept else []),
         *([others] if (others := _other_probes(study, found)) else []),
-        _cost(study, found),
+        f"{_cost(study, found)} {_calibration(study, found)}".rstrip(),
+        *([saturated] if (saturated := _saturated(study, found)) else []),
         _how(study, found),
     ]
 
@@ -105,7 +107,7 @@ def figure(study: Study, out: Path) -> list[Figure]:
     )
     caption = (
         f"Each setting minus {reference}, on the same seeds and held-out samples{fresh}: right of the line is better. "
-        f"{seeds} Each interval is for one setting by itself.{marked} {_explained(study, metric)}"
+        f"{seeds} Each interval is for one setting by itself.{marked}"
     )
     return [output.save_figure(part, canvas, out, "answer", caption)]
 
@@ -186,6 +188,8 @@ def _way(study: Study, found: Recommendation) -> str:
     name = study.criterion(study.reference).label
     top = f"the same network trained on the fine labels {_plain(between.ceiling)}"
     text = f"For comparison, by the same probe: {floors}, {top}."
+    if beyond := shares.above(study, [found.metric]):
+        text = f"{text} {beyond}"
     share, other = between.shares.get(found.rival), between.shares.get(found.reference)
     if share is None or other is None:
         return f"{text} This is not surely above the untrained network, so that no share of the way is given."
@@ -243,6 +247,28 @@ def _cost(study: Study, found: Recommendation) -> str:
     return f"A cost of {rival} in coarse accuracy is neither shown nor excluded: {numbers}."
 
 
+def _calibration(study: Study, found: Recommendation) -> str:
+    """What it costs in calibration; empty where that was not measured."""
+    value = selection.difference(found.part, CALIBRATION, found.tested, found.against)
+    if value is None:
+        return ""
+    own, other = (_plain(selection.summary(found.part, CALIBRATION)[trial]) for trial in (found.tested, found.against))
+    name = study.criterion(study.reference).label
+    numbers = f"{study.metric(CALIBRATION).label} {own} against {name}'s {other}, {value.bounds}"
+    if not value.complete:
+        return f"{numbers}."
+    decided = "worse" if value.low > 0 else "better" if value.high < 0 else "not shown to be better or worse"
+    return f"Its calibration is {decided}: {numbers}."
+
+
+def _saturated(study: Study, found: Recommendation) -> str:
+    """That the rival is saturated by sampling, and what that means; empty where it is not."""
+    label = _label(study, found.rival)
+    if label not in saturation.labels(study):
+        return ""
+    return f"{label} is saturated by sampling (see What was run). {saturation.MEANING}"
+
+
 def _how(study: Study, found: Recommendation) -> str:
     """How it was chosen and tested."""
     several = f" among {found.among} rivals" if found.among > 1 else ", the only rival"
@@ -292,14 +318,6 @@ def _reference(study: Study, found: Recommendation) -> str:
 def _plain(value: Estimate) -> str:
     """The mean alone, to as many places as its interval says."""
     return str(value).split(" ± ")[0]
-
-
-def _explained(study: Study, name: str) -> str:
-    """How the metric is measured, without the words that its label has already."""
-    metric = study.metric(name)
-    kind, _, more = metric.note.partition(": ")
-    note = more if more and kind in metric.label else metric.note
-    return f"{metric.label[:1].upper()}{metric.label[1:]}: {note}." if note else ""
 
 
 if __name__ == "__main__":

@@ -219,11 +219,12 @@ def declared_criteria(spec: StudySpec) -> list[dict[str, Any]]:
         {
             "name": name,
             "label": criterion.label,
+            "meaning": criterion.meaning,
             "order": criterion.position,
             "reference": criterion.is_reference,
             "fine": criterion.reads_fine,
             "hyperparameters": [
-                {"name": one.name, "symbol": one.symbol, "whole": one.whole, "log": one.log}
+                {name: getattr(one, name) for name in ("name", "symbol", "whole", "log", "meaning")}
                 for one in criterion.hyperparameters
             ],
         }

@@ -38,6 +38,7 @@ class VCReg(Criterion):
     """
 
     label = "VCReg"
+    meaning = "cross-entropy and a penalty on features that vary little or together"
     position = 6
     hyperparameters = (
         Hyperparameter("variance", "α", 0.16, low=0, log=True, meaning="the weight of the variance term"),
