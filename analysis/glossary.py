@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from analysis import statistics
+from analysis import legacy, statistics
 from analysis.output import Glossary
 from analysis.recommendation import Recommendation
 from analysis.runs import Study
@@ -54,7 +54,10 @@ def _lines(study: Study, found: Recommendation, text: str) -> Iterator[tuple[str
     )
     rows = study.trials.set_index("trial")["criterion"]
     shown = {name: study.criterion(name) for name in (rows[found.rival], rows[found.reference])}
-    for criterion in shown.values():
+    for name, criterion in shown.items():
+        # a store that declares no meanings
+        if not criterion.meaning and criterion.label == getattr(legacy.CRITERIA.get(name), "label", ""):
+            criterion = legacy.CRITERIA[name]
         if criterion.meaning:
             yield criterion.label, criterion.meaning
         for each in criterion.hyperparameters:

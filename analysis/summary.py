@@ -179,24 +179,40 @@ def _allowing(found: Recommendation) -> str:
 
 def _way(study: Study, found: Recommendation) -> str:
     """Floors, ceiling, and the share of the way between, as far as they were measured; empty without a floor."""
-    floors = ", ".join(f"{words} {_plain(each)}" for words, each in recommendation.floors(study, found).items())
-    if not floors:
+    bottoms = recommendation.floors(study, found)
+    if not bottoms:
         return ""
+    floors = f"{', '.join(f'{words} {_plain(each)}' for words, each in bottoms.items())} (floors)"
+    text = f"For comparison, by the same probe: {floors}"
     between = recommendation.way(study, found)
     if between is None:
-        return f"For comparison, by the same probe: {floors}."
+        return f"{text}. {_floors_above(study, found)}".rstrip()
     name = study.criterion(study.reference).label
-    top = f"the same network trained on the fine labels {_plain(between.ceiling)}"
-    text = f"For comparison, by the same probe: {floors}, {top}."
-    if beyond := shares.above(study, [found.metric]):
-        text = f"{text} {beyond}"
-    share, other = between.shares.get(found.rival), between.shares.get(found.reference)
-    if share is None or other is None:
-        return f"{text} This is not surely above the untrained network, so that no share of the way is given."
-    first = next(iter(between.floors))
-    if found.wins:
-        return f"{text} It keeps {share} of the way from {first} to that, {name} {other}."
-    return f"{text} {name} keeps {other} of the way from {first} to that, {_label(study, found.rival)} {share}."
+    text = f"{text}, the same network trained on the fine labels {_plain(between.ceiling)} (ceiling)."
+    beyond = shares.above(study, [found.metric]) or _floors_above(study, found)
+    own, other = between.shares.get(found.rival), between.shares.get(found.reference)
+    if own is None or other is None:
+        way = "The ceiling is not surely above the untrained network, so that no share of the way is given."
+    elif found.wins:
+        way = f"It keeps {own} of the way from {next(iter(bottoms))} to ceiling, {name} {other}."
+    else:
+        rival = _label(study, found.rival)
+        way = f"{name} keeps {other} of the way from {next(iter(bottoms))} to ceiling, {rival} {own}."
+    return f"{text} {way} {beyond}".rstrip()
+
+
+def _floors_above(study: Study, found: Recommendation) -> str:
+    """What it means where a floor is better than what is recommended; empty where none is."""
+    metric, trial = study.metric(found.metric), found.trial
+    own = selection.summary(study, found.metric)[trial]
+    sign = -1 if metric.better == "lower" else 1
+    better = [words for words, each in recommendation.floors(study, found).items() if sign * (each.mean - own.mean) > 0]
+    if not better:
+        return ""
+    return (
+        f"By this probe {_label(study, trial)}'s features tell less of the fine labels than {' and '.join(better)}: "
+        "training on the coarse labels lost some of it; where the fine labels are what counts, keep the inputs too."
+    )
 
 
 def _by_other_probes(study: Study, found: Recommendation) -> dict[bool, list[str]]:

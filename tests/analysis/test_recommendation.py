@@ -151,7 +151,7 @@ def test_the_ceiling_is_no_rival_and_says_how_far_it_is() -> None:
     assert between is not None and between.floors["untrained network"].mean == pytest.approx(0.3)
     assert between.shares[3].value == pytest.approx(0.4 / 0.6, abs=0.02)
     assert between.shares[0].value == pytest.approx(0.2 / 0.6, abs=0.02)
-    assert "of the way from untrained network to that" in summary.sentences(own, answer)[2]
+    assert "of the way from untrained network to ceiling" in summary.sentences(own, answer)[2]
 
 
 def test_raw_inputs_above_the_ceiling_are_explained() -> None:
@@ -201,6 +201,8 @@ def test_the_words_of_the_answer_are_explained_and_no_others() -> None:
     assert "λ: a setting of FIERCE, the weight of the entropy." in lines
     assert "FIERCE: what spreads features out." in lines
     assert {"seed", "p"} <= set(words) and any(word.startswith("[a, b]") for word in words)
+    # a store of an earlier release declares no meanings
+    assert any(line.startswith("CE: ") for line in lines)
     # nothing was measured of these
     assert not {"floor", "ceiling", "share of the way", "ECE", "saturated by sampling"} & set(words)
     # the rival and the reference are told, and no other criterion
