@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,10 +31,29 @@ class Metric:
     chance: str = ""
     floor_of: str = ""
 
+    @property
+    def judges(self) -> bool:
+        """Whether it can say of a trained network how much of the fine labels is kept, with a better direction."""
+        return self.fine and self.better in ("lower", "higher") and not self.twin_of and not self.floor_of
+
+
+def by_fine(metrics: Mapping[str, Metric], measured: Collection[str], first: Sequence[str] = ()) -> str:
+    """The metric by which settings are compared: what is kept of the fine labels; empty where none was ``measured``.
+
+    Of ``metrics``, by name: those named ``first``, then a linear probe's before others; and those with a twin on
+    validation samples before those without.
+    """
+    twins = {each.twin_of for name, each in metrics.items() if name in measured}
+    names = [*first, *sorted(metrics, key=lambda name: not name.endswith("/fine-linear"))]
+    wanted = (name for name in sorted(names, key=lambda name: name not in twins) if name in metrics)
+    return next((name for name in wanted if name in measured and metrics[name].judges), "")
+
 
 @dataclass(frozen=True)
 class Hyperparameter:
     """A hyperparameter of a criterion: ``whole`` numbers only, and searched on a ``log`` scale or not.
+
+    ``meaning`` is what it is, in a few words; empty where that was not declared.
 
     A training setting or option that varies between trials is declared alike.
     """
@@ -43,6 +62,7 @@ class Hyperparameter:
     symbol: str
     whole: bool = False
     log: bool = False
+    meaning: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,7 +70,7 @@ class Criterion:
     """A criterion: how it is called in figures and tables, and its hyperparameters in order.
 
     ``reference``: whether it is the one that the others are compared with; ``fine``: whether it reads fine labels, so
-    that it is a ceiling and no rival.
+    that it is a ceiling and no rival; ``meaning``: what it is, in a few words, empty where that was not declared.
     """
 
     name: str
@@ -58,6 +78,7 @@ class Criterion:
     hyperparameters: tuple[Hyperparameter, ...] = ()
     reference: bool = False
     fine: bool = False
+    meaning: str = ""
 
 
 def read_metrics(content: bytes) -> Mapping[str, Metric]:

@@ -98,18 +98,33 @@ _TEXTS |= {
 
 #: every metric of such stores
 METRICS: Mapping[str, Metric] = {name: Metric(name, label, note) for name, (label, note) in _TEXTS.items()}
-#: every criterion of such stores, in the order of figures and tables
+_WEIGHT = "the weight of the entropy"
+#: every criterion of such stores, in the order of figures and tables; each ``meaning`` for later ones too
 CRITERIA: Mapping[str, Criterion] = {
     criterion.name: criterion
     for criterion in (
-        Criterion("ce", "CE", reference=True),
-        Criterion("ls", "LS", (Hyperparameter("sigma", "σ"),)),
+        Criterion("ce", "CE", reference=True, meaning="cross-entropy on the coarse labels alone"),
+        Criterion(
+            "ls",
+            "LS",
+            (Hyperparameter("sigma", "σ", meaning="the share of each target that is spread out"),),
+            meaning="label smoothing: cross-entropy against targets that are softened",
+        ),
         Criterion(
             "fierce",
             "FIERCE",
-            (Hyperparameter("lambda", "λ", log=True), Hyperparameter("e", "e", whole=True, log=True)),
+            (
+                Hyperparameter("lambda", "λ", log=True, meaning=_WEIGHT),
+                Hyperparameter("e", "e", whole=True, log=True, meaning="the number of anchors"),
+            ),
+            meaning="cross-entropy less the entropy of the features' assignment to anchors, which spreads them out",
         ),
-        Criterion("confidence-penalty", "confidence penalty", (Hyperparameter("beta", "β", log=True),)),
+        Criterion(
+            "confidence-penalty",
+            "confidence penalty",
+            (Hyperparameter("beta", "β", log=True, meaning=_WEIGHT),),
+            meaning="cross-entropy less the entropy of the output",
+        ),
     )
 }
 #: their hyperparameters in the order of columns, which every frame of trajectories keeps

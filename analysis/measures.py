@@ -48,13 +48,14 @@ def _tables(
     # several scores of one probe, and one score of several, share their words
     words = [note if ": " in note else f"{metric.label}: {note}" for metric in said for note in metric.note.split("; ")]
     notes = "; ".join(dict.fromkeys(words))
+    beyond = shares.above(study, metrics)
     made = [
         output.save_table(
             study,
             tables.beside(study, shown, columns, _floors(study, metrics)),
             out,
             stem,
-            f"{title}, means over seeds on held-out samples ({seeds[:-1]}). {notes}.",
+            f"{title}, means over seeds on held-out samples ({seeds[:-1]}). {notes}. {beyond}".rstrip(),
             tables.numbers(study, shown, columns),
         )
     ]

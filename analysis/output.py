@@ -105,6 +105,10 @@ class Lead(str):
     """A paragraph that says the most in the fewest words, set larger than others."""
 
 
+class Glossary(str):
+    """What words mean, ``word: meaning`` a line; small, below what uses them."""
+
+
 @dataclass(frozen=True)
 class Table:
     """A table for reading; its files stand beside the figures under ``stem``.
@@ -144,9 +148,9 @@ def save_figure(study: Described, canvas: Canvas, out: Path, stem: str, caption:
         canvas.text(0.995, 1.005, f"{origin} data", ha="right", va="bottom", fontsize=8, color="#a04000", weight="bold")
     out.mkdir(parents=True, exist_ok=True)
     svg, png = out / f"{stem}.svg", out / f"{stem}.png"
-    # laid out once for both files, which takes as long as to draw them
+    # laid out once for both files: with any layout engine, a placeholder included, savefig draws each of them twice
     canvas.draw_without_rendering()
-    canvas.set_layout_engine("none")
+    canvas.set_layout_engine(None)
     box = canvas.get_tightbbox().padded(mpl.rcParams["savefig.pad_inches"])
     # the same values give the same bytes
     with mpl.rc_context({"svg.hashsalt": stem}):

@@ -58,6 +58,8 @@ def section(study: Study, out: Path) -> Section | None:
         f"Each criterion under each probe, on held-out samples at the last epoch: means with {statistics.LEVEL:.0%} "
         f"Student-t intervals ({_seeds(seen, shown)})."
     )
+    if beyond := shares.above(seen, metrics):
+        caption += f" {beyond}"
     means = _means(seen, shown, metrics, cells)
     items.append(output.save_table(study, means, out, "rivals", caption, _numbers(cells, shown)))
     items.append(_figure(seen, shown, metrics, cells, out))

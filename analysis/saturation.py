@@ -11,6 +11,11 @@ from analysis import selection, statistics
 from analysis.declarations import Metric
 from analysis.runs import Study
 
+#: what it means for the choice among settings
+MEANING = (
+    "For the choice: there the criterion's own term has little left to ask for, so that a larger weight adds little of "
+    "what it is for and takes more from cross-entropy; look for a better setting at smaller weights."
+)
 #: how near to what chance gives cannot be told from it, as a share of that; ours
 MARGIN = 0.01
 
@@ -26,6 +31,11 @@ def sentences(study: Study) -> list[str]:
         for metric in study.metrics.values()
         if (saturated := _saturated(study, metric))
     ]
+
+
+def labels(study: Study) -> set[str]:
+    """The settings that `sentences` name."""
+    return {label for metric in study.metrics.values() for label, *_ in _saturated(study, metric)}
 
 
 def _saturated(study: Study, metric: Metric) -> list[tuple[str, str, str]]:
@@ -52,10 +62,10 @@ def _sentence(metric: str, saturated: Sequence[tuple[str, str, str]]) -> str:
         ((label, estimate, chance),) = saturated
         return (
             f"{label} is saturated by sampling: its {metric} is {estimate}, and {chance} by chance alone, the same to "
-            f"within ±{MARGIN:.0%}: what it sees of the features cannot be told from chance."
+            f"within ±{MARGIN:.0%}: what it sees of the features cannot be told from chance. {MEANING}"
         )
     listed = "; ".join(f"{label} has {estimate}, and {chance} by chance" for label, estimate, chance in saturated)
     return (
         f"{len(saturated)} settings are saturated by sampling: their {metric} is what chance alone gives, to within "
-        f"±{MARGIN:.0%}, so that what they see of the features cannot be told from chance ({listed})."
+        f"±{MARGIN:.0%}, so that what they see of the features cannot be told from chance ({listed}). {MEANING}"
     )

@@ -71,9 +71,10 @@ VARIED = "fierce.varied"
 #: of the metrics that are measured: {name, label, note, unit, better: lower | higher | none, fine, twin_of,
 #: heldout, group, chance, floor_of}
 METRICS_FILE = "metrics.json"
-#: of the criteria in report order: {name, label, hyperparameters: [{name, symbol, whole, log}]}, reference: true of
-#: the one that the others are compared with, and fine: true of one that reads fine labels; hyperparameters stand as
-#: MLflow params of their name on trial and seed runs, absent where the criterion does not read them
+#: of the criteria in report order: {name, label, meaning, hyperparameters: [{name, symbol, whole, log, meaning}]},
+#: reference: true of the one that the others are compared with, and fine: true of one that reads fine labels;
+#: hyperparameters stand as MLflow params of their name on trial and seed runs, absent where the criterion does not read
+#: them
 CRITERIA_FILE = "criteria.json"
 
 #: artifact of a seed run: arrays kept after the last epoch, by name (see the evaluators' ``arrays``); of a trial run

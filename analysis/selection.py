@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from analysis import statistics
-from analysis.declarations import Metric
+from analysis.declarations import by_fine
 from analysis.runs import Study, laid_out, spread
 from analysis.statistics import Difference, Estimate
 
@@ -194,14 +194,9 @@ def fine_metric(study: Study) -> str:
     probe's before others and those with a twin on validation samples before those without.
     """
     searched = scored_by(study) or objective_metric(study)
-    declared = [*study.page.metrics, *sorted(study.metrics, key=lambda name: not name.endswith("/fine-linear"))]
-    names = [searched, *sorted(declared, key=lambda name: not validation_of(study, name))]
-    wanted = (study.metric(name) for name in names if name)
-    return next((each.name for each in wanted if _judges(each) and summary(study, each.name)), "")
-
-
-def _judges(metric: Metric) -> bool:
-    return metric.fine and metric.better in ("lower", "higher") and not metric.twin_of and not metric.floor_of
+    if searched and study.metric(searched).judges and searched in study.ends:
+        return searched
+    return by_fine(study.metrics, study.ends, study.page.metrics)
 
 
 def validation_of(study: Study, metric: str) -> str:

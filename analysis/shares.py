@@ -66,6 +66,28 @@ def rows(study: Study, metrics: Iterable[str]) -> dict[str, dict[str, Estimate]]
     return found
 
 
+def above(study: Study, metrics: Iterable[str]) -> str:
+    """What it means where a floor is better than the ceiling, in a sentence; empty where none of ``metrics`` has that.
+
+    The first floor, from which shares are counted, is not looked at: without a way above it there is no share.
+    """
+    top, found = ceiling(study), dict[str, list[str]]()
+    for metric in metrics:
+        values = selection.values(study, metric)
+        if top is None or top not in values.index:
+            continue
+        sign = -1 if study.metric(metric).better == "lower" else 1
+        for words, floor in list(floors(study, metric).items())[1:]:
+            if sign * floor.mean() > sign * values.loc[top].mean():
+                found.setdefault(words, []).append(study.metric(metric).label)
+    return " ".join(
+        f"{words.capitalize()} are above the ceiling by {', '.join(labels)}: more of the fine labels can be read from "
+        "the inputs as they are than from the features of even that network, so that no criterion is to be expected "
+        "there; where the fine labels are what counts, keep the inputs too."
+        for words, labels in found.items()
+    )
+
+
 def _seeds(study: Study) -> int:
     """How many seeds the reference, in whose trial floors are measured, should have."""
     reference = selection.headline(study).get(study.reference)

@@ -10,14 +10,14 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from analysis import command, output, recommendation, rivals, selection, statistics
+from analysis import command, glossary, output, recommendation, rivals, saturation, selection, shares, statistics
 from analysis.output import Figure, Lead, Section
 from analysis.recommendation import Recommendation
 from analysis.runs import Study
 from analysis.statistics import Estimate
 
 TITLE = "The answer"
-ACCURACY = "accuracy/coarse"
+ACCURACY, CALIBRATION = "accuracy/coarse", "calibration/ece"
 #: settings that the figure shows at most
 MOST = 14
 
@@ -34,7 +34,8 @@ def section(study: Study, out: Path) -> Section | None:
         name = study.criterion(study.reference).label
         text = f"No answer yet: cross-entropy ({name}) and a rival of it must be done with all their seeds."
         return Section(TITLE, (Lead(text),))
-    return Section(TITLE, (*sentences(study, found), *figure(study, out)))
+    told = sentences(study, found)
+    return Section(TITLE, (*told, *figure(study, out), glossary.of_answer(study, found, told)))
 
 
 def sentences(study: Study, found: Recommendation) -> list[str]:
@@ -45,7 +46,8 @@ def sentences(study: Study, found: Recommendation) -> list[str]:
         _kept(study, found),
         *([kept] if kept else []),
         *([others] if (others := _other_probes(study, found)) else []),
-        _cost(study, found),
+        f"{_cost(study, found)} {_calibration(study, found)}".rstrip(),
+        *([saturated] if (saturated := _saturated(study, found)) else []),
         _how(study, found),
     ]
 
@@ -105,7 +107,7 @@ def figure(study: Study, out: Path) -> list[Figure]:
     )
     caption = (
         f"Each setting minus {reference}, on the same seeds and held-out samples{fresh}: right of the line is better. "
-        f"{seeds} Each interval is for one setting by itself.{marked} {_explained(study, metric)}"
+        f"{seeds} Each interval is for one setting by itself.{marked}"
     )
     return [output.save_figure(part, canvas, out, "answer", caption)]
 
@@ -177,22 +179,40 @@ def _allowing(found: Recommendation) -> str:
 
 def _way(study: Study, found: Recommendation) -> str:
     """Floors, ceiling, and the share of the way between, as far as they were measured; empty without a floor."""
-    floors = ", ".join(f"{words} {_plain(each)}" for words, each in recommendation.floors(study, found).items())
-    if not floors:
+    bottoms = recommendation.floors(study, found)
+    if not bottoms:
         return ""
+    floors = f"{', '.join(f'{words} {_plain(each)}' for words, each in bottoms.items())} (floors)"
+    text = f"For comparison, by the same probe: {floors}"
     between = recommendation.way(study, found)
     if between is None:
-        return f"For comparison, by the same probe: {floors}."
+        return f"{text}. {_floors_above(study, found)}".rstrip()
     name = study.criterion(study.reference).label
-    top = f"the same network trained on the fine labels {_plain(between.ceiling)}"
-    text = f"For comparison, by the same probe: {floors}, {top}."
-    share, other = between.shares.get(found.rival), between.shares.get(found.reference)
-    if share is None or other is None:
-        return f"{text} This is not surely above the untrained network, so that no share of the way is given."
-    first = next(iter(between.floors))
-    if found.wins:
-        return f"{text} It keeps {share} of the way from {first} to that, {name} {other}."
-    return f"{text} {name} keeps {other} of the way from {first} to that, {_label(study, found.rival)} {share}."
+    text = f"{text}, the same network trained on the fine labels {_plain(between.ceiling)} (ceiling)."
+    beyond = shares.above(study, [found.metric]) or _floors_above(study, found)
+    own, other = between.shares.get(found.rival), between.shares.get(found.reference)
+    if own is None or other is None:
+        way = "The ceiling is not surely above the untrained network, so that no share of the way is given."
+    elif found.wins:
+        way = f"It keeps {own} of the way from {next(iter(bottoms))} to ceiling, {name} {other}."
+    else:
+        rival = _label(study, found.rival)
+        way = f"{name} keeps {other} of the way from {next(iter(bottoms))} to ceiling, {rival} {own}."
+    return f"{text} {way} {beyond}".rstrip()
+
+
+def _floors_above(study: Study, found: Recommendation) -> str:
+    """What it means where a floor is better than what is recommended; empty where none is."""
+    metric, trial = study.metric(found.metric), found.trial
+    own = selection.summary(study, found.metric)[trial]
+    sign = -1 if metric.better == "lower" else 1
+    better = [words for words, each in recommendation.floors(study, found).items() if sign * (each.mean - own.mean) > 0]
+    if not better:
+        return ""
+    return (
+        f"By this probe {_label(study, trial)}'s features tell less of the fine labels than {' and '.join(better)}: "
+        "training on the coarse labels lost some of it; where the fine labels are what counts, keep the inputs too."
+    )
 
 
 def _by_other_probes(study: Study, found: Recommendation) -> dict[bool, list[str]]:
@@ -241,6 +261,28 @@ def _cost(study: Study, found: Recommendation) -> str:
     if value.low > 0:
         return f"{who} {'gains coarse accuracy too' if found.wins else 'has the better coarse accuracy'}: {numbers}."
     return f"A cost of {rival} in coarse accuracy is neither shown nor excluded: {numbers}."
+
+
+def _calibration(study: Study, found: Recommendation) -> str:
+    """What it costs in calibration; empty where that was not measured."""
+    value = selection.difference(found.part, CALIBRATION, found.tested, found.against)
+    if value is None:
+        return ""
+    own, other = (_plain(selection.summary(found.part, CALIBRATION)[trial]) for trial in (found.tested, found.against))
+    name = study.criterion(study.reference).label
+    numbers = f"{study.metric(CALIBRATION).label} {own} against {name}'s {other}, {value.bounds}"
+    if not value.complete:
+        return f"{numbers}."
+    decided = "worse" if value.low > 0 else "better" if value.high < 0 else "not shown to be better or worse"
+    return f"Its calibration is {decided}: {numbers}."
+
+
+def _saturated(study: Study, found: Recommendation) -> str:
+    """That the rival is saturated by sampling, and what that means; empty where it is not."""
+    label = _label(study, found.rival)
+    if label not in saturation.labels(study):
+        return ""
+    return f"{label} is saturated by sampling (see What was run). {saturation.MEANING}"
 
 
 def _how(study: Study, found: Recommendation) -> str:
@@ -292,14 +334,6 @@ def _reference(study: Study, found: Recommendation) -> str:
 def _plain(value: Estimate) -> str:
     """The mean alone, to as many places as its interval says."""
     return str(value).split(" ± ")[0]
-
-
-def _explained(study: Study, name: str) -> str:
-    """How the metric is measured, without the words that its label has already."""
-    metric = study.metric(name)
-    kind, _, more = metric.note.partition(": ")
-    note = more if more and kind in metric.label else metric.note
-    return f"{metric.label[:1].upper()}{metric.label[1:]}: {note}." if note else ""
 
 
 if __name__ == "__main__":

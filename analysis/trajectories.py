@@ -18,8 +18,10 @@ from analysis.output import Section
 from analysis.runs import Study, laid_out
 
 
-def section(study: Study, out: Path, panels: Sequence[str] = (), errors: Sequence[str] = ()) -> Section:
-    """Figure ``trajectories`` and table ``turn`` for the trial that speaks for each criterion.
+def section(
+    study: Study, out: Path, panels: Sequence[str] = (), errors: Sequence[str] = (), after: str = ""
+) -> Section:
+    """Figure ``trajectories``, ``after`` one of the paper's, and table ``turn`` of the trials that speak for criteria.
 
     ``panels`` are metrics, drawn where they were measured at two epochs or more; ``errors`` are those whose last
     epoch is compared with their best. A study with no metric of ``panels`` shows all that it has.
@@ -51,7 +53,8 @@ def section(study: Study, out: Path, panels: Sequence[str] = (), errors: Sequenc
         axes.set_ylabel(study.metric(metric).label)
     output.legend_below(canvas, grid.flat[0])
     labels = {choice.label: choice.trial for choice in chosen.values()}
-    caption = f"Trajectories by criterion, after figure 1. {output.seeds_note(study, labels, statistics.LEVEL)}"
+    form = f", after {after}" if after else ""
+    caption = f"Trajectories by criterion{form}. {output.seeds_note(study, labels, statistics.LEVEL)}"
     figure = output.save_figure(study, canvas, out, "trajectories", caption)
     why = "; ".join(f"{choice.label} ({choice.why})" for choice in chosen.values())
     reasons = {choice.why for choice in chosen.values()}

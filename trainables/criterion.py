@@ -40,7 +40,7 @@ class Hyperparameter:
     below_high: bool = False
     whole: bool = False
     log: bool = False
-    #: what it is, in a few words for messages: "the number of anchors"
+    #: what it is, in a few words for messages and the report's words: "the number of anchors"
     meaning: str = ""
     #: whether as many anchors are drawn as it says
     counts_anchors: bool = False
@@ -153,6 +153,8 @@ class Criterion(nn.Module):
 
     #: how the criterion is called in figures and tables
     label: ClassVar[str]
+    #: what it is, in a few words for the report's words: "cross-entropy against softened targets"
+    meaning: ClassVar[str] = ""
     hyperparameters: ClassVar[Sequence[Hyperparameter]] = ()
     metrics: ClassVar[Sequence[Metric]] = ()
     #: place in tables, figures and among colours; those of one place stand in the study file's order

@@ -57,6 +57,7 @@ PAGES = (
             partial(table.section, printed=(("paper", PAPER), ("notebook", NOTEBOOK))),
             partial(
                 trajectories.section,
+                after="figure 1",
                 panels=("entropy/features", "mse/raw", "mse/transfer-least-squares", "accuracy/coarse"),
                 errors=("mse/raw", "mse/transfer-least-squares"),
             ),

@@ -30,6 +30,7 @@ def few_shot(benchmark: str, weight: float, printed: Mapping[str, str] | None = 
             partial(table.section, printed=printed, start=start),
             partial(
                 trajectories.section,
+                after="figure 1",
                 panels=(
                     "accuracy/1-shot",
                     "accuracy/1-shot-normalized",
@@ -63,7 +64,7 @@ PAGES = (
         claims=claims.CIFAR10,
         sections=(
             partial(feature_space.section, distances=DISTANCES),
-            partial(trajectories.section, panels=("accuracy/coarse", "entropy/features", *DISTANCES)),
+            partial(trajectories.section, panels=("accuracy/coarse", "entropy/features", *DISTANCES), after="figure 1"),
             partial(paper.sensitivity_section, panels=(("coarse accuracy", ("accuracy/coarse",)),)),
             partial(claims.section, judged=claims.CIFAR10),
         ),

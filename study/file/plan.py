@@ -171,12 +171,13 @@ def _product(axes: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
         yield dict(zip(axes, values, strict=True))
 
 
-def planned(spec: StudySpec, confirming: int | None = None) -> int:
+def planned(spec: StudySpec, confirming: int | None = None, fixed: int | None = None) -> int:
     """How many trials the study has when it is complete.
 
-    ``confirming`` of them confirm the search's choice; while that is not known, as many as there may be.
+    ``confirming`` of them confirm the search's choice; while that is not known, as many as there may be. ``fixed`` are
+    the `fixed_points`, which are made anew where nobody has counted them.
     """
-    fixed = len(fixed_points(spec))
+    fixed = len(fixed_points(spec)) if fixed is None else fixed
     if spec.search is None:
         return fixed
     most = fixed + len(spec.search.criteria) if spec.search.confirm else 0
@@ -218,11 +219,12 @@ def declared_criteria(spec: StudySpec) -> list[dict[str, Any]]:
         {
             "name": name,
             "label": criterion.label,
+            "meaning": criterion.meaning,
             "order": criterion.position,
             "reference": criterion.is_reference,
             "fine": criterion.reads_fine,
             "hyperparameters": [
-                {"name": one.name, "symbol": one.symbol, "whole": one.whole, "log": one.log}
+                {name: getattr(one, name) for name in ("name", "symbol", "whole", "log", "meaning")}
                 for one in criterion.hyperparameters
             ],
         }

@@ -50,6 +50,7 @@ from study.record.trials import (
     further_seeds,
     identity,
     lacking_seeds,
+    note_main_metric,
 )
 from trainables import criteria
 from trainables.assignment import Assignment, Result, Share
@@ -341,6 +342,8 @@ class StudySearcher(Searcher):
             return
         piece = self._live.pop(trial_id)
         if told.finished:
+            measured = [metric for metric in told.declared if metric["name"] in told.values]
+            note_main_metric(self.spec, self.study, measured)
             done = self._finished.setdefault(piece.number, {})
             done[piece.place] = piece, told.values
             if len(done) == self._expected[piece.number]:

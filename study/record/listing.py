@@ -67,14 +67,26 @@ def summary(home: Home, name: str) -> Summary:
 
 
 def _best(spec: StudySpec, study: optuna.Study) -> str:
-    """The best feasible searched point: the objective's value and its label; empty where there is none yet."""
-    from study.record import trials
+    """What a search went by, else the benchmark's main metric: the best trial's value and label; empty without one.
 
-    if spec.search is None:
+    Of a search the best feasible point; else the best of all trials that are done, save those that read fine labels.
+    """
+    from study.record import status, trials
+
+    held = trials.attempts(study)
+    if spec.search is not None:
+        metric, better = spec.search.objective.metric, spec.search.objective.direction
+        values = {number: float(held[number].value or 0) for number in trials.choose(spec, study).values()}
+    else:
+        # an earlier release kept no main metric; the coarse accuracy is measured of every benchmark
+        metric, better = study.user_attrs.get(trials.MAIN_METRIC, (status.PLAIN[0], "higher"))
+        values = {
+            number: trial.user_attrs[trials.MEANS][metric]
+            for number, trial in held.items()
+            if trial.state.name == "COMPLETE" and not trial.user_attrs.get(trials.READS_FINE)
+            if trial.user_attrs.get(trials.MEANS, {}).get(metric) is not None
+        }
+    if not values:
         return ""
-    held, sign = trials.attempts(study), -1 if spec.search.objective.direction == "maximize" else 1
-    chosen = [held[number] for number in trials.choose(spec, study).values()]
-    best = min(chosen, key=lambda trial: sign * float(trial.value or 0), default=None)
-    if best is None:
-        return ""
-    return f"{spec.search.objective.metric} {best.value:.4g}: {next(shortened(trials.named(best)))}"
+    best = (min if better in ("lower", "minimize") else max)(values, key=values.__getitem__)
+    return f"{metric} {values[best]:.4g}: {next(shortened(trials.named(held[best])))}"

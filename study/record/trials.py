@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ MEANS, STANDARD_ERRORS, REASON, TUNE_TRIAL = "means", "standard_errors", "reason
 RETRY_OF = "retry_of"
 #: the seeds of an Optuna trial; and of one that trains seeds which the study was given later, how many times that was
 SEEDS, ADDITION = "seeds", "addition"
+#: set where the trial's criterion reads fine labels, so that it is a ceiling and no rival
+READS_FINE = "reads_fine"
 #: the trial that is trained again on fresh seeds, an attribute of one that confirms
 REPEATS = "repeats"
 #: the study's user attributes: into how many shards its trials are split, and the share of a GPU's memory they took
@@ -38,6 +41,10 @@ SHARDS, GPU_MEMORY = "shards", "gpu_memory"
 IDENTITY = "identity"
 #: and the seeds of trials that don't tell theirs, once the study has others
 FIRST_SEEDS = "first_seeds"
+#: and the benchmark's main metric with its better direction, once a trial has measured it: [name, lower or higher]
+MAIN_METRIC = "main_metric"
+#: and how many fixed points there are, which a list of studies cannot count without what trains them
+FIXED_POINTS = "fixed_points"
 #: and what the search chose to be confirmed, once it has ended: criterion -> number, without those that found nothing
 CHOSEN = "chosen"
 #: fixed points that wait in Optuna at most: it reads each trial that is not finished again at every turn
@@ -54,6 +61,8 @@ def open_study(spec: StudySpec, home: Home) -> optuna.Study:
             study.set_metric_names([spec.search.objective.metric])
         if not study_identity(study):
             study.set_user_attr(IDENTITY, uuid.uuid4().hex)
+        if study.user_attrs.get(FIXED_POINTS) != (fixed := len(fixed_points(spec))):
+            study.set_user_attr(FIXED_POINTS, fixed)
         _give_seeds(spec, study)
         for point in absent_points(spec, study)[:WAITING]:
             enqueue(spec, study, point)
@@ -203,7 +212,29 @@ def _repeated(study: optuna.Study) -> list[int]:
 def planned_trials(spec: StudySpec, study: optuna.Study) -> int:
     """How many trials the study has when it is complete, as far as that is known."""
     known = CHOSEN in study.user_attrs
-    return planned(spec, len(_repeated(study)) if known else None)
+    return planned(spec, len(_repeated(study)) if known else None, fixed=study.user_attrs.get(FIXED_POINTS))
+
+
+def note_main_metric(spec: StudySpec, study: optuna.Study, declared: Sequence[Mapping[str, Any]]) -> None:
+    """Write down by what trials are compared, of the metrics that one has measured and ``declared``; unless it stands.
+
+    That is what is kept of the fine labels, else the first main metric of the benchmark's page with a better direction.
+    Who lists studies has neither the declarations nor the page at hand.
+    """
+    if MAIN_METRIC in study.user_attrs or not declared:
+        return
+    # figures take a second to import
+    from analysis import declarations, pages
+
+    metrics = declarations.read_metrics(json.dumps(list(declared)).encode())
+    try:
+        first = pages.find(spec.benchmark.name).metrics
+    # one's own page may be what cannot be imported
+    except pages.PageError:
+        first = ()
+    directed = (name for name in first if name in metrics and metrics[name].better != "none")
+    if name := declarations.by_fine(metrics, metrics, first) or next(directed, ""):
+        study.set_user_attr(MAIN_METRIC, [name, metrics[name].better])
 
 
 def unconfirmed(spec: StudySpec, study: optuna.Study) -> list[str]:
@@ -214,9 +245,13 @@ def unconfirmed(spec: StudySpec, study: optuna.Study) -> list[str]:
 
 
 def _attributes(spec: StudySpec, point: Point) -> dict[str, Any]:
+    from trainables import criteria
+
     more: dict[str, Any] = {} if point.repeats is None else {REPEATS: point.repeats}
     if point.extends is not None:
         more |= {RETRY_OF: point.extends, ADDITION: point.addition}
+    if criteria.find(point.trial.criterion).reads_fine:
+        more[READS_FINE] = True
     return {
         ROLE: point.role,
         CRITERION: point.trial.criterion,
@@ -264,7 +299,7 @@ def retry_failed(study: optuna.Study) -> list[int]:
     """Enqueue another attempt at every trial that failed; their numbers."""
     failed = {number: trial for number, trial in attempts(study).items() if trial.state == TrialState.FAIL}
     for number, trial in failed.items():
-        names = (ROLE, CRITERION, HYPERPARAMETER_VALUES, REPEATS, SEEDS, ADDITION)
+        names = (ROLE, CRITERION, HYPERPARAMETER_VALUES, REPEATS, SEEDS, ADDITION, READS_FINE)
         kept = {name: trial.user_attrs[name] for name in names if name in trial.user_attrs}
         kept[LABEL] = named(trial)
         values = {name: coded(value) for name, value in kept[HYPERPARAMETER_VALUES].items()}

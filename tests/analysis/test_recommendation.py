@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis import recommendation, rivals, selection, statistics, summary
-from analysis.declarations import Criterion, Metric
+from analysis import glossary, recommendation, rivals, selection, statistics, summary
+from analysis.declarations import Criterion, Hyperparameter, Metric
 from analysis.output import Figure, Lead
 from analysis.runs import Study
 from benchmarks.recommendation import ACCURACY, CE, MARGIN, METRIC, TWIN, drawn, of_trainings, study
@@ -151,7 +151,62 @@ def test_the_ceiling_is_no_rival_and_says_how_far_it_is() -> None:
     assert between is not None and between.floors["untrained network"].mean == pytest.approx(0.3)
     assert between.shares[3].value == pytest.approx(0.4 / 0.6, abs=0.02)
     assert between.shares[0].value == pytest.approx(0.2 / 0.6, abs=0.02)
-    assert "of the way from untrained network to that" in summary.sentences(own, answer)[2]
+    assert "of the way from untrained network to ceiling" in summary.sentences(own, answer)[2]
+
+
+def test_raw_inputs_above_the_ceiling_are_explained() -> None:
+    points = (CE, LS, ("fine", {}, "baseline"))
+    means = {TWIN: (0.5, 0.4, 0.8), METRIC: (0.5, 0.4, 0.8), "floor": (0.3,) * 3, "raw": (0.9,) * 3}
+    own = study(points, {name: np.array(each)[:, None] + noise(3, 3, 10) for name, each in means.items()})
+    floor = Metric("floor", "floor", better="higher", fine=True, group="untrained network", floor_of=METRIC)
+    own.__dict__["metrics"] |= {"floor": floor, "raw": replace(floor, name="raw", group="raw inputs")}
+    own.__dict__["criteria"] = {**own.criteria, "fine": Criterion("fine", "fine labels", fine=True)}
+    told = "Raw inputs are above the ceiling by fine labels' R²"
+    assert told in " ".join(summary.sentences(own, found(own)))
+    own = study(points, {name: np.array(each)[:, None] + noise(3, 3, 10) for name, each in means.items()})
+    own.__dict__["metrics"] |= {"floor": floor, "raw": replace(floor, name="raw", group="raw inputs")}
+    own.__dict__["metrics"][METRIC] = replace(own.metrics[METRIC], better="lower")
+    own.__dict__["criteria"] = {**own.criteria, "fine": Criterion("fine", "fine labels", fine=True)}
+    assert told not in " ".join(summary.sentences(own, found(own)))
+
+
+def test_the_cost_in_calibration_stands_beside_that_in_accuracy() -> None:
+    own = fixed((0.5, 0.5, 0.6, 0.8, 0.7), (0.5, 0.5, 0.9, 0.6, 0.9), **{"calibration/ece": (0.1, 0.1, 0.1, 0.3, 0.1)})
+    own.__dict__["metrics"]["calibration/ece"] = Metric("calibration/ece", "ECE", better="lower")
+    difference = selection.difference(own, "calibration/ece", 3, 0)
+    assert difference is not None
+    (said,) = (each for each in summary.sentences(own, found(own)) if "coarse accuracy" in each)
+    assert "Its calibration is worse: ECE 0.29" in said and said.endswith(f"{difference.bounds}.")
+
+
+def test_a_recommended_setting_that_is_saturated_says_so() -> None:
+    own = fixed((0.5, 0.5, 0.6, 0.8, 0.7), (0.5, 0.5, 0.9, 0.6, 0.9), batch=(3, 3, 3, 6, 3), chance=(6,) * 5)
+    own.__dict__["metrics"]["batch"] = Metric("batch", "batch", chance="chance")
+    own.__dict__["metrics"]["chance"] = Metric("chance", "chance")
+    said = " ".join(summary.sentences(own, found(own)))
+    assert "FIERCE λ=0.3 e=100 is saturated by sampling" in said and "smaller weights" in said
+    own.__dict__["metrics"]["batch"] = Metric("batch", "batch")
+    assert "saturated" not in " ".join(summary.sentences(own, found(own)))
+
+
+def test_the_words_of_the_answer_are_explained_and_no_others() -> None:
+    own = fixed((0.5, 0.5, 0.6, 0.8, 0.7), (0.5, 0.5, 0.9, 0.6, 0.9))
+    weight = Hyperparameter("lambda", "λ", meaning="the weight of the entropy")
+    own.__dict__["criteria"] = {
+        **own.criteria,
+        "fierce": replace(own.criteria["fierce"], hyperparameters=(weight,), meaning="what spreads features out"),
+    }
+    lines = glossary.of_answer(own, found(own), summary.sentences(own, found(own))).splitlines()
+    words = [line.partition(": ")[0] for line in lines]
+    assert "λ: a setting of FIERCE, the weight of the entropy." in lines
+    assert "FIERCE: what spreads features out." in lines
+    assert {"seed", "p"} <= set(words) and any(word.startswith("[a, b]") for word in words)
+    # a store of an earlier release declares no meanings
+    assert any(line.startswith("CE: ") for line in lines)
+    # nothing was measured of these
+    assert not {"floor", "ceiling", "share of the way", "ECE", "saturated by sampling"} & set(words)
+    # the rival and the reference are told, and no other criterion
+    assert "LS" not in words
 
 
 def probed(validation: Sequence[float], heldout: Sequence[float], near: Sequence[float]) -> Study:

@@ -135,14 +135,17 @@ def test_a_loss_that_is_no_number_of_a_replica_is_said() -> None:
 
 @pytest.mark.parametrize(
     ("value", "words"),
-    [(-1, "lambda must be 0 or more, not -1"), (0, None), (1e9, None)],
+    [(-1, "lambda, the weight of the entropy, must be 0 or more, not -1"), (0, None), (1e9, None)],
 )
 def test_range_of_a_hyperparameter(value: float, words: str | None) -> None:
     strength, e = criteria.find("fierce").hyperparameters
     assert strength.problem(value) == words
     assert e.problem(2.5) == "e, the number of anchors, must be a whole number of at least 2, not 2.5"
     (sigma,) = criteria.find("ls").hyperparameters
-    assert sigma.problem(1.0) == "sigma must be at least 0 and below 1, not 1"
+    assert (
+        sigma.problem(1.0)
+        == "sigma, the share of each target that is spread out, must be at least 0 and below 1, not 1"
+    )
     assert (e.cast(100.0), strength.cast(1)) == (100, 1.0)
 
 

@@ -17,6 +17,7 @@ class CrossEntropy(Criterion):
     """The loss of eq. 3."""
 
     label = "CE"
+    meaning = "cross-entropy on the coarse labels alone, with which the others are compared"
     position = 0
     is_reference = True
 

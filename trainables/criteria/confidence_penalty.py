@@ -20,8 +20,11 @@ class ConfidencePenalty(Criterion):
     """Cross-entropy less β times the entropy of the output; the paper says that it behaves as label smoothing."""
 
     label = "confidence penalty"
+    meaning = "cross-entropy less the entropy of the output"
     position = 3
-    hyperparameters = (Hyperparameter("beta", "β", 0.1, low=0, log=True, by_replica=True),)
+    hyperparameters = (
+        Hyperparameter("beta", "β", 0.1, low=0, log=True, by_replica=True, meaning="the weight of the entropy"),
+    )
 
     def forward(self, batch: Batch) -> Tensor:
         return confidence_penalty(batch.logits, batch.targets, self.setup.values["beta"])

@@ -31,6 +31,7 @@ class Distillation(Criterion):
     """
 
     label = "distillation"
+    meaning = "learning a trained network's outputs beside the coarse labels"
     position = 5
     hyperparameters = (
         Hyperparameter("weight", "α", 0.5, low=0, high=1, meaning="the teacher's share of the loss"),

@@ -41,9 +41,10 @@ class Fierce(Criterion):
     """CE − λ·H(r̃) (eq. 8), H of the features' assignment to e fixed anchors; the recipe says in which form."""
 
     label = "FIERCE"
+    meaning = "cross-entropy less the entropy of the features' assignment to anchors, which spreads them out"
     position = 2
     hyperparameters: ClassVar[Sequence[Hyperparameter]] = (
-        Hyperparameter("lambda", "λ", 1.0, low=0, log=True, by_replica=True),
+        Hyperparameter("lambda", "λ", 1.0, low=0, log=True, by_replica=True, meaning="the weight of the entropy"),
         Hyperparameter(
             "e", "e", 100, low=2, whole=True, log=True, meaning="the number of anchors", counts_anchors=True
         ),

@@ -40,6 +40,7 @@ class FierceLearned(Fierce):
     """
 
     label = "FIERCE, learned"
+    meaning = "FIERCE with anchors that follow the features"
     position = 4
     hyperparameters = (
         *Fierce.hyperparameters,

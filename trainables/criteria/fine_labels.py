@@ -23,6 +23,7 @@ class FineLabels(Criterion):
     """
 
     label = "fine labels"
+    meaning = "training on the fine labels themselves"
     position = 10
     reads_fine = True
     centre: Tensor

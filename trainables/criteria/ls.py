@@ -26,8 +26,20 @@ class LabelSmoothing(Criterion):
     """Label smoothing at σ, in the form that the recipe's ``smoothing`` names."""
 
     label = "LS"
+    meaning = "label smoothing: cross-entropy against targets that are softened"
     position = 1
-    hyperparameters = (Hyperparameter("sigma", "σ", 0.1, low=0, high=1, below_high=True, by_replica=True),)
+    hyperparameters = (
+        Hyperparameter(
+            "sigma",
+            "σ",
+            0.1,
+            low=0,
+            high=1,
+            below_high=True,
+            by_replica=True,
+            meaning="the share of each target that is spread out",
+        ),
+    )
 
     def forward(self, batch: Batch) -> Tensor:
         return label_smoothing(batch.logits, batch.targets, self.setup.values["sigma"], self.setup.recipe.smoothing)

@@ -40,6 +40,7 @@ class SIGReg(Criterion):
     """
 
     label = "SIGReg"
+    meaning = "cross-entropy and a statistic that draws the features to a Gaussian cloud"
     position = 7
     hyperparameters = (
         Hyperparameter("strength", "λ", 0.05, low=0, log=True, meaning="the weight of the statistic", by_replica=True),

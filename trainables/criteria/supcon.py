@@ -53,6 +53,7 @@ class SupCon(Criterion):
     """
 
     label = "SupCon"
+    meaning = "supervised contrastive learning: samples of one coarse class are drawn together"
     position = 8
     views = 2
     hyperparameters: ClassVar[Sequence[Hyperparameter]] = (TEMPERATURE,)

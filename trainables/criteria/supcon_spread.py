@@ -30,6 +30,7 @@ class SupConSpread(SupCon):
     """
 
     label = "SupCon + spread"
+    meaning = "supervised contrastive learning that keeps the samples of a class apart"
     position = 9
     hyperparameters = (
         Hyperparameter(

@@ -38,6 +38,7 @@ class VCReg(Criterion):
     """
 
     label = "VCReg"
+    meaning = "cross-entropy and a penalty on features that vary little or together"
     position = 6
     hyperparameters = (
         Hyperparameter(

@@ -17,6 +17,8 @@ def test_a_benchmark_of_ones_own_has_its_trajectories(known: Store, tmp_path: Pa
     bare_study(known.uri, "own", "my.module:benchmark", {"error/mine": 2.0})
     text = Page(report.write(known.uri, "own", tmp_path).read_text(encoding="utf-8")).text
     assert "Trajectories" in text and "Unmixing" not in text
+    # the paper has no figure of it
+    assert "Trajectories by criterion. n =" in text and "figure 1" not in text
     assert (tmp_path / "trajectories.svg").exists()
     table = pd.read_csv(tmp_path / "metrics.csv")
     # the last epoch: 2 / 2 + seed

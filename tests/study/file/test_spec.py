@@ -164,7 +164,8 @@ def test_a_rule_that_cannot_be_followed_is_refused(tmp_path: Path, objective: di
 def test_the_line_of_a_mistake_is_named(tmp_path: Path) -> None:
     text = "benchmark: tiny:Tiny\ncriteria: [ce]\ngrid:\n  fierce:\n    lambda:\n      - 1\n      - -1\n"
     assert refusal(tmp_path, text) == (
-        f"{tmp_path}/mine.yaml line 7, grid.fierce.lambda.1: lambda must be 0 or more, not -1"
+        f"{tmp_path}/mine.yaml line 7, grid.fierce.lambda.1: lambda, the weight of the entropy, must be 0 or more, "
+        "not -1"
     )
 
 
