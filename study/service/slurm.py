@@ -40,14 +40,18 @@ job=
 stop() {{ stopped=1; [ -z "$job" ] || {stop}; }}
 trap stop TERM
 """
-#: asks Slurm to queue the job anew where it was told to stop and nobody has ended it otherwise
-_END = """\
+#: waits for what was begun to end, and how it ended
+_WAIT = """\
 job=$!
 [ -z "$stopped" ] || stop
 # a signal ends the waiting, not what is waited for
 while kill -0 "$job" 2>/dev/null; do wait "$job"; done
 wait "$job"
-code=$?
+code=$?"""
+#: on several nodes Ray's parts may end badly once the study has ended: what counts is how that did
+_ENDED = 'code=$(cat "$driver-ended" 2>/dev/null || echo "$code")'
+#: asks Slurm to queue the job anew where it was told to stop and nobody has ended it otherwise
+_END = """\
 state=$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T)
 if [ -n "$stopped" ] && [ "$code" -ne 0 ] && [ "$state" = RUNNING ]; then
   scontrol requeue "$SLURM_JOB_ID" && sleep 600
@@ -134,6 +138,7 @@ def _script(spec: StudySpec, nodes: Asked, home: Home, folder: Path) -> Iterator
         yield ""
         yield _BEGIN.format(stop='kill -TERM "$job"')
         yield f"{command} --address local &"
+        yield _WAIT
         yield _END
         return
     yield f"export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={shlex.quote(str(folder / 'token'))}"
@@ -141,14 +146,17 @@ def _script(spec: StudySpec, nodes: Asked, home: Home, folder: Path) -> Iterator
     yield "# the address by which Slurm reaches this node, the job's first"
     yield 'head=$(scontrol show node "$SLURMD_NODENAME" | sed -n "s/.*NodeAddr=\\([^ ]*\\).*/\\1/p")'
     yield f"driver={shlex.quote(str(folder))}/driver-$SLURM_JOB_ID"
-    yield 'rm -f "$driver"'
+    yield 'rm -f "$driver" "$driver-ended"'
     yield ""
     # no command yet while the nodes find each other: then it is the gathering that ends
     yield _BEGIN.format(stop='kill -TERM "$(cat "$driver" 2>/dev/null || echo "$job")"')
     yield f"srun --kill-on-bad-exit=1 --wait=60 {shlex.join(_shares(nodes))} \\"
     yield f'  ray symmetric-run --address "$head:{PORT}" --min-nodes {nodes.nodes} --num-cpus {nodes.cpus} \\'
     yield f"  --num-gpus {nodes.gpus} --object-store-memory {OBJECT_STORE_BYTES} -- \\"
-    yield f'  bash -c \'echo $$ > "$0"; exec "$@"\' "$driver" {command} --address "$head:{PORT}" &'
+    ending = 'wait $!; code=$?; echo "$code" > "$0-ended"; exit "$code"'
+    yield f'  bash -c \'"$@" & echo $! > "$0"; {ending}\' "$driver" {command} --address "$head:{PORT}" &'
+    yield _WAIT
+    yield _ENDED
     yield _END
 
 

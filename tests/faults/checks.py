@@ -17,6 +17,7 @@ from analysis.runs import Study
 from study.file import plan
 from study.file.spec import StudySpec
 from study.launch import snapshots
+from study.record.trials import CRITERION, HYPERPARAMETER_VALUES, REASON
 from trainables.assignment import WHOLE
 from trainables.storage import Folder
 from trainables.trainable import CHECKPOINT, place
@@ -44,16 +45,16 @@ def _check_optuna(spec: StudySpec, uri: str, failed: Mapping[int, str]) -> dict[
     """Each planned trial once and ended, none waiting; the trials by number."""
     study = optuna.load_study(study_name=spec.name, storage=uri)
     assert [attempt.number for attempt in study.trials] == list(range(plan.planned(spec)))
-    trials, points = {}, set()
+    planned, points = {}, set()
     for attempt in study.trials:
         held = attempt.user_attrs
         assert attempt.state.name == ("FAIL" if attempt.number in failed else "COMPLETE"), attempt
-        assert held.get(trials.REASON) == failed.get(attempt.number)
-        trial = plan.trial_for(spec, held[trials.CRITERION], held[trials.HYPERPARAMETER_VALUES])
+        assert held.get(REASON) == failed.get(attempt.number)
+        trial = plan.trial_for(spec, held[CRITERION], held[HYPERPARAMETER_VALUES])
         points.add(plan.label(trial.criterion, trial.hyperparameters))
-        trials[attempt.number] = trial
-    assert len(points) == len(trials)
-    return trials
+        planned[attempt.number] = trial
+    assert len(points) == len(planned)
+    return planned
 
 
 def _check_files(spec: StudySpec, folder: Folder, trials: Mapping[int, Trial], failed: Mapping[int, str]) -> None:

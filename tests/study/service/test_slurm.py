@@ -117,6 +117,27 @@ def test_it_is_queued_anew_only_where_it_was_told_to_stop(
         assert done.returncode == code, done.stderr
 
 
+@pytest.mark.parametrize("code", [0, 1])
+def test_on_several_nodes_it_ends_as_the_study_did_whatever_becomes_of_ray(tmp_path: Path, code: int) -> None:
+    script = job(tmp_path / "home", machines={"nodes": 2}, tracking_uri="http://mlflow:5000").write()
+    programs = {
+        STATE: "echo RUNNING",
+        REQUEUE: "echo NodeAddr=127.0.0.1",
+        "srun": 'while [ "$1" != -- ]; do shift; done; shift; "$@"; exit 3',
+        FIERCE: f"exit {code}",
+    }
+    path = tmp_path / "programs"
+    path.mkdir()
+    for name, text in programs.items():
+        (path / name).write_text(f"#!/bin/bash\n{text}\n", encoding="utf-8")
+        (path / name).chmod(0o755)
+    lines = script.read_text(encoding="utf-8").splitlines()
+    text = "\n".join(line for line in lines if not line.startswith("export PATH"))
+    environment = {"PATH": f"{path}:/usr/bin:/bin", "SLURM_JOB_ID": "17", "SLURMD_NODENAME": "node1"}
+    done = subprocess.run(["bash", "-c", text], env=environment, timeout=60, capture_output=True, encoding="utf-8")
+    assert done.returncode == code, done.stderr
+
+
 def test_the_command_prints_the_job_and_says_where_slurm_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
