@@ -40,8 +40,8 @@ SECONDS = 20.0
 FEWEST_SAMPLES = 8
 #: folder of kept choices, in the user's cache and in a study's folder
 KERNELS = "kernels"
-#: how long a trial waits for one beside it that is timing the same
-WAIT_SECONDS = 120.0
+#: how long a trial waits for one beside it that is timing the same, on a machine that is busy say
+WAIT_SECONDS = 600.0
 #: raised whenever a kernel is computed in another way, so that older choices are timed anew
 _RELEASE = 1
 

@@ -16,7 +16,7 @@ Mode = Literal["auto", "grouped", "looped", "bmm"]
 MODES: tuple[str, ...] = get_args(Mode)
 #: the usual kernel stays unless another is faster by so much: which of two equals wins would be chance
 SLACK = 1.03
-#: kernels that take so many times the fastest's first step are not timed further
+#: kernels that take so many times the fastest's step are not timed again
 HOPELESS = 3.0
 #: each kernel's time is its fastest of so many steps: neighbours on the machine only ever slow a step
 ROUNDS = 4
@@ -82,20 +82,18 @@ def fastest(seconds: Mapping[Kernel, float], usual: Kernel) -> Kernel:
 def timed(steps: Mapping[Kernel, Callable[[], float]], budget: float) -> dict[Kernel, float]:
     """Seconds of each kernel's step, which says how long it took; they take turns, within about ``budget`` seconds.
 
-    The first step of each allocates, and a library chooses its own algorithm there: it counts only against kernels that
-    are `HOPELESS`, and where nothing else is known.
+    The first step of each does not count: it allocates, and a library compiles or chooses its own algorithm there.
     """
     started = time.monotonic()
-    first = {kernel: step() for kernel, step in steps.items()}
-    if not first:
-        return {}
-    near = [kernel for kernel, taken in first.items() if taken <= HOPELESS * min(first.values())]
-    found: dict[Kernel, float] = {}
-    for turn in range(ROUNDS):
-        if turn and time.monotonic() - started > budget:
+    for step in steps.values():
+        step()
+    found = {kernel: step() for kernel, step in steps.items()}
+    near = [kernel for kernel, taken in found.items() if taken <= HOPELESS * min(found.values())]
+    for _ in range(ROUNDS - 1):
+        if time.monotonic() - started > budget:
             break
         for kernel in near:
-            found[kernel] = min(found.get(kernel, float("inf")), steps[kernel]())
+            found[kernel] = min(found[kernel], steps[kernel]())
     return found
 
 

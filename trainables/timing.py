@@ -68,8 +68,9 @@ def measure(trial: Trial, device: str = "cpu", data: Data | None = None, known: 
     """
     started = time.perf_counter()
     training = Training(trial, device, data)
-    kernel_choice.settle(training)
     setup = _since(started, training)
+    # kept on this machine, so that no trial takes the time for it again
+    kernel_choice.settle(training)
     epochs, metrics = _epochs(training)
     return Timing(setup, epochs, known or _evaluations(training, metrics), _memory(training))
 
