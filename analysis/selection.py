@@ -332,7 +332,6 @@ def rule(study: Study) -> str:
     return f"{text} with {metric} at most {limit['within_of_ce']:g} below {reference}'s"
 
 
-@lru_cache(maxsize=4)
 def constraint(study: Study) -> tuple[str, float]:
     """A search's constrained metric and its lowest feasible mean; ("", −inf) without a constraint."""
     settings = study.settings.get("search") or {}

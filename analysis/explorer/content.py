@@ -150,6 +150,7 @@ def _trials(study: Study, numbers: Sequence[int]) -> list[dict[str, Any]]:
             "label": row["label"],
             "criterion": names.index(row["criterion"]),
             "seeds": list(row["planned"]),
+            "missing": len(set(row["planned"]) - set(row["found"])),
             "speaks": number in speaking,
             "at": {each.name: value for each in _axes(study) if (value := _plain(row[each.name])) is not None},
         }

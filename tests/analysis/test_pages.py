@@ -68,7 +68,7 @@ def test_an_entry_point_gives_a_benchmark_its_page(known: Store, importable: Pat
     (installed / "entry_points.txt").write_text("[fierce.pages]\nmylab.data:Birds = birds_page\n", encoding="utf-8")
     bare_study(known.uri, "birds", "mylab.data:Birds", {"error/mine": 2.0})
     text = report.write(known.uri, "birds", tmp_path / "report").read_text(encoding="utf-8")
-    assert "Birds of the lab" in text and "as told by birds" in text and "Trajectories" not in text
+    assert "Birds of the lab" in text and "as told by birds" in text and "<h2>Trajectories" not in text
 
 
 def test_a_page_that_is_named_comes_first(known: Store, importable: Path, tmp_path: Path) -> None:

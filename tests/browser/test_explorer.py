@@ -14,9 +14,12 @@ import pytest
 from mlflow import MlflowClient
 from scipy import stats
 
-from analysis import report, schema
+from analysis import rendering, report, schema
+from analysis.declarations import Hyperparameter
+from analysis.explorer import embedding
 from benchmarks import report_scale
 from benchmarks.explorable import STUDY_FILE, points
+from benchmarks.verdicts import made
 from tests.analysis.known_study import EPOCHS, LEVELS, SEEDS, value, write_store
 from tests.browsing import Browser, chromium
 
@@ -31,6 +34,8 @@ pytestmark = [
 #: a name and a label that would break out of a page that did not hold them as data
 NAME = "</script><b>bold</b>"
 LABEL = "raw <b>MSE</b> & more"
+#: panels that need no search
+PANELS = ("trajectories", "sensitivity", "coordinates")
 
 
 class Explorer(Browser):
@@ -341,3 +346,40 @@ def test_a_search_shows_what_matters(browser: Explorer, tmp_path: Path, monkeypa
     [bars] = browser.lines("importance")
     assert [round(100 * share) for share in bars["x"]] == [int(share) for _, share in shares]
     browser.shoot("explorer-importance")
+
+
+def test_words_gaps_and_level_metrics_are_drawn(browser: Explorer, tmp_path: Path) -> None:
+    hidden = ("[8]", "[64, 32]", "a <b> & c")
+    trials: list[Any] = [("ce", {"benchmark.hidden": words}, "grid") for words in hidden]
+    weights = (0.0, 0.1, 1.0)
+    trials += [("fierce", {"lambda": weight, "e": 100.0, "benchmark.hidden": hidden[0]}, "grid") for weight in weights]
+    values = np.random.default_rng(0).normal(size=(6, 3, 5))
+    # a seed that ended early, one without a finite value, and a metric that is measured at the end alone
+    values[1, 2, 3:] = values[4, 0] = np.nan
+    late = np.full((6, 3, 5), np.nan)
+    late[:, :, -1] = 0.5
+    varied = [Hyperparameter("benchmark.hidden", "hidden")]
+    study = made("own", trials, {"below/zero": values, "level": np.ones((6, 3, 5)), "late": late}, varied=varied)
+    explorer = embedding.of(study, 3_000_000)
+    assert explorer is not None and [panel.name for panel in explorer.panels][:3] == [*PANELS]
+    rest = {"warning": "", "provenance": "real", "data": "", "answer": None, "sections": [], "command": ""}
+    page = rendering.write(
+        tmp_path / "page.html", "report.html.j2", study=study, benchmark="own", explorer=explorer, **rest
+    )
+    browser.driver.get_log("browser")
+    browser.open(page.as_uri())
+    for name in PANELS:
+        browser.open_panel(name)
+    for metric in ("level", "late", "below/zero"):
+        browser.choose("sensitivity", "Metric", metric)
+        assert browser.lines("sensitivity"), metric
+    browser.choose("sensitivity", "Along", "CE hidden")
+    browser.shoot("explorer-words")
+    ticks = [tick.text for tick in browser.panel("sensitivity").find_elements("css selector", ".xtick text")]
+    assert set(ticks) == set(hidden)
+    browser.choose("sensitivity", "Along", "FIERCE λ (e = 100, hidden = [8])")
+    # 0 stands below the smallest on a scale of logarithms
+    assert browser.lines("sensitivity")[-1]["x"] == pytest.approx([-1.5, -1, 0])
+    browser.choose("coordinates", "Criterion", "FIERCE")
+    assert browser.caption("coordinates").startswith("3 of 3 settings of FIERCE")
+    assert [entry["message"] for entry in browser.driver.get_log("browser") if entry["level"] == "SEVERE"] == []

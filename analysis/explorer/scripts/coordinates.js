@@ -111,9 +111,11 @@ function grouped(study, trials, axes, isFeasibleOnly) {
 }
 
 function lineOf(study, trial, axes) {
+  const { label: name, missing, seeds } = study.trials[trial];
+  const short = missing ? ` (n = ${seeds.length - missing} of ${seeds.length} seeds)` : '';
   return axes.map(({ label, ofTrial }, place) => {
     const { share, value } = ofTrial.get(trial);
-    return [place, share, share === null ? '' : `${study.trials[trial].label}; ${label}: ${shown(value)}`];
+    return [place, share, share === null ? '' : `${name}${short}; ${label}: ${shown(value)}`];
   });
 }
 

@@ -28,7 +28,8 @@ function trajectories(study, panel) {
       ? linesOf(study, chosen, values, row.trials, study.criteria[number], seeds.on, show.value === 'seeds', budget) : []));
     panel.querySelector('.caption').textContent = captionOf(study, chosen, show.value, seeds.on.length, budget.cut);
     await plot.draw(traces, {
-      xaxis: axisLook('epoch'),
+      // of few epochs there are no halves
+      xaxis: axisLook('epoch', Math.max(...chosen.epochs) <= 10 ? { dtick: 1 } : {}),
       yaxis: axisLook(chosen.label, log.on ? { type: 'log', dtick: 'D2' } : {}),
     });
   }

@@ -53,6 +53,7 @@ def test_the_document_is_of_the_study(study: Study) -> None:
     assert document["trials"][2]["label"] == "FIERCE λ=1 e=100"
     assert document["trials"][2]["at"] == {"lambda": 1.0, "e": 100.0}
     assert document["trials"][document["reference"]]["number"] == 0
+    assert [trial["missing"] for trial in document["trials"]] == [0] * 7 + [1]
     assert document["halves"][4] == pytest.approx(stats.t.ppf(0.975, 3) / 2)
     ends = {metric["name"]: metric["ends"] for metric in document["metrics"]}
     assert ends["mse/raw"][:3] == pytest.approx([0.102, 0.082, 0.056])
