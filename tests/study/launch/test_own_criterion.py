@@ -69,7 +69,7 @@ def test_mlflow_holds_its_label_and_symbol(home: Home) -> None:
         assert run.data.tags[schema.CRITERION] == FOCAL
     focal = declared(home, SPEC, schema.CRITERIA_FILE)[FOCAL]
     assert focal["label"] == "focal loss"
-    assert focal["hyperparameters"] == [{"name": "gamma", "symbol": "γ", "whole": False, "log": False}]
+    assert focal["hyperparameters"] == [{"name": "gamma", "symbol": "γ", "whole": False, "log": False, "meaning": ""}]
     assert declared(home, SPEC, schema.METRICS_FILE)["loss/train"]["label"] == "training loss"
 
 

@@ -46,7 +46,7 @@ def check_gone(home: Home) -> None:
 
 def test_studies_are_listed_with_their_state(home: Home) -> None:
     grid, search = listing.summary(home, "grid"), listing.summary(home, "search")
-    assert (grid.state, grid.done, grid.planned, grid.best) == ("done", 3, 3, "")
+    assert (grid.state, grid.done, grid.planned, grid.best) == ("done", 3, 3, "accuracy/coarse 0.875: ce")
     assert (search.state, search.done, search.planned, search.best) == ("interrupted", 1, 3, "")
     ended = max(
         trial.datetime_complete for trial in optuna.load_study(study_name="grid", storage=home.optuna_uri()).trials
