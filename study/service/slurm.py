@@ -53,7 +53,7 @@ _ENDED = 'code=$(cat "$driver-ended" 2>/dev/null || echo "$code")'
 #: asks Slurm to queue the job anew where it was told to stop and nobody has ended it otherwise
 _END = """\
 state=$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T)
-if [ -n "$stopped" ] && [ "$code" -ne 0 ] && [ "$state" = RUNNING ]; then
+if [ -n "$stopped" ] && [ "$code" -ne 0 ] && [[ $state = RUNNING || $state = SIGNALING ]]; then
   scontrol requeue "$SLURM_JOB_ID" && sleep 600
 fi
 exit "$code"

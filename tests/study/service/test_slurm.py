@@ -80,6 +80,8 @@ def test_what_is_written_is_for_its_owner_alone(tmp_path: Path) -> None:
     ("code", "told", "state", "requeued"),
     [
         (130, True, "RUNNING", True),
+        # the signal that it was sent is not yet told to all of its nodes
+        (130, True, "SIGNALING", True),
         # its head was killed by the same signal
         (1, True, "RUNNING", True),
         (0, True, "RUNNING", False),
