@@ -35,7 +35,16 @@ def section(study: Study, out: Path) -> Section | None:
         text = f"No answer yet: cross-entropy ({name}) and a rival of it must be done with all their seeds."
         return Section(TITLE, (Lead(text),))
     told = sentences(study, found)
+    if left := _left(study):
+        told.insert(1, f"So far: {left} of {study.planned_trials} planned trials are not done, and may change this.")
     return Section(TITLE, (*told, *figure(study, out), glossary.of_answer(study, found, told)))
+
+
+def _left(study: Study) -> int:
+    """How many planned trials may still be done: none that failed, or that a pruner stopped."""
+    every = study.whole.trials
+    ended = every["state"].isin(("done", "failed")) | every["reason"].str.startswith("stopped early")
+    return max(0, study.planned_trials - int(ended.sum()))
 
 
 def sentences(study: Study, found: Recommendation) -> list[str]:

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 from scipy import stats
 
-from analysis import glossary, recommendation, rivals, selection, statistics, summary
+from analysis import glossary, recommendation, rivals, schema, selection, statistics, summary
 from analysis.declarations import Criterion, Hyperparameter, Metric
 from analysis.output import Figure, Lead
 from analysis.runs import Study
@@ -111,6 +112,20 @@ def test_a_search_is_tested_on_fresh_seeds_alone(tmp_path: Path) -> None:
     answer = found(own)
     assert (answer.how, answer.wins) == ("search", False) and np.isnan(answer.evidence.p)
     assert "Add confirm: 10 under search" in summary.verdict(own, answer)
+
+
+def test_an_answer_before_the_end_says_so(tmp_path: Path) -> None:
+    store = write(tmp_path)
+    client = MlflowClient(store.uri)
+    own = Study.open(store.uri, store.name)
+    told = summary.section(own, tmp_path / "out")
+    assert told is not None and not any(str(item).startswith("So far") for item in told.items)
+    (run,) = (run.info.run_id for run in own.runs if run.data.tags[schema.LEVEL] == "study")
+    client.set_tag(run, schema.PLANNED_TRIALS, str(len(own.whole.trials) + 2))
+    told = summary.section(Study.open(store.uri, store.name), tmp_path / "out")
+    planned = len(own.whole.trials) + 2
+    assert told is not None
+    assert told.items[1] == f"So far: 2 of {planned} planned trials are not done, and may change this."
 
 
 @pytest.mark.slow
