@@ -36,7 +36,8 @@ def section(study: Study, out: Path) -> Section | None:
         return Section(TITLE, (Lead(text),))
     told = sentences(study, found)
     if left := _left(study):
-        told.insert(1, f"So far: {left} of {study.planned_trials} planned trials are not done, and may change this.")
+        verb = "is" if left == 1 else "are"
+        told.insert(1, f"So far: {left} of {study.planned_trials} planned trials {verb} not done, and may change this.")
     return Section(TITLE, (*told, *figure(study, out), glossary.of_answer(study, found, told)))
 
 
