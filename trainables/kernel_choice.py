@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import platform
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -34,7 +33,8 @@ log = logging.getLogger(__name__)
 
 #: a trial of fewer steps takes the usual kernel: timing costs some twenty-five of them
 FEW_STEPS = 200
-#: seconds that timing may take; where a step is so long that it would not do, fewer samples are timed
+#: seconds of computing that timing may take, more by the wall on a busy machine; where they would not do for the
+#: whole batch, fewer samples are timed
 SECONDS = 20.0
 #: the fewest samples of each replica that are timed
 FEWEST_SAMPLES = 8
@@ -145,10 +145,8 @@ def _inputs(
     small = prepared(few)
     trial_step = _unless_full(step, ways[0], small)
     trial_step()
-    # by the wall, since neighbours on the machine prolong the timing too
-    started = time.monotonic()
-    trial_step()
-    whole = (time.monotonic() - started) * count / few * len(ways) * (1 + kernels.ROUNDS)
+    # fewer rounds before fewer samples: which kernel is ahead depends on the size of the batch
+    whole = trial_step() * count / few * len(ways) * (1 + kernels.LEAST_ROUNDS)
     return prepared(min(count, max(FEWEST_SAMPLES, int(count * min(1.0, seconds / whole)))))
 
 
