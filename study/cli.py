@@ -76,7 +76,7 @@ ClusterOption = Annotated[
     str | None,
     typer.Option("--address", help="Ray's dashboard; else RAY_API_SERVER_ADDRESS, else http://127.0.0.1:8265."),
 ]
-YesOption = Annotated[bool, typer.Option("--yes", help="Don't ask before something is deleted.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Don't ask before something is deleted or renamed.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -400,24 +400,33 @@ def delete(
 
 def _deleted(home: Home, name: str, yes: bool, command: str) -> bool:
     """Delete the study, after asking unless ``yes``; whether it was deleted."""
-    from analysis.addresses import without_password
     from study.record.deleting import delete as delete_study
     from study.record.files import load_spec
 
     spec = load_spec(home, name)
-    if not yes:
-        try:
-            is_meant = typer.confirm(
-                f"delete study {name!r}: its experiment in {without_password(home.tracking_uri(spec))}, its study in "
-                f"{without_password(home.optuna_uri(spec))}, and {home.files(name, spec)}?"
-            )
-        except typer.Abort:
-            raise UserError(f"{command} asks before it deletes; give --yes where nobody can answer") from None
-        if not is_meant:
-            typer.echo("nothing was deleted")
-            return False
+    if not yes and not _is_meant(f"delete study {name!r}: {_places(home, spec)}?", command, "deletes"):
+        typer.echo("nothing was deleted")
+        return False
     delete_study(home, name)
     return True
+
+
+def _places(home: Home, spec: StudySpec) -> str:
+    """Where all of a study is."""
+    from analysis.addresses import without_password
+
+    return (
+        f"its experiment in {without_password(home.tracking_uri(spec))}, its study in "
+        f"{without_password(home.optuna_uri(spec))}, and {home.files(spec.name, spec)}"
+    )
+
+
+def _is_meant(question: str, command: str, does: str) -> bool:
+    """The user's answer; `UserError` where nobody is there to give one to what ``command`` does."""
+    try:
+        return typer.confirm(question)
+    except typer.Abort:
+        raise UserError(f"{command} asks before it {does}; give --yes where nobody can answer") from None
 
 
 @app.command(epilog="Example: fierce rename jasper jasper-200-epochs")
@@ -425,13 +434,24 @@ def rename(
     old: Annotated[str, typer.Argument(help="Name of the study.", metavar="OLD")],
     new: Annotated[str, typer.Argument(help="Its name from then on.", metavar="NEW")],
     home: HomeOption = None,
+    yes: YesOption = False,
 ) -> None:
     """Give a study another name: its MLflow experiment, its Optuna study and its files."""
     from study.record.renaming import rename as rename_study
     from study.service.running import describe
 
     at = _home(home)
-    describe(at.tracking_uri(rename_study(at, old, new)), new)
+
+    def is_meant(spec: StudySpec) -> bool:
+        return yes or _is_meant(
+            f"rename study {old!r} to {new!r}: {_places(at, spec)}?", f"fierce rename {old} {new}", "renames"
+        )
+
+    renamed = rename_study(at, old, new, is_meant)
+    if renamed is None:
+        typer.echo("nothing was renamed")
+        return
+    describe(at.tracking_uri(renamed), new)
     typer.echo(f"renamed: {old} is {new}; its report is written anew by: fierce report {new}")
 
 

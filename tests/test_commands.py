@@ -318,7 +318,7 @@ def test_the_commands_of_the_readme_run_one_after_another(tmp_path: Path, monkey
                 continue
             if words[0] in ("run", "check"):
                 words += [part for value in smaller for part in ("--set", value)]
-            if words[0] == "delete":
+            if words[0] in ("delete", "rename"):
                 words.append("--yes")
             done = CliRunner().invoke(app, words, catch_exceptions=False)
             # a machine may lack what the doctor looks for

@@ -7,6 +7,7 @@ by the same command, and until then the study is run under neither name. Trials,
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -27,9 +28,12 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment
 
 
-def rename(home: Home, old: str, new: str) -> StudySpec:
-    """Call the study ``old`` of this home ``new``; its file from then on.
+def rename(
+    home: Home, old: str, new: str, is_meant: Callable[[StudySpec], bool] = lambda spec: True
+) -> StudySpec | None:
+    """Call the study ``old`` of this home ``new``; its file from then on, None where that is not meant.
 
+    ``is_meant`` is asked once nothing stands in the way, unless the renaming was begun before.
     `UserError` where it is unknown or is being run, where ``new`` is no name or is another study's, in this home or in
     its servers, and where a server does not answer.
     """
@@ -48,6 +52,8 @@ def rename(home: Home, old: str, new: str) -> StudySpec:
         if meant is None:
             study = trials.load_study(spec, home)
             _require_free(home, renamed)
+            if not is_meant(spec):
+                return None
             meant = {"from": old, "to": new, "identity": trials.study_identity(study) if study else ""}
             home.study(old).mkdir(parents=True, exist_ok=True)
             _write(home.study(old) / RENAMING, json.dumps(meant))

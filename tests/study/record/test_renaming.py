@@ -67,10 +67,17 @@ def check_renamed(home: Home, before: dict[str, Any]) -> None:
     assert files.load_spec(home, "line").name == "line" and not (home.study("line") / files.RENAMING).exists()
 
 
+@pytest.mark.parametrize(("answer", "code", "words"), [("n\n", 0, "nothing was renamed"), ("", 2, "give --yes")])
+def test_it_asks_first(home: Home, answer: str, code: int, words: str) -> None:
+    result = CliRunner().invoke(app, ["rename", "grid", "line", "--home", str(home.root)], input=answer)
+    assert result.exit_code == code and words in result.output and "rename study 'grid' to 'line'" in result.output
+    assert files.studies_here(home) == ["grid", "search"] and not (home.study("grid") / files.RENAMING).exists()
+
+
 @pytest.mark.slow
 def test_a_renamed_study_is_the_same_study(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     before = content(home, "grid")
-    code, printed = fierce(home, "rename", "grid", "line")
+    code, printed = fierce(home, "rename", "grid", "line", "--yes")
     assert code == 0, printed
     check_renamed(home, before)
     # finished it is, without a Ray to start
@@ -109,14 +116,16 @@ def test_an_interrupted_renaming_is_finished_by_the_same_command(
 
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, interrupted)
-        assert fierce(home, "rename", "grid", "line")[0] == 130
+        assert fierce(home, "rename", "grid", "line", "--yes")[0] == 130
     # it is run under neither name meanwhile, and takes no third
     for other in ("grid", "line"):
         if (home.study(other) / files.SPEC).is_file():
             code, printed = fierce(home, "resume", other)
             assert code == 2 and "finish it with: fierce rename grid line" in printed
-    assert "finish it with: fierce rename grid line" in fierce(home, "rename", "grid", "other")[1] or calls == [name]
-    code, printed = fierce(home, "rename", "grid", "line")
+    assert "finish it with: fierce rename grid line" in fierce(home, "rename", "grid", "other", "--yes")[
+        1
+    ] or calls == [name]
+    code, printed = fierce(home, "rename", "grid", "line", "--yes")
     assert code == 0, printed
     check_renamed(home, before)
 
@@ -135,8 +144,8 @@ def test_a_storage_elsewhere_moves_too(home: Home, tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
         patch.setattr(renaming.files, "keep_spec", interrupted)
-        assert fierce(home, "rename", "grid", "line")[0] == 130
-    code, printed = fierce(home, "rename", "grid", "line")
+        assert fierce(home, "rename", "grid", "line", "--yes")[0] == 130
+    code, printed = fierce(home, "rename", "grid", "line", "--yes")
     assert code == 0, printed
     assert (storage / "line" / "trials" / "0" / "checkpoint.pt").is_file() and not (storage / "grid").exists()
     assert files.load_spec(home, "line").storage == str(storage)
@@ -145,17 +154,17 @@ def test_a_storage_elsewhere_moves_too(home: Home, tmp_path: Path) -> None:
 def test_names_that_are_taken_or_none_and_studies_that_run(home: Home) -> None:
     before = content(home, "grid")
     for new, told in (("search", "there is a study 'search' in"), ("a b", "a name is letters"), ("../x", "a name is")):
-        code, printed = fierce(home, "rename", "grid", new)
+        code, printed = fierce(home, "rename", "grid", new, "--yes")
         assert code == 2 and told in printed and "Traceback" not in printed
     MlflowClient(home.tracking_uri()).create_experiment("kept")
-    code, printed = fierce(home, "rename", "grid", "kept")
+    code, printed = fierce(home, "rename", "grid", "kept", "--yes")
     assert code == 2 and "there is a study 'kept' in sqlite" in printed
     optuna.create_study(study_name="other", storage=home.optuna_uri())
-    assert "optuna.db already" in fierce(home, "rename", "grid", "other")[1]
+    assert "optuna.db already" in fierce(home, "rename", "grid", "other", "--yes")[1]
     with files.held(home.files("grid"), "grid"):
-        code, printed = fierce(home, "rename", "grid", "line")
+        code, printed = fierce(home, "rename", "grid", "line", "--yes")
     assert code == 2 and "is being run by process" in printed
-    assert fierce(home, "rename", "nosuch", "line")[0] == 2
+    assert fierce(home, "rename", "nosuch", "line", "--yes")[0] == 2
     assert content(home, "grid") == before
     assert trials.load_study(files.load_spec(home, "grid"), home) is not None
     assert files.studies_here(home) == ["grid", "search"]
