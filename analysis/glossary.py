@@ -9,6 +9,8 @@ from analysis.output import Glossary
 from analysis.recommendation import Recommendation
 from analysis.runs import Study
 
+#: so many criteria that are drawn and that the answer does not speak of have a line too
+FURTHER = 2
 #: word -> a text that the answer has where it needs the word, and the word's meaning
 _WORDS = {
     "floor": (
@@ -19,7 +21,10 @@ _WORDS = {
         "trained on the fine labels",
         "the same network trained on the fine labels themselves: a yardstick, and no strict bound",
     ),
-    "share of the way": ("of the way", "0% is the untrained network, 100% the ceiling; in brackets its interval"),
+    "the way from untrained network to ceiling": (
+        "of the way",
+        "0% is the untrained network, 100% the ceiling; in brackets its interval",
+    ),
     "seed": (
         "seed",
         "one repetition of a training: other initial weights, order of batches and, unless the data has parts of its "
@@ -53,7 +58,9 @@ def _lines(study: Study, found: Recommendation, text: str) -> Iterator[tuple[str
         "the network is taught the coarse ones; how well the fine ones can be told from its features is the question",
     )
     rows = study.trials.set_index("trial")["criterion"]
-    shown = {name: study.criterion(name) for name in (rows[found.rival], rows[found.reference])}
+    names = [rows[found.rival], rows[found.reference]]
+    drawn = [name for name in rows.unique() if name not in names and not study.criterion(name).fine]
+    shown = {name: study.criterion(name) for name in (*names, *drawn[:FURTHER])}
     for name, criterion in shown.items():
         # a store that declares no meanings
         if not criterion.meaning and criterion.label == getattr(legacy.CRITERIA.get(name), "label", ""):

@@ -82,8 +82,8 @@ def above(study: Study, metrics: Iterable[str]) -> str:
                 found.setdefault(words, []).append(study.metric(metric).label)
     return " ".join(
         f"{words.capitalize()} are above the ceiling by {', '.join(labels)}: more of the fine labels can be read from "
-        "the inputs as they are than from the features of even that network, so that no criterion is to be expected "
-        "there; where the fine labels are what counts, keep the inputs too."
+        "the inputs as they are than from the features of even that network, and no criterion can be expected to reach "
+        "them; where the fine labels are what counts, keep the inputs too."
         for words, labels in found.items()
     )
 

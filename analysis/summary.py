@@ -151,7 +151,12 @@ def _differences(axes: Axes, study: Study, name: str, shown: list[int], against:
         colour = output.colour(study, criteria[trial])
         half = found.half if found.complete else 0
         axes.errorbar(found.mean, place, xerr=half, fmt=output.marker(study, criteria[trial]), color=colour, capsize=3)
-    axes.axvline(0, color=output.colour(study, study.reference), linewidth=1)
+    colour = output.colour(study, study.reference)
+    axes.axvline(0, color=colour, linewidth=1)
+    label = study.criterion(study.reference).label
+    axes.annotate(
+        label, (0, 1), (0, 2), xycoords=("data", "axes fraction"), textcoords="offset points", ha="center", color=colour
+    )
     axes.set_yticks(range(len(shown)), [_label(study, trial) for trial in shown])
     axes.set_ylim(-0.6, len(shown) - 0.4)
     axes.locator_params(axis="x", nbins=5)
@@ -169,7 +174,7 @@ def _kept(study: Study, found: Recommendation) -> str:
     if found.wins:
         return f"It reaches {_plain(own)} against {name}'s {_plain(other)} {how}: {difference}."
     return (
-        f"{name} reaches {_plain(other)} {how}, the best rival, {_label(study, found.rival)}, {_plain(own)}: "
+        f"{name} reaches {_plain(other)} {how}, its chosen rival, {_label(study, found.rival)}, {_plain(own)}: "
         f"{difference}."
     )
 
@@ -300,11 +305,11 @@ def _how(study: Study, found: Recommendation) -> str:
     several = f" among {found.among} rivals" if found.among > 1 else ", the only rival"
     text = f"How sure: {_label(study, found.rival)} was chosen by {found.by}{several}"
     if not found.ahead:
-        text += f" ({study.criterion(study.reference).label} was no worse by it)"
+        text += f" (by which {study.criterion(study.reference).label} was no worse)"
     tested = {
         "fresh": "tested once, on fresh seeds that had no part in the choice",
         "heldout": "tested on held-out samples"
-        + (f", with p allowing for all {found.among} that it was chosen among" if found.among > 1 else ""),
+        + (f", with p corrected for a choice among {found.among}" if found.among > 1 else ""),
         "apart": "tested on the other seeds, as nothing was measured on validation samples",
         "search": "not tested, as the seeds that a search goes by cannot be those that judge it",
     }[found.how]
@@ -321,7 +326,7 @@ def _p(found: Recommendation) -> str:
         if p == exact
         else f"{shown} by t-test, {exact:.2g} by the exact sign-flip test"
     )
-    return f"{both}, of which both must be at most {statistics.ALPHA:g}"
+    return f"{both}; a difference is shown where both are at most {statistics.ALPHA:g}"
 
 
 def _beyond(study: Study, found: Recommendation) -> float:
