@@ -150,7 +150,10 @@ def test_dry_run_shows_four_digits_and_more_where_settings_would_look_alike(tmp_
 
 
 def test_dry_run_of_a_search_names_its_ranges() -> None:
-    result = CliRunner().invoke(app, ["run", "hyperspectral-search", "--dry-run", "--set", "seeds=2"])
+    # so short that it is over before it could be timed
+    changes = ("seeds=2", "training.epochs=1", "training.milestones=[]")
+    arguments = [word for change in changes for word in ("--set", change)]
+    result = CliRunner().invoke(app, ["run", "hyperspectral-search", "--dry-run", *arguments])
     assert "search\tfierce: lambda 0.01..10 (log), e 10..400 (log), by tpe\t30 trials\t60 replicas" in result.output
     fresh = "confirm\tthe choice of the search and the baselines, on seeds 2 to 11\t3 trials\t30 replicas"
     assert fresh in result.output

@@ -177,6 +177,7 @@ def test_a_trial_is_stopped_and_goes_on_while_its_teacher_trains(tmp_path: Path)
     same(records(tmp_path, 0), wanted)
 
 
+@pytest.mark.thorough
 def test_a_trial_takes_its_study_s_kernel_and_keeps_it_in_its_checkpoint(tmp_path: Path) -> None:
     """Trials of two hundred steps, from which on kernels are timed."""
     options = {"samples": 20, "size": 8, "width": 1, "evaluation": 5}
