@@ -15,12 +15,12 @@ import pandas as pd
 from analysis import command, measures, output, selection, shares, similarity, statistics, tables
 from analysis.output import Figure, Section, Table
 from analysis.runs import Study
+from analysis.schema import ACCURACY
 from analysis.statistics import Difference, Estimate, Ratio
 
 #: the group of metrics that are compared
 GROUP = "fine-probes"
 #: beside them, where it is measured
-COARSE = "accuracy/coarse"
 #: fewer criteria than this beside the reference are no rivals
 FEWEST = 2
 
@@ -130,7 +130,7 @@ def _means(
 ) -> pd.DataFrame:
     """A row per floor, per trial, and the ceiling last; columns: coarse accuracy, the probes, CKA to the reference."""
     columns = {metric: study.metric(metric).label for metric in metrics}
-    coarse = selection.summary(study, COARSE)
+    coarse = selection.summary(study, ACCURACY)
     reference = selection.headline(study)[study.reference].trial
     alike = f"linear CKA with {study.criterion(study.reference).label}"
     rows: list[dict[str, str]] = [
@@ -142,12 +142,12 @@ def _means(
         named = f"ceiling: {label}" if shares.is_ceiling(study, trial) else label
         row = {"": named}
         if coarse:
-            row[study.metric(COARSE).label] = str(coarse.get(trial, "–"))
+            row[study.metric(ACCURACY).label] = str(coarse.get(trial, "–"))
         row |= {columns[metric]: str(cell.value) for metric, cell in cells[label].items()}
         if trial != reference and len(found := similarity.of_trials(study, trial, reference)):
             row[alike] = str(statistics.estimate(found, selection.planned(study, trial)))
         rows.append(row)
-    order = ["", study.metric(COARSE).label, *columns.values(), alike]
+    order = ["", study.metric(ACCURACY).label, *columns.values(), alike]
     table = pd.DataFrame(rows)
     return table[[name for name in order if name in table]].fillna("–")
 

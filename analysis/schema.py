@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+#: the metric that every benchmark measures
+ACCURACY = "accuracy/coarse"
+
 #: tag: "study", "trial" or "seed"
 LEVEL = "fierce.level"
 #: tags on every run of a study

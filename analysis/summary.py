@@ -14,10 +14,11 @@ from analysis import command, glossary, output, recommendation, rivals, saturati
 from analysis.output import Figure, Lead, Section
 from analysis.recommendation import Recommendation
 from analysis.runs import Study
+from analysis.schema import ACCURACY
 from analysis.statistics import Estimate
 
 TITLE = "The answer"
-ACCURACY, CALIBRATION = "accuracy/coarse", "calibration/ece"
+CALIBRATION = "calibration/ece"
 #: settings that the figure shows at most
 MOST = 14
 

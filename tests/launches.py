@@ -45,10 +45,9 @@ class Launch:
 
     def __init__(self, home: Home, spec: StudySpec, first: str = "") -> None:
         self.home = home
-        environment = _environment(TESTS.parent, TESTS)
         self.log = (home.root / f"driver-{len(list(home.root.glob('driver-*')))}").open("w+", encoding="utf-8")
         arguments = (str(home.root), spec.to_yaml())
-        self.program = forked.Program(arguments, environment, Path.cwd(), first + DRIVER, self.log)
+        self.program = forked.Program(arguments, environment(TESTS.parent, TESTS), Path.cwd(), first + DRIVER, self.log)
 
     def said(self) -> str:
         self.log.seek(0)
@@ -65,9 +64,10 @@ class Launch:
         self.program.kill()
 
 
-def _environment(*path: Path) -> dict[str, str]:
-    environment = {name: value for name, value in os.environ.items() if name not in HIDDEN}
-    return environment | {"PYTHONPATH": os.pathsep.join(map(str, path))}
+def environment(*path: Path) -> dict[str, str]:
+    """This process' own without servers, and with the modules below ``path`` to import."""
+    kept = {name: value for name, value in os.environ.items() if name not in HIDDEN}
+    return kept | {"PYTHONPATH": os.pathsep.join(map(str, path))}
 
 
 @contextmanager
@@ -122,12 +122,12 @@ def require_all_undisturbed(home: Home, spec: StudySpec, searched: Sequence[str]
 
 def elsewhere(home: Home, folder: Path, module: str) -> Callable[..., str]:
     """Runs ``fierce`` in ``folder``, where ``module`` cannot be imported, and gives what it prints."""
-    environment = _environment(TESTS.parent)
-    tried = subprocess.run([sys.executable, "-c", f"import {module}"], cwd=folder, env=environment, check=False)
+    its_own = environment(TESTS.parent)
+    tried = subprocess.run([sys.executable, "-c", f"import {module}"], cwd=folder, env=its_own, check=False)
     assert tried.returncode != 0
 
     def run(*arguments: str) -> str:
-        done = forked.run([*arguments, "--home", str(home.root)], environment, folder)
+        done = forked.run([*arguments, "--home", str(home.root)], its_own, folder)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

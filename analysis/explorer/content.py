@@ -17,6 +17,7 @@ from analysis import importance, output, selection, sensitivity, statistics
 from analysis.declarations import Hyperparameter
 from analysis.explorer import colours
 from analysis.runs import Study
+from analysis.schema import ACCURACY
 from analysis.statistics import Estimate
 
 #: matplotlib's line styles and markers as Plotly calls them
@@ -24,7 +25,6 @@ DASHES = {"--": "dash", "-.": "dashdot", "-": "solid", ":": "dot"}
 SYMBOLS = {"s": "square", "^": "triangle-up", "o": "circle", "D": "diamond", "v": "triangle-down", "P": "cross"}
 #: metrics that parallel coordinates begin with, at most
 FIRST_AXES = 4
-ACCURACY = "accuracy/coarse"
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,8 @@ def of(study: Study, room: int) -> Explorer | None:
     if not document["metrics"]:
         return None
     plotly = base64.b64encode(PLOTLY.read_bytes()).decode("ascii")
-    left = room - len(plotly) - len(script()) - len(packing.document(document)) - AROUND
+    code = script()
+    left = room - len(plotly) - len(code) - len(packing.document(document)) - AROUND
     stride, curves, packed = _within(study, [metric["name"] for metric in document["metrics"]], max(LEAST, left))
     blocks = []
     for place, (each, (scale, text)) in enumerate(zip(curves, packed, strict=True)):
@@ -88,7 +89,7 @@ def of(study: Study, room: int) -> Explorer | None:
         blocks.append(Block(f"explore-metric-{place}", text))
     document |= {"steps": packing.STEPS}
     own = (Block("explore-study", packing.document(document)), Block("explore-plotly", plotly))
-    return Explorer(script(), (*own, *blocks), _panels(document), stride)
+    return Explorer(code, (*own, *blocks), _panels(document), stride)
 
 
 def script() -> str:

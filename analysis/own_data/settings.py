@@ -16,9 +16,8 @@ from analysis import command, output, selection, sensitivity, statistics
 from analysis.declarations import Criterion
 from analysis.output import Figure, Section
 from analysis.runs import Study
+from analysis.schema import ACCURACY
 from analysis.sensitivity import Sweep
-
-ACCURACY = "accuracy/coarse"
 
 
 def section(study: Study, out: Path) -> Section | None:

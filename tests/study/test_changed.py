@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NoReturn
@@ -22,6 +21,7 @@ from study.file.spec import StudySpec
 from study.home import Home
 from study.launch import sweep
 from study.record import code, files, status
+from tests import launches
 from tests.in_process import without_ray
 from tests.launches import HIDDEN
 
@@ -210,8 +210,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def fierce(folder: Path, *arguments: str, at: Path | None = None, expect: int = 0) -> str:
     """What the command prints in a folder, by a process that has only the project's own code to import."""
-    environment = {name: value for name, value in os.environ.items() if name not in HIDDEN}
-    environment |= {"PYTHONPATH": str(ROOT), "FIERCE_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"}
+    environment = launches.environment(ROOT) | {"FIERCE_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"}
     done = forked.run(arguments, environment, at or folder, forked.FIERCE_WITHOUT_RAY)
     said = done.stdout + done.stderr
     assert done.returncode == expect and "Traceback" not in said, said

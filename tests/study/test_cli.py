@@ -28,7 +28,8 @@ from study.launch.events import BEGIN, Replay
 from study.launch.progress import StudyProgress
 from study.record.files import load_spec
 from study.service.ui import Server, serve
-from tests.launches import HIDDEN, require_all_undisturbed, runs_of
+from tests import launches
+from tests.launches import require_all_undisturbed, runs_of
 
 TESTS = Path(__file__).resolve().parents[1]
 FIERCE = Path(sys.executable).with_name("fierce")
@@ -53,13 +54,7 @@ def free_port() -> int:
 
 def environment(home: Path) -> dict[str, str]:
     """Without the variables that point a study elsewhere, and with the tests' own benchmark importable."""
-    kept = {name: value for name, value in os.environ.items() if name not in HIDDEN}
-    return {
-        **kept,
-        "FIERCE_HOME": str(home),
-        "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]),
-        "OMP_NUM_THREADS": "1",
-    }
+    return launches.environment(TESTS.parent, TESTS) | {"FIERCE_HOME": str(home), "OMP_NUM_THREADS": "1"}
 
 
 def fierce(home: Path, *arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:

@@ -13,7 +13,7 @@ from trainables import criteria
 from trainables.benchmarks import BENCHMARKS
 from trainables.kernels import MODES
 from trainables.replicas import drawn, streams
-from trainables.training import Training
+from trainables.training import Record, Training
 from trainables.trial import Trial
 
 STEP = within("_step", "training.py")
@@ -46,10 +46,8 @@ def test_tensors_of_two_devices_do_not_meet_and_each_wait_is_seen() -> None:
         assert near.grad is not None and near.grad.tolist() == [1, 1, 1]
 
 
-@pytest.mark.parametrize("benchmark", BENCHMARKS)
-def test_a_benchmark_trains_and_is_measured_there_as_on_a_cpu(benchmark: str) -> None:
-    """Its whole epoch, evaluators and arrays among it; no step of it waits."""
-    wanted = trial(benchmark, dtype="float64")
+def trained(wanted: Trial) -> tuple[Record, Record]:
+    """What its one epoch gives on a CPU and there, where no step of it, and no evaluator, may wait."""
     (here,) = Training(wanted).run()
     with on_the_accelerator(STEP) as watch:
         training = Training(wanted, DEVICE)
@@ -60,6 +58,13 @@ def test_a_benchmark_trains_and_is_measured_there_as_on_a_cpu(benchmark: str) ->
         training.arrays()
     assert watch.waits == {}
     assert watch.kernels
+    return here, there
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS)
+def test_a_benchmark_trains_and_is_measured_there_as_on_a_cpu(benchmark: str) -> None:
+    """Its whole epoch, evaluators and arrays among it; no step of it waits."""
+    here, there = trained(trial(benchmark, dtype="float64"))
     assert there.metrics.keys() == here.metrics.keys()
     # its kernels are others than a CPU's, which sum in another order
     for name in ("loss/train", "accuracy/train"):
@@ -69,14 +74,7 @@ def test_a_benchmark_trains_and_is_measured_there_as_on_a_cpu(benchmark: str) ->
 @pytest.mark.parametrize("mode", MODES)
 def test_no_way_of_convolving_waits(mode: str) -> None:
     wanted = trial("age", dtype="float64", batch_size=16)
-    wanted = replace(wanted, options={**wanted.options, "mode": mode})
-    (here,) = Training(wanted).run()
-    with on_the_accelerator(STEP) as watch:
-        training = Training(wanted, DEVICE)
-        training._prepared(training.parts["train"][:, :2], True, streams(wanted.seeds, "another"))
-        watch.waits.clear()
-        (there,) = training.run()
-    assert watch.waits == {} and watch.kernels
+    here, there = trained(replace(wanted, options={**wanted.options, "mode": mode}))
     assert there.metrics["loss/train"] == pytest.approx(here.metrics["loss/train"], rel=1e-6)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from io import StringIO
@@ -13,7 +12,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import forked
 import numpy as np
 import pytest
 import torch
@@ -34,6 +32,7 @@ from study.home import Home
 from study.launch import follower, search, snapshots, sweep
 from study.launch.progress import StudyProgress
 from study.record import facts, files, status, tracking, trials
+from tests.launches import Launch
 from trainables.assignment import Result
 from trainables.storage import Folder
 from trainables.trainable import PredecessorError
@@ -378,35 +377,19 @@ def test_what_tune_keeps_of_a_trial_that_has_ended_is_small() -> None:
     assert Result.from_tune(kept.last_result) == replace(told, means={}, values={})
 
 
-DRIVER = """
-import sys
-from study.launch import sweep
-from study.home import Home
-from study.file.spec import StudySpec
-print(sweep.run(StudySpec.from_yaml(sys.argv[2]), Home.find(sys.argv[1])), flush=True)
-"""
-
-
 @pytest.mark.thorough
 def test_a_request_to_end_leaves_a_study_that_resumes(home: Home) -> None:
     """As Ctrl-C does: see the tests of the command."""
     study = spec(benchmark={"name": "tiny:Tiny", "pause": 0.2}, training={"epochs": 15}, criteria=["ls"])
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(TESTS)])}
-    # the driver has a Ray of its own, as it has on the command line
-    for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
-        environment.pop(name, None)
-    driver = forked.Program((str(home.root), study.to_yaml()), environment, Path.cwd(), DRIVER)
-    trial, deadline = home.study("s") / "trials" / "0", time.monotonic() + 300
+    launch = Launch(home, study)
     try:
-        while not list(trial.rglob("lock")):
-            assert driver.code() is None and time.monotonic() < deadline
-            time.sleep(0.05)
-        os.kill(driver.pid, signal.SIGTERM)
-        _, output, errors = driver.ended(300)
+        launch.until(lambda: any((home.study("s") / "trials" / "0").rglob("lock")))
+        os.kill(launch.program.pid, signal.SIGTERM)
+        launch.program.ended(300)
     finally:
-        driver.kill()
-    assert "interrupted=True" in output, errors
-    assert "Traceback" not in errors
+        launch.kill()
+    assert "interrupted=True" in launch.said()
+    assert "Traceback" not in launch.said()
     assert {run.info.status for run in runs(home).values()} <= {"KILLED"}
     assert snapshot(home) == []
     read = status.read(home, "s")

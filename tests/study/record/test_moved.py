@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -11,7 +10,6 @@ from pathlib import Path
 import forked
 import numpy as np
 import pytest
-from launches import HIDDEN
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
@@ -22,6 +20,7 @@ from study.file.spec import StudySpec
 from study.home import SPEC, Home
 from study.launch import sweep
 from study.record import files, lookup, moved, tracking, trials
+from tests import launches
 
 SEARCH = """
 name: q
@@ -47,9 +46,8 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Home:
     file = home.root.parent / "q.yaml"
     file.write_text(SEARCH, encoding="utf-8")
     # by another process, as one that has its database open may write to it later
-    environment = {name: value for name, value in os.environ.items() if name not in HIDDEN}
     arguments = ("run", str(file), "--home", str(home.root))
-    done = forked.run(arguments, environment, file.parent, forked.FIERCE_WITHOUT_RAY)
+    done = forked.run(arguments, launches.environment(launches.TESTS.parent), file.parent, forked.FIERCE_WITHOUT_RAY)
     assert "3 done" in done.stdout, done.stderr
     return home
 

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 from servers import START_SECONDS, TOKEN, ray_head, ray_ports
 
@@ -203,7 +204,7 @@ def test_ctrl_c_while_a_port_stays_silent(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         words = ["fierce", "run", "quickstart", "--address", address, "--home", str(tmp_path)]
-        code = f"import sys; sys.argv = {words!r}; from study.cli import main; main()"
+        code = f"import sys; sys.argv = {words!r}; {forked.FIERCE}"
         process = subprocess.Popen(
             [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
         )

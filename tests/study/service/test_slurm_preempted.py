@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import forked
 import pytest
 from faults.backends import MLflow, free_port
 from faults.checks import check_study
@@ -73,7 +74,7 @@ def test_a_preempted_study_is_queued_anew_and_ends_as_if_undisturbed(
     file.write_text(spec.to_yaml(), encoding="utf-8")
     hidden = {name: "" for name in os.environ if name.startswith(("RAY_", "MLFLOW_", "OPTUNA_", "FIERCE_"))}
     environment = hidden | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(TESTS)]), "OMP_NUM_THREADS": "1"}
-    fierce = (sys.executable, "-c", "from study.cli import main; main()")
+    fierce = (sys.executable, "-c", forked.FIERCE)
     submit = ("submit", str(file), "--slurm", "--home", str(home.root))
     submitted = slurm.run(*fierce, *submit, environment=environment)
     job = submitted.partition("job ")[2].partition(";")[0]
