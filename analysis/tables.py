@@ -91,7 +91,7 @@ def paired_tests(seeds: str = "the same seeds", over: str = "") -> str:
     interval = f"{statistics.LEVEL:.0%} interval" + (f" over {over}" if over else "")
     return (
         f"on {seeds}: mean, {interval} and p of the paired t-test, each comparison for itself (no correction for their "
-        "number)."
+        "number); a corrected interval, where there is one, allows for training samples that the seeds share."
     )
 
 

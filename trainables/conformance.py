@@ -42,11 +42,14 @@ class ConformanceError(DataError):
     """The code breaks the contract; the message says what it does and what it should do."""
 
 
-def examine(trials: Sequence[Trial], device: str = "cpu", required: Sequence[str] = ()) -> Iterator[Finding]:
+def examine(
+    trials: Sequence[Trial], device: str = "cpu", required: Sequence[str] = (), names: Sequence[str] = ()
+) -> Iterator[Finding]:
     """What is found of one benchmark under the criteria of ``trials``, check by check.
 
     The first trial of each criterion is tried in full, the others by one batch. ``required`` are metrics that must be
-    measured after the last epoch. What cannot be told since an earlier check failed is left out.
+    measured after the last epoch. ``names`` are the trials', by default criterion and hyperparameters. What cannot be
+    told since an earlier check failed is left out.
     """
     first = Examination(trials[0], device)
     for name, check in (("data", first.load), ("network", first.network)):
@@ -55,8 +58,8 @@ def examine(trials: Sequence[Trial], device: str = "cpu", required: Sequence[str
         if not finding.ok:
             return
     tried: dict[str, Examination | None] = {}
-    for trial in trials:
-        examination, name = Examination(trial, device, first.data), _label(trial)
+    for trial, name in zip(trials, names or map(_label, trials), strict=True):
+        examination = Examination(trial, device, first.data)
         finding = attempt(f"{name}: one batch", examination.one_batch)
         yield finding
         if trial.criterion not in tried:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from study.errors import UserError
-from study.file.plan import fixed_points, trial_for
+from study.file.plan import fixed_points, name_of, trial_for
 from study.file.spec import StudySpec
 from study.launch.preflight import check_data
 
@@ -39,10 +39,11 @@ def examine(source: str, overrides: Sequence[str] = ()) -> Iterator[Finding]:
     yield conformance.Finding("study file", True, f"{spec.name}: {spec.benchmark.name}")
     device = "cuda" if spec.resources.needs_gpu and torch.cuda.is_available() else "cpu"
     options = fetched(find(spec.benchmark.name).Options, spec.benchmark.options)
-    trials = [replace(trial, options=options) for trial in trials_of(spec)]
+    points = trials_of(spec)
+    trials, names = [replace(point, options=options) for point in points], [name_of(spec, point) for point in points]
     required = tuple(spec.search.metrics) if spec.search else ()
     failed = False
-    for finding in conformance.examine(trials, device, required):
+    for finding in conformance.examine(trials, device, required, names):
         failed |= not finding.ok
         yield finding
     if not failed:

@@ -261,9 +261,17 @@ def test_the_command_says_a_line_for_each_check(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     lines = done.output.splitlines()
     assert all(line.startswith("ok    ") for line in lines)
-    assert "ok    tests.own_losses:Focal γ=0.5: seeds apart: seed 1 alone is as among 3 (float64)" in lines
-    assert any(line.startswith("ok    tests.own_losses:Focal γ=4: one batch") for line in lines)
+    assert "ok    Focal γ=0.5: seeds apart: seed 1 alone is as among 3 (float64)" in lines
+    assert any(line.startswith("ok    Focal γ=4: one batch") for line in lines)
     assert lines[-1].startswith("ok    search and cadence")
+
+
+def test_points_that_differ_in_a_setting_are_told_apart(tmp_path: Path) -> None:
+    grid = "{ls: {sigma: [0.1], training.learning_rate: [0.1, 0.2]}}"
+    done = command(tmp_path, f"benchmark: {{name: 'tests.tiny:Tiny'}}\ngrid: {grid}\n")
+    assert done.exit_code == 0, done.output
+    for rate in ("0.1", "0.2"):
+        assert f"ok    ls σ=0.1 learning_rate={rate}: one batch" in done.output
 
 
 @pytest.mark.slow
