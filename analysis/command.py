@@ -1,4 +1,7 @@
-"""The command line of the analysis scripts: ``python -m analysis.X --study NAME [--tracking-uri URI] --out DIR``."""
+"""The command line of the analysis scripts: ``python -m analysis.X --study NAME [--home HOME] --out DIR``.
+
+A store elsewhere is named by ``--tracking-uri`` in place of ``--home``.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from analysis.addresses import without_password
 from analysis.output import Figure, Section, Table
@@ -20,16 +24,16 @@ def run(section: Callable[..., Section | None], description: str | None) -> None
     plain()
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--study", required=True, help="name of the study")
-    add_tracking_uri(parser)
+    add_store(parser)
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     arguments = parser.parse_args()
     try:
         study = Study.open(arguments.tracking_uri, arguments.study)
         made = _as_on_page(study, section)(study, arguments.out)
     except StoreError as error:
-        sys.exit(f"error: {error}")
+        refuse(error)
     if made is None:
-        sys.exit(f"error: the study {arguments.study!r} has nothing for this section")
+        refuse(f"the study {arguments.study!r} has nothing for this section")
     for item in made.items:
         if isinstance(item, Figure):
             print(item.svg, item.png, sep="\n")
@@ -39,10 +43,19 @@ def run(section: Callable[..., Section | None], description: str | None) -> None
             print(item)
 
 
-def add_tracking_uri(parser: argparse.ArgumentParser) -> None:
-    """The option ``--tracking-uri``, whose help shows no password."""
+def add_store(parser: argparse.ArgumentParser) -> None:
+    """The options ``--tracking-uri``, whose help shows no password, and ``--home``, of which the last one holds."""
     shown = without_password(default_uri()).replace("%", "%%")
     parser.add_argument("--tracking-uri", default=default_uri(), help=f"MLflow store or server ({shown})")
+    parser.add_argument(
+        "--home", dest="tracking_uri", type=_store_in, metavar="HOME", help="study home that has the store"
+    )
+
+
+def refuse(reason: object) -> NoReturn:
+    """End with a sentence of what the user can correct, and the exit code of ``fierce`` for it."""
+    print(f"error: {reason}", file=sys.stderr)
+    sys.exit(2)
 
 
 def _as_on_page(study: Study, section: Callable[..., Section | None]) -> Callable[[Study, Path], Section | None]:
@@ -68,5 +81,8 @@ def _as_on_page(study: Study, section: Callable[..., Section | None]) -> Callabl
 
 def default_uri() -> str:
     """``MLFLOW_TRACKING_URI``, else the store in ``FIERCE_HOME``, else the one in ./fierce-home."""
-    home = Path(os.environ.get("FIERCE_HOME", "fierce-home"))
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or _store_in(os.environ.get("FIERCE_HOME", "fierce-home"))
+
+
+def _store_in(home: str) -> str:
+    return f"sqlite:///{Path(home) / 'mlflow.db'}"

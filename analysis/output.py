@@ -211,7 +211,7 @@ def split_note(study: Study) -> str:
     if not study.parts:
         return ""
     drawn = next(iter(study.parts.values()))
-    sizes = ", ".join(f"{part} {count:,}" for part, count in drawn["sizes"].items())
+    sizes = ", ".join(f"{part} {count:,}" for part, count in drawn.sizes.items())
     options = study.settings.get("benchmark") or {}
     named, group = options.get("split") or "random", options.get("group")
     how = f"by {group}, each of which is in one part alone" if group else "sample by sample at random"
@@ -219,7 +219,7 @@ def split_note(study: Study) -> str:
         how = f"in blocks of {named['size']} × {named['size']} neighbouring pixels, none of which is in two parts"
     elif isinstance(named, dict):
         how = "by person, each of whom is in one part alone"
-    if not drawn["redrawn"]:
+    if not drawn.redrawn:
         return (
             f"Split: the same held-out samples for every seed ({sizes}). An interval covers other seeds: initial "
             "weights, orders, and what else a seed draws. It does not speak of other data."

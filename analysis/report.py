@@ -6,7 +6,6 @@ python -m analysis.report --study NAME [--tracking-uri URI] --out DIR [--page MO
 from __future__ import annotations
 
 import argparse
-import sys
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -213,14 +212,14 @@ def main() -> None:
     """Write a study's report: ``python -m analysis.report``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--study", required=True, help="name of the study")
-    command.add_tracking_uri(parser)
+    command.add_store(parser)
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     parser.add_argument("--page", default="", help="package.module of another page than the benchmark's own")
     arguments = parser.parse_args()
     try:
         print(write(arguments.tracking_uri, arguments.study, arguments.out, arguments.page))
     except StoreError as error:
-        sys.exit(f"error: {error}")
+        command.refuse(error)
 
 
 if __name__ == "__main__":

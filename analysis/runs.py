@@ -39,6 +39,14 @@ STATES: Mapping[str, str] = {
 }
 
 
+@dataclass(frozen=True)
+class Parts:
+    """How a trial's data was split: the samples of each part, and whether each seed holds out others."""
+
+    sizes: Mapping[str, int]
+    redrawn: bool
+
+
 class DuplicateRows(StoreError):
     """A replica, or a value of one, is there twice, so that no mean over seeds could be trusted."""
 
@@ -157,14 +165,14 @@ class Study:
         """Place of a criterion in figures and tables, from 0."""
         return list(self.criteria).index(criterion)
 
-    def label(self, criterion: str, values: Mapping[str, Any], digits: int = 4) -> str:
+    def label(self, criterion: str, values: Mapping[str, float | str], digits: int = 4) -> str:
         """How a trial is called in figures and tables: ``FIERCE λ=1 e=100``, ``values`` of `axes` to so many digits."""
         declared = self.criterion(criterion)
         own = {each.symbol: values.get(each.name, np.nan) for each in (*declared.hyperparameters, *self.varied)}
         read = [f"{symbol}={_shown(value, digits)}" for symbol, value in own.items() if not pd.isna(value)]
         return " ".join([declared.label, *read])
 
-    def labels(self, trials: Sequence[tuple[int, str, Mapping[str, Any]]]) -> list[str]:
+    def labels(self, trials: Sequence[tuple[int, str, Mapping[str, float | str]]]) -> list[str]:
         """Labels of ``trials`` (number, criterion, values of `axes`), each unlike the others.
 
         Values have as many digits as tell the settings apart; two trials of one setting have their number behind.
@@ -276,13 +284,12 @@ class Study:
         return table
 
     @cached_property
-    def parts(self) -> Mapping[int, Mapping[str, Any]]:
-        """By trial, how its data was split: sizes (part -> samples), redrawn (whether each seed holds out others).
-
-        Trials that don't say so are left out, as those of before 0.2.
-        """
+    def parts(self) -> Mapping[int, Parts]:
+        """By trial, how its data was split; trials that don't say so are left out, as those of before 0.2."""
         tagged = (run.data.tags for run in self._level("trial"))
-        return {int(tags[schema.TRIAL]): json.loads(tags[schema.PARTS]) for tags in tagged if schema.PARTS in tags}
+        return {
+            int(tags[schema.TRIAL]): Parts(**json.loads(tags[schema.PARTS])) for tags in tagged if schema.PARTS in tags
+        }
 
     @cached_property
     def splits(self) -> Mapping[int, Mapping[int, str]]:

@@ -83,11 +83,10 @@ def difference(study: Study, metric: str, first: int, second: int) -> Difference
 
 def corrected(study: Study, metric: str, trial: int, value: Difference) -> Difference:
     """``value`` with its corrected interval, where ``metric`` is of held-out samples that each seed draws anew."""
-    drawn = study.parts.get(trial, {})
-    if not drawn.get("redrawn") or not study.metric(metric).heldout:
+    drawn = study.parts.get(trial)
+    if drawn is None or not drawn.redrawn or not study.metric(metric).heldout:
         return value
-    sizes = drawn["sizes"]
-    return value.resampled(sizes["heldout"] / sizes["train"])
+    return value.resampled(drawn.sizes["heldout"] / drawn.sizes["train"])
 
 
 @lru_cache(maxsize=4)

@@ -20,7 +20,7 @@ from analysis.runs import Study
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("studies", nargs="+", help="names of studies with a table of regret")
-    command.add_tracking_uri(parser)
+    command.add_store(parser)
     arguments = parser.parse_args()
     regrets, gains = {}, {}
     for name in arguments.studies:

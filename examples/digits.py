@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from trainables import backbones, trial
-from trainables.benchmarks import Data, few_shot
+from trainables.benchmarks import Data, fingerprint
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Digits:
     def load(self, options):
         inputs, fine = (torch.tensor(array) for array in load_digits(return_X_y=True))
         x = (inputs.float() / 16, fine % 2, fine)
-        return Data("digits", "real", few_shot.fingerprint(*x), *x, ("even", "odd"), "8 × 8 pixels, ten digits")
+        return Data("digits", "real", fingerprint(*x), *x, ("even", "odd"), "8 × 8 pixels, ten digits")
 
     def split(self, data, options, generator):
         order = torch.randperm(len(data.inputs), generator=generator)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from trainables import backbones, trial
-from trainables.benchmarks import Data, DataPath, few_shot
+from trainables.benchmarks import Data, DataPath, fingerprint
 from trainables.evaluators import Evaluator, classification, geometry
 from trainables.metrics import Metric
 
@@ -39,7 +39,7 @@ class Table:
         table = pd.read_csv(options.data)
         (coarse, names), (fine, _) = (table.pop(name).factorize(sort=True) for name in ("coarse", "fine"))
         x = [torch.tensor(array) for array in (table.to_numpy("float32"), coarse, fine)]
-        return Data("table", "real", few_shot.fingerprint(*x), *x, tuple(map(str, names)), extra={"columns": [*table]})
+        return Data("table", "real", fingerprint(*x), *x, tuple(map(str, names)), extra={"columns": [*table]})
 
     def split(self, data, options, generator):
         order = torch.randperm(len(data.inputs), generator=generator)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.backbones import own
-from trainables.benchmarks import Data, few_shot
+from trainables.benchmarks import Data, fingerprint
 from trainables.evaluators import Evaluator, Snapshot, classification, geometry
 from trainables.metrics import Metric
 from trainables.trial import Recipe
@@ -46,7 +46,7 @@ class Rings:
         radius = 1 + ring + 0.2 * torch.randn(120, generator=draws)
         points = torch.stack([radius * angle.cos(), radius * angle.sin()], 1)
         coarse = (ring >= 2).long()
-        digest = few_shot.fingerprint(points, coarse, ring)
+        digest = fingerprint(points, coarse, ring)
         return Data("rings", "simulated", digest, points, coarse, ring, ("inner", "outer"))
 
     def split(self, data: Data, options: Options, generator: torch.Generator) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ import torch
 from trainables import benchmarks, contract, criteria, network_contract
 from trainables.benchmarks import Data, DataError, make_options
 from trainables.contract_words import owner_of
+from trainables.criterion import Hyperparameter
 from trainables.own_code import own_traceback
 from trainables.training import Record, Training
 from trainables.trial import Trial
@@ -67,6 +69,8 @@ def examine(
             if finding.ok:
                 yield attempt(f"{name}: seeds apart", examination.seeds_apart)
                 yield attempt(f"{name}: goes on from a state", examination.goes_on)
+                if examination.takes_by_replica:
+                    yield attempt(f"{name}: by replica", examination.by_replica)
     able = [examination for examination in tried.values() if examination is not None]
     if able:
         # only a criterion's own trials measure its metrics, so other trials need not
@@ -118,6 +122,11 @@ class Examination:
         """Three of the trial's, and others where it has fewer."""
         others = (seed for seed in range(2 * SEEDS) if seed not in self.trial.seeds)
         return (*self.trial.seeds, *others)[:SEEDS]
+
+    @property
+    def takes_by_replica(self) -> bool:
+        """Whether the criterion has a hyperparameter of which each replica may have a value of its own."""
+        return any(own.by_replica for own in criteria.find(self.trial.criterion).hyperparameters)
 
     def load(self) -> str:
         """The data is as `trainables.contract.check_data` wants it."""
@@ -190,6 +199,22 @@ class Examination:
                     )
         return "an epoch after saving and restoring is the same"
 
+    def by_replica(self) -> str:
+        """Hyperparameters that the criterion takes by replica give each its own loss, as the number alone does."""
+        kind = criteria.find(self.trial.criterion)
+        values = kind.settle(self.trial.hyperparameters, self.recipe)
+        # at 0 a criterion may leave out a term, so that no replica has 0 beside others
+        tried = {own.name: _around(own, values[own.name]) for own in kind.hyperparameters if own.by_replica}
+        own = {name: near for name, near in tried.items() if 0 not in near}
+        dtype, together, alone = self._both(evaluate=False, own=own)
+        named = " and ".join(own)
+        whose = (
+            f"the criterion {self.trial.criterion}, which takes {named} by replica, has another loss where each "
+            "replica has a value of its own"
+        )
+        self._compare(together, alone, dtype, whose)
+        return f"seed {self.seeds[1]} alone is as among {len(self.seeds)} of other {named or 'seeds'} ({dtype})"
+
     def evaluators(self, required: Sequence[str] = ()) -> str:
         """Every evaluator measures each seed by itself, and ``required`` metrics are among what is measured."""
         dtype, together, alone = self._both(evaluate=True)
@@ -211,11 +236,15 @@ class Examination:
     def _samples(self) -> int:
         return min(int(self.recipe.batch_size), SAMPLES)
 
-    def _both(self, *, evaluate: bool) -> tuple[str, Record, Record]:
-        """The dtype, and the records of three seeds and of the second of them alone."""
+    def _both(
+        self, *, evaluate: bool, own: Mapping[str, Sequence[float]] = MappingProxyType({})
+    ) -> tuple[str, Record, Record]:
+        """The dtype, and the records of three seeds, with hyperparameters of their ``own``, and of the second alone."""
+        seconds = {name: values[1] for name, values in own.items()}
+        second = replace(self.trial, hyperparameters={**self.trial.hyperparameters, **seconds})
 
-        def record(seeds: tuple[int, ...], dtype: str) -> Record:
-            training = self._training(BATCHES, evaluate=evaluate, seeds=seeds, batch_size=self._samples, dtype=dtype)
+        def record(dtype: str, **given: Any) -> Record:
+            training = self._training(BATCHES, evaluate=evaluate, batch_size=self._samples, dtype=dtype, **given)
             (only,) = training.run()
             if evaluate:
                 training.arrays()
@@ -223,12 +252,12 @@ class Examination:
 
         dtype = "float64"
         try:
-            together = record(self.seeds, dtype)
+            together = record(dtype, own=own)
         # code may be written for one precision
         except Exception:
             dtype = str(self.recipe.dtype)
-            together = record(self.seeds, dtype)
-        return dtype, together, record(self.seeds[1:2], dtype)
+            together = record(dtype, own=own)
+        return dtype, together, record(dtype, trial=replace(second, seeds=self.seeds[1:2]))
 
     def _compare(self, together: Record, alone: Record, dtype: str, whose: str) -> None:
         if odd := together.metrics.keys() ^ alone.metrics.keys():
@@ -243,19 +272,34 @@ class Examination:
                 )
 
     def _training(
-        self, batches: int, *, evaluate: bool, seeds: tuple[int, ...] = (), epochs: int = 1, **settings: Any
+        self,
+        batches: int,
+        *,
+        evaluate: bool,
+        trial: Trial | None = None,
+        own: Mapping[str, Sequence[float]] = MappingProxyType({}),
+        epochs: int = 1,
+        **settings: Any,
     ) -> _Short:
         changed = {**self.trial.training, "compile": False, "epochs": epochs, **settings}
-        trial = replace(self.trial, seeds=seeds or self.seeds, training=changed)
-        return _Short(trial, self.device, self.data, batches, evaluate)
+        trial = replace(trial or replace(self.trial, seeds=self.seeds), training=changed)
+        return _Short(trial, self.device, self.data, batches, evaluate, own)
 
 
 class _Short(Training):
     """A training whose epochs are a few whole batches long; evaluators see all data, and run where asked."""
 
-    def __init__(self, trial: Trial, device: str, data: Data, batches: int, evaluate: bool) -> None:
+    def __init__(
+        self,
+        trial: Trial,
+        device: str,
+        data: Data,
+        batches: int,
+        evaluate: bool,
+        own: Mapping[str, Sequence[float]] = MappingProxyType({}),
+    ) -> None:
         self._batches, self._evaluates = batches, evaluate
-        super().__init__(trial, device, data)
+        super().__init__(trial, device, data, own)
 
     def _another(self, trial: Trial, data: Data) -> Training:
         return _Short(trial, str(self.device), data, self._batches, evaluate=False)
@@ -280,6 +324,13 @@ def sentence(error: BaseException) -> str:
 def _close(one: float, other: float, tolerance: tuple[float, float]) -> bool:
     relative, absolute = tolerance
     return math.isclose(one, other, rel_tol=relative, abs_tol=absolute) or (math.isnan(one) and math.isnan(other))
+
+
+def _around(declared: Hyperparameter, value: float) -> list[float]:
+    """Values that the replicas may have of a hyperparameter: ``value``, and others that are not far."""
+    spread = (value * (1 + sign * place / 10) for place in range(1, SEEDS) for sign in (-1, 1))
+    allowed = [each for each in spread if declared.problem(each) is None]
+    return [value, *allowed, *[value] * SEEDS][:SEEDS]
 
 
 def _label(trial: Trial) -> str:

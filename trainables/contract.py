@@ -161,7 +161,7 @@ def check_metrics(metrics: Any, seeds: int, known: Collection[str], where: str) 
     return metrics
 
 
-def check_arrays(arrays: Any, seeds: int, known: Collection[str], where: str) -> Mapping[str, Any]:
+def check_arrays(arrays: Any, seeds: int, known: Collection[str], where: str) -> Mapping[str, Tensor]:
     """What an evaluator keeps: name -> (S, …), under names that are not ``known`` already."""
     if not isinstance(arrays, Mapping):
         raise DataError(f"{where} must give a dict, name -> (S, …), not {kind_of(arrays)}")

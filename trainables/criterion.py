@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -82,7 +82,7 @@ class Setup:
     """
 
     seeds: tuple[int, ...]
-    values: Mapping[str, Any]
+    values: Mapping[str, float | Tensor]
     recipe: Recipe
     anchors: Tensor
     #: dimensions of the features, and number of coarse classes
@@ -176,7 +176,7 @@ class Criterion(nn.Module):
         raise NotImplementedError
 
     @classmethod
-    def teacher(cls, values: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
+    def teacher(cls, values: Mapping[str, float]) -> tuple[str, dict[str, float]] | None:
         """The criterion and its hyperparameters by which networks of the same seeds are trained first; None for none.
 
         ``values`` are this criterion's hyperparameters, settled. The teacher's logits then stand in `Batch.teacher`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -180,7 +180,7 @@ class Evaluation:
         return due
 
     def _measure(
-        self, evaluator: Evaluator, seen: Snapshot, snapshot: EpochSnapshot, known: Mapping[str, Any]
+        self, evaluator: Evaluator, seen: Snapshot, snapshot: EpochSnapshot, known: Collection[str]
     ) -> dict[str, Tensor]:
         """What ``evaluator`` measures of the ``snapshot`` as it is ``seen``; names not among the ``known`` ones."""
         assert evaluator.measure is not None

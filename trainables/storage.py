@@ -126,17 +126,21 @@ class Folder:
             yield file
 
     def write(self, name: str, content: bytes) -> None:
-        """Replace the file, whole or not at all."""
-        with self.writing(name) as file:
+        """Replace the file, whole or not at all; of several who write it at once, one's content stands."""
+        with self.writing(name, shared=True) as file:
             file.write(content)
 
     @contextmanager
-    def writing(self, name: str) -> Iterator[IO[bytes]]:
-        """A file that takes the place of ``name`` when the context ends well, and is on disk by then."""
+    def writing(self, name: str, shared: bool = False) -> Iterator[IO[bytes]]:
+        """A file that takes the place of ``name`` when the context ends well, and is on disk by then.
+
+        ``shared``: others may be writing it at the same time, in other processes and on other machines.
+        """
         if self.on_disk:
             path = self.path / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            aside = path.with_name(f".{path.name}.part")
+            # what a killed writer leaves is written over by the next, unless that could be another's unfinished file
+            aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part" if shared else f".{path.name}.part")
             try:
                 with aside.open("wb") as file:
                     yield file

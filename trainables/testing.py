@@ -95,6 +95,11 @@ class CriterionTests(_Conformance):
     benchmark: ClassVar[str] = QUICK[0]
     options: ClassVar[Mapping[str, Any]] = QUICK[1]
 
+    def test_hyperparameters_by_replica(self) -> None:
+        """Replicas with values of their own have the losses that each has alone at its value."""
+        if self.examination.takes_by_replica:
+            self.examination.by_replica()
+
     def test_declaration(self) -> None:
         """It has a label, and hyperparameters of different names with defaults in their ranges."""
         kind: type[Criterion] = criteria.find(self.criterion)

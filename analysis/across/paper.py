@@ -202,7 +202,7 @@ def steps_of(study: Study) -> int:
         number = run.data.tags.get(schema.TRIAL)
         parts = study.parts.get(int(number)) if number else None
         if size and epochs and parts:
-            most = max(most, int(epochs) * math.ceil(parts["sizes"]["train"] / int(size)))
+            most = max(most, int(epochs) * math.ceil(parts.sizes["train"] / int(size)))
     return most
 
 

@@ -92,7 +92,7 @@ def _facts(study: Study) -> dict[str, str]:
     """What the store says of the data and the code that the study file does not."""
     fingerprints = ", ".join(sorted({digest[:12] for digest in study.trials["fingerprint"]} - {""}))
     names = ", ".join(sorted(set(study.trials["data_name"]) - {""}))
-    sizes = {" ".join(f"{part} {count}" for part, count in each["sizes"].items()) for each in study.parts.values()}
+    sizes = {" ".join(f"{part} {count}" for part, count in each.sizes.items()) for each in study.parts.values()}
     known = {
         "data": names,
         "data fingerprint": fingerprints,

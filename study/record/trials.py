@@ -215,7 +215,7 @@ def planned_trials(spec: StudySpec, study: optuna.Study) -> int:
     return planned(spec, len(_repeated(study)) if known else None, fixed=study.user_attrs.get(FIXED_POINTS))
 
 
-def note_main_metric(spec: StudySpec, study: optuna.Study, declared: Sequence[Mapping[str, Any]]) -> None:
+def note_main_metric(spec: StudySpec, study: optuna.Study, declared: Sequence[Mapping[str, str | bool]]) -> None:
     """Write down by what trials are compared, of the metrics that one has measured and ``declared``; unless it stands.
 
     That is what is kept of the fine labels, else the first main metric of the benchmark's page with a better direction.

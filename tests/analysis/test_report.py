@@ -19,6 +19,7 @@ from mlflow import MlflowClient
 from scipy import stats
 
 from analysis import (
+    command,
     feature_space,
     output,
     reliability,
@@ -28,7 +29,7 @@ from analysis import (
     sensitivity,
     trajectories,
 )
-from analysis.hyperspectral import entropy_estimate
+from analysis.hyperspectral import entropy_estimate, table
 from analysis.output import Figure
 from analysis.runs import Study
 from tests.analysis.known_study import DEVIATIONS, LEVELS, Store
@@ -285,13 +286,27 @@ def test_as_a_script(known: Store, tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:'analysis.report' found in sys.modules")
-def test_as_a_script_on_an_unknown_study(known: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_as_a_script_on_an_unknown_study(
+    known: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     options = ["--tracking-uri", known.uri, "--study", "unheard-of", "--out", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["report.py", *options])
-    # as python -m does, without its imports; a text is printed as it ends, and its exit code is 1
+    # as python -m does, without its imports
     with pytest.raises(SystemExit) as ended:
         runpy.run_module("analysis.report", run_name="__main__")
-    assert re.fullmatch(r"error: there is no study 'unheard-of' in .*", str(ended.value.code))
+    assert ended.value.code == 2
+    assert re.fullmatch(r"error: there is no study 'unheard-of' in .*\n", capsys.readouterr().err)
+
+
+def test_a_script_reads_the_store_of_the_home_that_it_is_given(
+    known: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FIERCE_HOME", str(tmp_path / "another"))
+    home = Path(known.uri.removeprefix("sqlite:///")).parent
+    arguments = ["table.py", "--home", str(home), "--study", known.name, "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    command.run(table.section, "a table")
+    assert str(tmp_path / "unmixing.csv") in capsys.readouterr().out
 
 
 def test_an_unknown_study_makes_no_page(known: Store, tmp_path: Path) -> None:

@@ -137,6 +137,25 @@ class Quiet(Criterion):
         return batch.logits.square().mean((1, 2))
 
 
+class Broadcast(Criterion):
+    """Takes its hyperparameter by replica, as it says, but not each replica's samples with it."""
+
+    label = "broadcast"
+    hyperparameters = (Hyperparameter("gamma", "γ", 2.0, low=0, by_replica=True),)
+
+    def forward(self, batch: Batch) -> Tensor:
+        ce = functional.cross_entropy(batch.logits.transpose(1, 2), batch.targets, reduction="none")
+        return ((1 - torch.exp(-ce)) ** self.setup.values["gamma"] * ce).mean(1)
+
+
+class Averaged(Broadcast):
+    """Takes one number for all replicas of those that they have."""
+
+    def forward(self, batch: Batch) -> Tensor:
+        gamma = torch.as_tensor(self.setup.values["gamma"]).mean()
+        return batch.logits.square().mean((1, 2)) * gamma
+
+
 class Infinite(Criterion):
     label = "infinite"
 
@@ -166,6 +185,7 @@ def single(logits: Tensor, features: Tensor, targets: Tensor) -> Tensor:
         (Shared, "one batch", "parameter scale is (1,); give it a leading dimension"),
         (Idle, "one batch", "parameter scale has no part in the loss"),
         (Counting, "goes on from a state", "keep what changes in parameters and buffers"),
+        (Averaged, "by replica", "another loss where each replica has a value of its own"),
         (Quiet, "one batch", "measures 'size', which is not declared"),
         (Infinite, "one batch", "gives a loss of inf for the first batch"),
         (drawing, "seeds apart", "in what it computes as in what it draws"),
@@ -178,6 +198,14 @@ def test_a_slip_of_a_criterion_is_named(criterion: Callable[..., Any], check: st
     assert not finding.ok
     assert words in finding.detail
     assert finding.traceback == ""
+
+
+def test_what_is_taken_by_replica_is_tried() -> None:
+    wrong = examined(criterion=f"{HERE}:Broadcast")[f"{HERE}:Broadcast: by replica"]
+    assert not wrong.ok
+    assert '** self.setup.values["gamma"]' in wrong.traceback
+    assert examined(criterion="ls")["ls: by replica"].ok
+    assert "ce: by replica" not in examined(criterion="ce")
 
 
 def test_code_for_one_precision_is_compared_in_it() -> None:

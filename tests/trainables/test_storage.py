@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,15 @@ def test_a_write_that_fails_leaves_what_was_there(folder: Folder) -> None:
     assert (folder.read("a"), folder.names()) == (b"whole", ["a"])
 
 
+def test_of_several_who_write_a_file_at_once_one_s_is_there_whole(folder: Folder) -> None:
+    """As trials that begin together do, which say by it on which data they train."""
+    contents = [bytes([writer]) * 1000 for writer in range(8)]
+    with ThreadPoolExecutor(len(contents)) as writers:
+        list(writers.map(lambda content: [folder.write("a", content) for _ in range(10)], contents))
+    assert folder.read("a") in contents
+    assert folder.names() == ["a"]
+
+
 def test_a_lock_is_held_by_one(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "RENEW_SECONDS", 1.0)
     with folder.lock("lock", 0), pytest.raises(Held), folder.lock("lock", 0):
@@ -105,8 +115,8 @@ def test_a_full_disk_is_an_os_error(tmp_path: Path) -> None:
     folder.write("a", b"whole")
     # where the file would be written aside, a device that is always full
     (tmp_path / ".a.part").symlink_to("/dev/full")
-    with pytest.raises(OSError, match=os.strerror(28)):
-        folder.write("a", bytes(2**20))
+    with pytest.raises(OSError, match=os.strerror(28)), folder.writing("a") as file:
+        file.write(bytes(2**20))
     assert folder.read("a") == b"whole"
 
 

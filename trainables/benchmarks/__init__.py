@@ -5,6 +5,7 @@ A benchmark is found by its name, or by ``package.module:name`` for one of your 
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -89,7 +90,7 @@ class Data:
 
     name: str
     provenance: str
-    #: SHA-256 over the tensors, in hexadecimal
+    #: what tells the data from others: `fingerprint` of the tensors, or of what they are made from
     fingerprint: str
     inputs: Tensor
     coarse: Tensor
@@ -110,6 +111,15 @@ class Data:
         """The same data with its tensors on ``device``."""
         moved = {name: getattr(self, name).to(device) for name in ("inputs", "coarse", "fine")}
         return Data(**{**self.__dict__, **moved})
+
+
+def fingerprint(*tensors: Tensor) -> str:
+    """SHA-256 over types, shapes and values of ``tensors`` on the CPU, in hexadecimal."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(f"{tensor.dtype} {tuple(tensor.shape)};".encode())
+        digest.update(tensor.contiguous().numpy().data)
+    return digest.hexdigest()
 
 
 #: part of the data ("train", "validation", "heldout", or a benchmark's own) -> indices (n,) int64 on CPU;

@@ -12,14 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from trainables import backbones
-from trainables.benchmarks import Data, DataError, DataPath, Split, augmentation
+from trainables.benchmarks import Data, DataError, DataPath, Split, augmentation, fingerprint
 from trainables.benchmarks.few_shot import (
     EVALUATION_EVERY,
     FEATURE_SPACE,
     Share,
     coarse_accuracy,
     feature_space,
-    fingerprint,
     recipe,
 )
 from trainables.benchmarks.natural_images import download, read_images

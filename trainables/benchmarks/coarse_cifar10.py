@@ -8,9 +8,9 @@ from typing import ClassVar
 
 import torch
 
-from trainables.benchmarks import Data, DataError
+from trainables.benchmarks import Data, DataError, fingerprint
 from trainables.benchmarks.cifar10 import Cifar10, Cifar10Options, kept_arrays
-from trainables.benchmarks.few_shot import coarse_accuracy, fingerprint
+from trainables.benchmarks.few_shot import coarse_accuracy
 from trainables.evaluators import Evaluator, classification
 
 #: the coarse classes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables import backbones
-from trainables.benchmarks import Data, DataError, DataPath, Split, augmentation
+from trainables.benchmarks import Data, DataError, DataPath, Split, augmentation, fingerprint
 from trainables.benchmarks.natural_images import CUB, DOWNLOADS, download, read_images
 from trainables.benchmarks.options import Bounds, Checked, is_number
 from trainables.benchmarks.simulated_textures import simulate
@@ -367,15 +366,6 @@ def feature_space(snapshot: Snapshot, part: str) -> Mapping[str, Tensor]:
         "entropy/spectral": entropy.spectral_entropy(features),
         "entropy/anchors": entropy.anchor_entropy(features, snapshot.anchors, snapshot.similarity),
     }
-
-
-def fingerprint(*tensors: Tensor) -> str:
-    """SHA-256 over types, shapes and values, in hexadecimal."""
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(f"{tensor.dtype} {tuple(tensor.shape)};".encode())
-        digest.update(tensor.contiguous().numpy().data)
-    return digest.hexdigest()
 
 
 def shipped_split(name: str) -> dict[str, tuple[str, ...]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables import backbones
-from trainables.benchmarks import PROVENANCES, Data, DataError, DataPath, Provenance, Split, grouped
+from trainables.benchmarks import PROVENANCES, Data, DataError, DataPath, Provenance, Split, fingerprint, grouped
 from trainables.benchmarks.options import Bounds, Checked
 from trainables.benchmarks.scene_files import read_scene
 from trainables.benchmarks.scene_names import chosen_names
@@ -122,7 +121,7 @@ class Hyperspectral:
         return Data(
             name=name,
             provenance=provenance,
-            fingerprint=_fingerprint(inputs, coarse, fine),
+            fingerprint=fingerprint(inputs, coarse, fine),
             inputs=inputs,
             coarse=coarse,
             fine=fine,
@@ -292,11 +291,3 @@ def _description(name: str, scene: Scene, inputs: Tensor, options: Hyperspectral
     noise = "no noise added" if options.snr_db is None else f"noise added at {options.snr_db:g} dB"
     text = f"{name}: {pixels:,} pixels × {bands} bands, {len(scene.names)} materials; {scene.note}; {noise}"
     return f"{text}. {options.description}" if options.description else text
-
-
-def _fingerprint(*tensors: Tensor) -> str:
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(f"{tensor.dtype} {tuple(tensor.shape)};".encode())
-        digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()

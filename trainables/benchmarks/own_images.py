@@ -12,9 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from trainables import backbones, vision
-from trainables.benchmarks import Data, DataError, DataPath, Provenance, Split, augmentation, grouped, stratified
+from trainables.benchmarks import (
+    Data,
+    DataError,
+    DataPath,
+    Provenance,
+    Split,
+    augmentation,
+    fingerprint,
+    grouped,
+    stratified,
+)
 from trainables.benchmarks.cifar10 import kept_arrays
-from trainables.benchmarks.few_shot import IMAGENET_MEAN, IMAGENET_STD, coarse_accuracy, fingerprint, recipe
+from trainables.benchmarks.few_shot import IMAGENET_MEAN, IMAGENET_STD, coarse_accuracy, recipe
 from trainables.benchmarks.image_groups import Groups, check_known, checked, group_of
 from trainables.benchmarks.image_listing import Columns, Listing, Sample, is_list, of_folders, of_list, read
 from trainables.benchmarks.natural_images import TEST, TRAIN, VALIDATION

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from trainables import backbones
-from trainables.benchmarks import Data, DataError, DataPath, Provenance, Split, grouped, stratified
+from trainables.benchmarks import Data, DataError, DataPath, Provenance, Split, fingerprint, grouped, stratified
 from trainables.benchmarks.cifar10 import kept_arrays
-from trainables.benchmarks.few_shot import coarse_accuracy, fingerprint
+from trainables.benchmarks.few_shot import coarse_accuracy
 from trainables.benchmarks.options import Bounds, Checked, is_number
 from trainables.benchmarks.table_files import Table, is_text, missing, read_table
-from trainables.benchmarks.table_labels import check_coarse, check_sizes, coarse_column, coarse_labels, fine_labels
+from trainables.benchmarks.table_labels import Coarse, check_sizes, coarse_labels, fine_labels
 from trainables.evaluators import Evaluator, classification
 from trainables.trial import Recipe
 
@@ -59,7 +59,7 @@ class TableOptions(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_coarse(self.coarse)
+        Coarse.read(self.coarse)
         names = (self.fine,) if isinstance(self.fine, str) else self.fine
         if not names or not all(isinstance(name, str) and name for name in names):
             raise ValueError(f"fine must be a column's name, or a list of such, not {self.fine!r}")
@@ -106,9 +106,9 @@ class TableBenchmark:
     def load(self, options: TableOptions) -> Data:
         """Inputs (N, columns) float32, each number less its median; coarse (N,); fine (N,) classes, or numbers."""
         table = read_table(Path(options.data).expanduser())
-        source = str(table.path)
+        source, cut = str(table.path), Coarse.read(options.coarse)
         fine_names = table.named((options.fine,) if isinstance(options.fine, str) else options.fine, "fine")
-        (coarse_name,) = _one(table, coarse_column(options.coarse), "coarse")
+        (coarse_name,) = _one(table, cut.column, "coarse")
         group_names = [] if options.group is None else _one(table, options.group, "group")
         labels = [coarse_name, *fine_names, *group_names]
         without = {*labels, *table.named(options.leave_out, "leave_out")}
@@ -116,7 +116,7 @@ class TableBenchmark:
         kept = _complete(table, labels, names, options.missing)
         columns = {name: table.column(name)[kept] for name in (*labels, *names)}
 
-        coarse, coarse_names = coarse_labels(options.coarse, columns[coarse_name], source)
+        coarse, coarse_names = coarse_labels(cut, columns[coarse_name], source)
         fine, fine_classes = fine_labels({name: columns[name] for name in fine_names}, options.fine_kind, source)
         parts = ["train", *(["validation"] if options.validation else []), "heldout"]
         check_sizes("coarse", coarse, coarse_names, parts, source)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,34 +19,42 @@ MOST_KINDS = 100
 MEDIAN = "median"
 
 
-def check_coarse(coarse: Any) -> None:
-    """``coarse`` is a column's name, ``{column, above}`` or ``{column, bins}``; ``ValueError`` with one sentence."""
-    if isinstance(coarse, str) and coarse:
-        return
-    forms = "a column's name, {column: price, above: median} or {column: price, bins: 3}"
-    if not isinstance(coarse, Mapping) or not isinstance(coarse.get("column"), str):
-        raise ValueError(f"coarse must be {forms}, not {coarse!r}")
-    if len(coarse) != 2 or not set(coarse) & {"above", "bins"}:
-        raise ValueError(f"coarse takes a column and one of above and bins, as in {forms}, not {dict(coarse)!r}")
-    if "above" in coarse and coarse["above"] != MEDIAN and not is_number(coarse["above"]):
-        raise ValueError(f"above of coarse must be a number or {MEDIAN}, not {coarse['above']!r}")
-    if "bins" in coarse and not (is_number(coarse["bins"], whole=True) and coarse["bins"] >= 2):
-        raise ValueError(f"bins of coarse must be a whole number of at least 2, not {coarse['bins']!r}")
+@dataclass(frozen=True)
+class Coarse:
+    """The ``column`` of the coarse classes, or of numbers that are cut into them.
+
+    A value that is ``above`` a cut, a number or `MEDIAN`, is of the higher class, one that equals it is not; ``bins``
+    are of equal counts.
+    """
+
+    column: str
+    above: float | str | None = None
+    bins: int | None = None
+
+    @classmethod
+    def read(cls, given: object) -> Coarse:
+        """From a column's name, ``{column, above}`` or ``{column, bins}``; ``ValueError`` with one sentence."""
+        if isinstance(given, str) and given:
+            return cls(given)
+        forms = "a column's name, {column: price, above: median} or {column: price, bins: 3}"
+        if not isinstance(given, Mapping) or not isinstance(given.get("column"), str):
+            raise ValueError(f"coarse must be {forms}, not {given!r}")
+        if len(given) != 2 or not set(given) & {"above", "bins"}:
+            raise ValueError(f"coarse takes a column and one of above and bins, as in {forms}, not {dict(given)!r}")
+        if "above" in given and given["above"] != MEDIAN and not is_number(given["above"]):
+            raise ValueError(f"above of coarse must be a number or {MEDIAN}, not {given['above']!r}")
+        if "bins" in given and not (is_number(given["bins"], whole=True) and given["bins"] >= 2):
+            raise ValueError(f"bins of coarse must be a whole number of at least 2, not {given['bins']!r}")
+        return cls(**given)
 
 
-def coarse_column(coarse: str | Mapping[str, Any]) -> str:
-    """The column that ``coarse`` is made from."""
-    return coarse if isinstance(coarse, str) else str(coarse["column"])
-
-
-def coarse_labels(coarse: str | Mapping[str, Any], values: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]:
+def coarse_labels(coarse: Coarse, values: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]:
     """Coarse classes (N,) from 0 of a column without missing ``values`` (N,), and their names.
 
-    A value that is ``above`` a cut is of the higher class, one that equals it is not; ``bins`` are of equal counts.
     `DataError` where they are fewer than two, or the column is continuous and nothing cuts it.
     """
-    name = coarse_column(coarse)
-    if isinstance(coarse, str):
+    name = coarse.column
+    if coarse.above is None and coarse.bins is None:
         if not is_text(values) and is_continuous(values):
             raise DataError(
                 f"{source}: coarse column {name!r} holds {len(np.unique(values)):,} different numbers: cut it by "
@@ -124,17 +133,17 @@ def check_sizes(what: str, numbers: np.ndarray, names: Sequence[str], parts: Seq
         )
 
 
-def _cut(coarse: Mapping[str, Any], values: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]:
-    name = coarse["column"]
+def _cut(coarse: Coarse, values: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]:
+    name = coarse.column
     if is_text(values):
         raise DataError(f"{source}: coarse column {name!r} holds text, such as {values[0]!r}, and cannot be cut")
     if not np.isfinite(values).all():
         raise DataError(f"{source}: coarse column {name!r} holds a value that is not finite: mend or drop its row")
-    if "above" in coarse:
-        cuts = np.array([np.median(values) if coarse["above"] == MEDIAN else float(coarse["above"])])
+    if coarse.bins is None:
+        cuts = np.array([np.median(values) if coarse.above == MEDIAN else coarse.above], float)
         names = [f"{name} ≤ {cuts[0]:g}", f"{name} > {cuts[0]:g}"]
     else:
-        cuts = np.quantile(values, np.arange(1, coarse["bins"]) / coarse["bins"])
+        cuts = np.quantile(values, np.arange(1, coarse.bins) / coarse.bins)
         ends = [f"{cut:g}" for cut in cuts]
         between = [f"{low} < {name} ≤ {high}" for low, high in itertools.pairwise(ends)]
         names = [f"{name} ≤ {ends[0]}", *between, f"{name} > {ends[-1]}"]

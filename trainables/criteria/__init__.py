@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from typing import Any, get_type_hints
 
@@ -94,7 +94,7 @@ def _of_one_replica(function: OneReplica, name: str) -> type[Criterion]:
 
 def _hyperparameters(function: OneReplica, name: str) -> tuple[Hyperparameter, ...]:
     parameters = list(inspect.signature(function).parameters.values())[3:]
-    hints: Mapping[str, Any] = get_type_hints(function, include_extras=True)
+    hints = get_type_hints(function, include_extras=True)
     declared = []
     for parameter in parameters:
         stated = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor
 from torch.nn import functional
@@ -40,7 +39,7 @@ class Distillation(Criterion):
     )
 
     @classmethod
-    def teacher(cls, values: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
+    def teacher(cls, values: Mapping[str, float]) -> tuple[str, dict[str, float]] | None:
         if not values["weight"]:
             return None
         earlier = values["generations"] - 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import Tensor
 
@@ -69,7 +69,7 @@ class Evaluator:
     name: str
     measure: Callable[[Snapshot], Mapping[str, Tensor]] | None = None
     every: int = 1
-    arrays: Callable[[Snapshot], Mapping[str, Any]] | None = None
+    arrays: Callable[[Snapshot], Mapping[str, Tensor]] | None = None
     metrics: Sequence[Metric] = ()
     on_validation: bool = True
     floors: bool = False
