@@ -31,32 +31,32 @@ STUDIES: Mapping[str, Mapping[str, Any]] = {
         "benchmark": {"name": "hyperspectral", "data": "simulated", "probe_epochs": 100},
         "criteria": ["ce", "ls", "fierce"],
         "seeds": 3,
-        "training": {"epochs": 12},
+        "training": {"epochs": 50},
     },
     "table": {
         "benchmark": {"name": "table", "data": "", "coarse": "coarse", "fine": "fine"},
         "criteria": ["ce", "ls", "fierce", "confidence-penalty"],
         "seeds": 10,
-        "training": {"epochs": 40},
+        "training": {"epochs": 120},
     },
     "textures": {
         "benchmark": {"name": "cifar-fs", "data": "simulated", "size": 16, "width": 4, "samples": 30, "runs": 1000},
         "criteria": ["ce", "fierce"],
         "seeds": 3,
-        "training": {"epochs": 10, "learning_rate": 0.05, "milestones": []},
+        "training": {"epochs": 40, "learning_rate": 0.05, "milestones": []},
     },
     "faces": {
         "benchmark": {"name": "age", "data": "simulated", "samples": 1000, "size": 32, "width": 4},
         "criteria": ["ce", "ls"],
         "seeds": 2,
-        "training": {"epochs": 10, "batch_size": 64},
+        "training": {"epochs": 40, "batch_size": 64},
     },
     "many": {
         "benchmark": {"name": "hyperspectral", "data": "simulated", "pixels": 3000, "probe_epochs": 20},
         "criteria": ["ce"],
         "grid": {"fierce": {"lambda": [0.1, 0.3, 1, 4], "e": [50, 200]}},
         "seeds": 2,
-        "training": {"epochs": 15},
+        "training": {"epochs": 80},
     },
 }
 
@@ -67,7 +67,7 @@ class Followed:
     def __init__(self) -> None:
         self.remaining = Remaining()
         self.said: list[tuple[float, float]] = []
-        self.begun = 0.0
+        self.begun = self.last = 0.0
 
     def started(self, planned: int) -> None:
         self.remaining.planned = planned
@@ -83,6 +83,7 @@ class Followed:
     def trial_ended(self, number: int, state: str, reason: str | None, means: Mapping[str, float]) -> None:
         self.remaining.end(number, time.monotonic())
         self.remaining.ended += 1
+        self.last = time.monotonic()
         self._note()
 
     def message(self, text: str) -> None:
@@ -132,10 +133,10 @@ def compare(name: str) -> None:
     true = ended - started
     start = max(kind.start for kind in predicted.kinds)
     print(
-        f"{name}: predicted {predicted.seconds:.0f} s, true {true:.0f} s, ratio {predicted.seconds / true:.2f}; from "
-        f"the first trial on {predicted.seconds - cost.RAY_STARTS * start:.0f} against {ended - followed.begun:.0f} s; "
-        f"a process started in {start:.1f} s and the first trial after {followed.begun - started:.1f} s; timed in "
-        f"{took:.0f} s; ETA off by {followed.error(started, ended):.0%} at most from a third on; "
+        f"{name}: predicted {predicted.seconds:.0f} s, true {true:.0f} s, ratio {predicted.seconds / true:.2f}; "
+        f"a process started in {start:.1f} s, the first trial after {followed.begun - started:.1f} s, the end "
+        f"{ended - followed.last:.1f} s after the last; timed in {took:.0f} s; "
+        f"ETA off by {followed.error(started, ended):.0%} at most from a third on; "
         f"memory said {predicted.memory / 1e6:.0f} MB",
         flush=True,
     )

@@ -27,8 +27,9 @@ from study.launch.placement import Capacity
 from study.servers.reach import is_local
 from trainables.trial import Trial
 
-#: what Ray takes to start and to end, in starts of a process with torch, and seconds of a trial whose process is there
-RAY_STARTS, TRIAL_SECONDS = 2.0, 0.2
+#: what Ray, Tune and MLflow take to start, in the study's process and in trials', and to end, in starts of a process
+#: with torch (measured by benchmarks.cost); and seconds of a trial whose process is there
+RAY_STARTS, TRIAL_SECONDS = 7.5, 0.2
 #: values that MLflow takes in a second, and seconds of a run of its own
 TRACKED_VALUES, RUN_SECONDS = 5800.0, 0.06
 #: training samples seen by all replicas in all epochs, below which a study is over sooner than it is timed
@@ -78,7 +79,7 @@ class Cost:
 
     @property
     def start(self) -> float:
-        """Seconds before the first trial trains: Ray's start and that of a process."""
+        """Seconds in which no trial trains: starts of Ray and of a process, and Ray's end."""
         return (1 + RAY_STARTS) * max(kind.start for kind in self.kinds)
 
     def of_epochs(self, epochs: int, share: float = 1.0) -> float:

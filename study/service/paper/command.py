@@ -25,13 +25,12 @@ def execute(home: Home, file: Path | None, crate: Path | None, dry_run: bool) ->
     home.prepare()
     if crate is not None:
         plan = running.from_crate(crate, home)
+        running.say(plan, typer.echo)
         command = f"fierce paper --from {shlex.quote(str(crate))}"
     else:
         assert file is not None
-        plan = running.plan_of(file, home)
+        plan = running.plan_of(file, home, typer.echo)
         command = f"fierce paper {shlex.quote(str(file))}"
-    for line in running.told(plan):
-        typer.echo(line)
     if dry_run:
         return
     page, is_whole = running.run(plan, home, lambda spec: _trained(spec, home), typer.echo, command)

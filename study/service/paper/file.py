@@ -54,7 +54,10 @@ class PaperFile(BaseModel):
 
 @dataclass(frozen=True)
 class Entry:
-    """A study of the paper: a ready-made one under one protocol; see ``elements.yaml``."""
+    """A study of the paper: a ready-made one under one protocol; see ``elements.yaml``.
+
+    On a CPU it is timed with ``timed`` seeds, and so many more take so many times longer.
+    """
 
     entry: str
     study: str
@@ -64,6 +67,7 @@ class Entry:
     paper: str
     steps: int
     least: int
+    timed: int
     narrow: tuple[str, ...] = ()
     simulated: tuple[str, ...] = ()
 

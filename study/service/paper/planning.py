@@ -81,10 +81,15 @@ def digest(paper: PaperFile) -> str:
     return hashlib.sha256(json.dumps(paper.model_dump(), sort_keys=True, default=str).encode()).hexdigest()
 
 
-def make(paper: PaperFile, timed: Callable[[StudySpec], Cost | None] | None = None) -> Plan:
+def make(
+    paper: PaperFile,
+    timed: Callable[[StudySpec], Cost | None] | None = None,
+    tell: Callable[[str], object] = lambda line: None,
+) -> Plan:
     """Time each study, or take what ``timed`` says, and cut it to its share of the budget.
 
-    What a study leaves of its share goes to those after it. Raises what a study file raises.
+    What a study leaves of its share goes to those after it; ``tell`` is called with the line of each as it is planned.
+    Raises what a study file raises.
     """
     wanted = [
         each for each in entries() if each.protocol in paper.protocols and (not paper.only or each.entry in paper.only)
@@ -100,12 +105,16 @@ def make(paper: PaperFile, timed: Callable[[StudySpec], Cost | None] | None = No
         study = _planned(paper, entry, share, ask)
         left -= study.seconds
         studies.append(study)
+        tell(spoken(study))
     return Plan(paper.name, paper.budget, digest(paper), studies)
 
 
 def spoken(study: Planned) -> str:
-    """Size and time of a planned study, in words."""
-    return f"{study.epochs} of {study.full} epochs, {study.seeds} seeds, {cost.duration(study.seconds)}; {study.data}"
+    """A planned study with its size and time, or why it is not run, in words."""
+    if study.missing:
+        return f"{study.name}: {study.missing}"
+    size = f"{study.epochs} of {study.full} epochs, {study.seeds} seeds"
+    return f"{study.name}: {size}, {cost.duration(study.seconds)}; {study.data}"
 
 
 def _planned(paper: PaperFile, entry: Entry, share: float, ask: Callable[[StudySpec], Cost | None]) -> Planned:
@@ -119,26 +128,28 @@ def _planned(paper: PaperFile, entry: Entry, share: float, ask: Callable[[StudyS
     overrides = [f"protocol={entry.protocol}", *_set("benchmark", options), *narrow]
     if not cost.here().gpus:
         overrides += ["resources.gpus=0", "resources.cpus=1"]
-    full = StudySpec.load(entry.study, [*overrides, f"seeds={SEEDS}"], name)
-    epochs = recipe(full).epochs
-    told = ask(full)
+    # a GPU that two seeds leave idle would not tell of ten
+    few = SEEDS if cost.here().gpus else entry.timed
+    timed = StudySpec.load(entry.study, [*overrides, f"seeds={few}"], name)
+    epochs = recipe(timed).epochs
+    told = ask(timed)
     assert told is not None
     for seeds in (SEEDS, FEW_SEEDS):
-        fits = _epochs(told, share, epochs, seeds / SEEDS)
+        fits = _epochs(told, share, epochs, seeds / few)
         if fits >= min(entry.least, epochs):
             break
     else:
-        needed = told.of_epochs(entry.least, FEW_SEEDS / SEEDS)
+        needed = told.of_epochs(entry.least, FEW_SEEDS / few)
         return replace(bare, missing=(
             f"not run: {entry.least} epochs of {FEW_SEEDS} seeds need {cost.duration(needed)}, and its share of the "
             f"budget is {cost.duration(max(share, 0))}"
         ))  # fmt: skip
-    spec = StudySpec.load(entry.study, [*overrides, f"seeds={seeds}", *_shortened(full, fits, epochs)], name)
+    spec = StudySpec.load(entry.study, [*overrides, f"seeds={seeds}", *_shortened(timed, fits, epochs)], name)
     cut = [f"{fits} of {epochs} epochs"] if fits < epochs else []
     cut += [f"{seeds} of {SEEDS} seeds"] if seeds < SEEDS else []
     cut += [f"set smaller: {', '.join(narrow)}"] if narrow else []
     return replace(
-        bare, spec=spec.to_yaml(), seconds=told.of_epochs(fits, seeds / SEEDS), epochs=fits, full=epochs, seeds=seeds,
+        bare, spec=spec.to_yaml(), seconds=told.of_epochs(fits, seeds / few), epochs=fits, full=epochs, seeds=seeds,
         cut="; ".join(cut),
     )  # fmt: skip
 

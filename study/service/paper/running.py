@@ -29,8 +29,8 @@ def folder_of(home: Home, name: str) -> Path:
     return home.root / "papers" / name
 
 
-def plan_of(file: Path, home: Home) -> Plan:
-    """The plan that was kept for ``file``, else one made now and kept.
+def plan_of(file: Path, home: Home, tell: Callable[[str], object]) -> Plan:
+    """The plan that was kept for ``file``, else one made now and kept; ``tell`` is called with its lines.
 
     Raises `UserError` where the file was changed since, as its studies would be others.
     """
@@ -43,8 +43,12 @@ def plan_of(file: Path, home: Home) -> Plan:
                 f"{file}: the paper {paper.name!r} was planned from another content of it, and its studies stand; put "
                 "that back, or give the paper another name by name:"
             )
+        say(kept, tell)
         return kept
-    plan = planning.make(paper)
+    # each study is timed, which takes minutes in all
+    tell("planning: each study is timed by a few of its steps and evaluations")
+    plan = planning.make(paper, tell=tell)
+    tell(_in_all(plan))
     plan.keep(folder)
     return plan
 
@@ -61,7 +65,7 @@ def run(plan: Plan, home: Home, runner: Runner, tell: Callable[[str], object], c
     for study in plan.studies:
         if not study.spec:
             continue
-        tell(f"{study.name}: {planning.spoken(study)}")
+        tell(planning.spoken(study))
         outcome = runner(StudySpec.from_yaml(study.spec))
         drawn.pop(study.name, None)
         at = write(plan, home, folder, command, drawn)
@@ -103,12 +107,16 @@ def _piece(home: Home, study: planning.Planned, is_there: bool) -> Piece:
     )
 
 
-def told(plan: Plan) -> list[str]:
+def say(plan: Plan, tell: Callable[[str], object]) -> None:
     """The plan in lines: each study, and all of them."""
-    lines = [f"{each.name}: {each.missing or planning.spoken(each)}" for each in plan.studies]
-    whole = sum(each.seconds for each in plan.studies)
+    for study in plan.studies:
+        tell(planning.spoken(study))
+    tell(_in_all(plan))
+
+
+def _in_all(plan: Plan) -> str:
     bound = "no bound" if plan.budget is None else cost.duration(plan.budget)
-    return [*lines, f"in all about {cost.duration(whole)}, budget {bound}"]
+    return f"in all about {cost.duration(sum(each.seconds for each in plan.studies))}, budget {bound}"
 
 
 def from_crate(folder: Path, home: Home) -> Plan:

@@ -85,6 +85,19 @@ def test_epochs_and_seeds_are_cut_to_the_budget_and_what_is_left_goes_on(tmp_pat
     assert none.missing == "not run: 5 epochs of 6 seeds need 1.7 h, and its share of the budget is 10 min"
 
 
+def test_a_resnet_is_timed_with_two_seeds_and_ten_take_five_times_longer(tmp_path: Path) -> None:
+    paper = file.read(written(tmp_path, "budget: 6000s\nonly: [faces]\nprotocols: [released]"))
+    asked: list[int] = []
+
+    def timed(spec: StudySpec) -> Cost:
+        asked.append(len(spec.seeds))
+        return taking(10, 2)
+
+    study = planning.make(paper, timed).studies[0]
+    # two trials of ten seeds take 5 · 2 · (10 + 2 an epoch)
+    assert asked == [2] and (study.epochs, study.seeds, study.seconds) == (295, 10, 6000)
+
+
 def test_without_a_budget_nothing_is_cut(tmp_path: Path) -> None:
     paper = file.read(written(tmp_path, "budget: none\nonly: [scene]"))
     for study in planning.make(paper, lambda spec: taking(10, 1e6)).studies:
@@ -150,8 +163,12 @@ def test_it_goes_on_where_it_stopped_and_a_crate_gives_the_same_bits(tmp_path: P
 def test_a_file_that_was_changed_since_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cost, "predict", lambda spec, **options: taking(1, 1))
     home, at = Home(tmp_path / "home"), written(tmp_path, "budget: 1000s\nonly: [scene]")
-    plan = running.plan_of(at, home)
-    assert running.plan_of(at, home) == plan
+    made: list[str] = []
+    kept: list[str] = []
+    plan = running.plan_of(at, home, made.append)
+    assert running.plan_of(at, home, kept.append) == plan
+    # each study as it is planned, and all again when the plan is taken up
+    assert made[0].startswith("planning: ") and made[1:] == kept and len(kept) == len(plan.studies) + 1
     at.write_text("budget: 2000s\nonly: [scene]", encoding="utf-8")
     with pytest.raises(UserError, match="planned from another content"):
-        running.plan_of(at, home)
+        running.plan_of(at, home, made.append)
