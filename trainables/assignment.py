@@ -10,6 +10,8 @@ from trainables.trial import Trial
 
 #: key of what the first and the last result say of the trial's metrics: their declarations (see `trainables.metrics`)
 DECLARED = "metrics_declared"
+#: key of what several points of one program are given, and of what they tell, a list each
+POINTS = "points"
 
 
 @dataclass(frozen=True)
@@ -104,9 +106,9 @@ class Facts:
 class Result:
     """What a trial, or a shard of one, last told Tune.
 
-    ``epoch`` is 0 where it has told of none. ``memory`` is a share of the GPU's; ``means`` are by metric, and so are
-    ``values``, a list over the seeds, which are there once the trial has finished. ``declared`` are the metrics'
-    declarations.
+    ``epoch`` is 0 where it has told of none. ``failure`` says in a sentence why a trial that was trained to its end
+    cannot count. ``memory`` is a share of the GPU's; ``means`` are by metric, and so are ``values``, a list over the
+    seeds, which are there once the trial has finished. ``declared`` are the metrics' declarations.
     """
 
     epoch: int = 0
@@ -114,6 +116,7 @@ class Result:
     finished: bool = False
     interrupted: bool = False
     out_of_memory: bool = False
+    failure: str = ""
     memory: float = 0.0
     means: Mapping[str, float] = field(default_factory=dict)
     values: Mapping[str, list[float]] = field(default_factory=dict)
@@ -124,6 +127,8 @@ class Result:
         told: dict[str, Any] = {"finished": self.finished, "interrupted": self.interrupted}
         if self.out_of_memory:
             told["out_of_memory"] = True
+        if self.failure:
+            told["failure"] = self.failure
         if self.epoch:
             told |= {"epoch": self.epoch, "epochs": self.epochs, "memory": self.memory}
         told |= {f"mean/{name}": value for name, value in self.means.items()}
@@ -138,10 +143,38 @@ class Result:
             kind: {key.removeprefix(kind): value for key, value in told.items() if key.startswith(kind)}
             for kind in ("mean/", "values/")
         }
-        plain = ("epoch", "epochs", "finished", "interrupted", "out_of_memory", "memory")
+        plain = ("epoch", "epochs", "finished", "interrupted", "out_of_memory", "failure", "memory")
         return cls(
             **{name: told[name] for name in plain if name in told},
             means=by_metric["mean/"],
             values=by_metric["values/"],
             declared=told.get(DECLARED, ()),
         )
+
+
+def to_config(points: Sequence[Assignment]) -> dict[str, Any]:
+    """Tune's config of one assignment, which is `Assignment.to_config`, or of several that are trained together."""
+    configs = [point.to_config() for point in points]
+    return configs[0] if len(configs) == 1 else {POINTS: configs}
+
+
+def from_config(config: Mapping[str, Any]) -> list[Assignment]:
+    """The assignments of `to_config`, one at least."""
+    return [Assignment.from_config(each) for each in config.get(POINTS, [config])]
+
+
+def to_tune(points: Sequence[Assignment], results: Sequence[Result]) -> dict[str, Any]:
+    """What Tune is told of the ``points``: number, shard and `Result.to_tune` of one, or a list of these."""
+    told = [
+        {"number": point.number, "shard": list(point.shard), **result.to_tune()}
+        for point, result in zip(points, results, strict=True)
+    ]
+    return told[0] if len(told) == 1 else {POINTS: told}
+
+
+def from_tune(told: Mapping[str, Any] | None, points: int) -> list[Result]:
+    """The results of `to_tune`, of so many ``points``; such that tell nothing where there are none yet."""
+    if points == 1:
+        return [Result.from_tune(told)]
+    each = (told or {}).get(POINTS) or [None] * points
+    return [Result.from_tune(one) for one in each]

@@ -1,5 +1,7 @@
 """Points of one criterion, trials that differ in its hyperparameters alone, as one program of P·S replicas.
 
+A trial by itself is a program of one point.
+
 A small network leaves a GPU idle, and ten λ of ten seeds are one batch of a hundred. Replicas do not depend on their
 neighbours, so that every point has the numbers that it has alone, up to floating-point reassociation, and a state of
 its own, from which it goes on alone or among others.
@@ -7,6 +9,7 @@ its own, from which it goes on alone or among others.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -47,13 +50,29 @@ def apart(trials: Sequence[Trial]) -> str | None:
     return None
 
 
+def company(trial: Trial) -> str:
+    """What trials of one program have in common, as a text: nothing keeps those `apart` that have the same."""
+    (settled,) = _settled([trial])
+    for hyperparameter in criteria.find(trial.criterion).hyperparameters:
+        if hyperparameter.by_replica:
+            settled[hyperparameter.name] = settled[hyperparameter.name] != 0
+    return json.dumps(replace(trial, hyperparameters=settled).to_dict(), sort_keys=True, default=str)
+
+
+class Apart(ValueError):
+    """Trials that are no one program, and must be trained each by itself."""
+
+
 class Points:
-    """The training of several ``trials`` at once; raises ``ValueError`` where something keeps them `apart`."""
+    """The training of one or several ``trials`` at once; `Apart` where something keeps several from being one program.
+
+    Raises what `Training` raises, too.
+    """
 
     def __init__(self, trials: Sequence[Trial], device: torch.device | str = "cpu", data: Data | None = None) -> None:
-        reason = apart(trials)
+        reason = apart(trials) if len(trials) > 1 else None
         if reason is not None:
-            raise ValueError(f"the trials {reason}: train each by itself")
+            raise Apart(f"the trials {reason}: train each by itself")
         self.trials = tuple(trials)
         seeds = trials[0].seeds
         settled = _settled(trials)
@@ -63,8 +82,12 @@ class Points:
             if len({each[name] for each in settled}) > 1
         }
         self.training = Training(replace(trials[0], seeds=seeds * len(trials)), device, data, own)
-        if any(isinstance(module, Looped) for module in self.training.network.modules()):
-            raise ValueError("the trials' networks are stepped one after another, and gain nothing together")
+        if len(trials) > 1 and any(isinstance(module, Looped) for module in self.training.network.modules()):
+            raise Apart("the trials' networks are stepped one after another, and gain nothing together")
+
+    def prepare(self) -> Iterator[None]:
+        """See `Training.prepare`."""
+        return self.training.prepare()
 
     def run(self) -> Iterator[tuple[Record, ...]]:
         """Train the remaining epochs; of each the record of every point, in the order of the trials."""
@@ -77,6 +100,8 @@ class Points:
     def states(self) -> list[dict[str, Any]]:
         """Of every point what `Training.state` of it alone gives."""
         whole = self.training.state()
+        if len(self.trials) == 1:
+            return [whole]
         return [_mapped(whole, partial(_replicas, part=part)) for part in self._parts()]
 
     def load(self, states: Sequence[Mapping[str, Any]]) -> None:
@@ -88,7 +113,9 @@ class Points:
     def weights(self) -> list[dict[str, Tensor]]:
         """Of every point the weights and buffers of its replicas, on CPU."""
         whole = self.training.weights()
-        return [{name: value[part] for name, value in whole.items()} for part in self._parts()]
+        if len(self.trials) == 1:
+            return [whole]
+        return [{name: _replicas(value, part) for name, value in whole.items()} for part in self._parts()]
 
     def arrays(self) -> list[dict[str, np.ndarray]]:
         """Of every point what the evaluators keep after the last epoch."""
@@ -107,8 +134,8 @@ class Points:
 
 def _replicas(tensor: Tensor, part: slice) -> Tensor:
     """Those of ``part``; a tensor that has none, such as a number of steps, as it is."""
-    # a slice would be saved with the memory of all points
-    return (tensor[part] if tensor.dim() else tensor).clone()
+    # a slice would be saved with the memory of all points, and a copy beside it might not fit a GPU
+    return (tensor[part] if tensor.dim() else tensor).to("cpu", copy=True)
 
 
 def _settled(trials: Sequence[Trial]) -> list[dict[str, float]]:
@@ -133,6 +160,8 @@ def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
 def _joined(values: Sequence[Any]) -> Any:
     """Values of one form as one: their tensors one after another, all else as the first has it."""
     first = values[0]
+    if len(values) == 1:
+        return first
     if isinstance(first, Tensor):
         return torch.cat(list(values)) if first.dim() else first
     if isinstance(first, Mapping):

@@ -1,4 +1,4 @@
-"""The function that Ray Tune calls on its allocated CPUs or GPU: one trial, resumable at any epoch."""
+"""The function that Ray Tune calls on its allocated CPUs or GPU: a trial or several, resumable at any epoch."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from ray import tune
 from torch import Tensor
 
 from trainables import kernel_choice, remote_data
-from trainables.assignment import Assignment, Facts, Result
+from trainables.assignment import Assignment, Facts, Result, from_config, to_tune
 from trainables.benchmarks import DataError, find
 from trainables.contract_words import first_line
 from trainables.own_code import own_place, own_traceback
+from trainables.points import Apart, Points
 from trainables.storage import Folder, Held
 from trainables.training import Record, Training
 from trainables.trial import Trial
@@ -106,105 +107,232 @@ def train_trial(
     report_seconds: float = 1.0,
     workplace: str | None = None,
 ) -> None:
-    """Train the trial of ``config`` (`Assignment.to_config`) of the study in ``folder``.
+    """Train the trial of ``config`` of the study in ``folder``, or the points (`trainables.assignment.to_config`).
 
-    Continues from the `CHECKPOINT` in `place`, which is written every ``checkpoint_seconds`` at an epoch's end (0: at
-    each) and holds all records so far: whatever the tracker lacks is sent from there. Reports a `Result` to Tune, with
-    number and shard, at the first epoch, then every ``report_seconds``, then when all is done; the first and the last
-    report also have the metrics' declarations. Where memory runs out it reports that and returns. Raises `TrialError`
-    where a ``required`` metric is missing or not finite for some seed, and `StorageError` where ``folder`` cannot be
-    written. Works in the directory ``workplace`` where this machine has it: relative paths, in options as in code of a
-    user's own, mean what they mean there.
+    Points that stand at one epoch are one program (`trainables.points`), others are trained one after another; each has
+    the tracker and the checkpoint that it has alone, so that it goes on in whatever company. A trial continues from the
+    `CHECKPOINT` in `place`, which is written every ``checkpoint_seconds`` at an epoch's end (0: at each) and holds all
+    records so far: whatever the tracker lacks is sent from there. Reports what `trainables.assignment.to_tune` makes of
+    a `Result` a trial, at the first epoch, then every ``report_seconds``, then when all is done; the first and the last
+    report also have the metrics' declarations. Where memory runs out, or a ``required`` metric is missing or not finite
+    for some seed, it reports that. Raises `StorageError` where ``folder`` cannot be written. Works in the directory
+    ``workplace`` where this machine has it: relative paths, in options as in code of a user's own, mean what they mean
+    there.
     """
     if workplace is not None and Path(workplace).is_dir():
         os.chdir(workplace)
-    assignment = Assignment.from_config(config)
-    trial = assignment.trial
-    here = place(folder, assignment)
+    assignments = from_config(config)
     stop = _Stop(folder)
-
-    def report(result: Result) -> None:
-        tune.report({"number": assignment.number, "shard": list(assignment.shard), **result.to_tune()})
-
-    with _alone(here), _telling_frames():
+    with ExitStack() as held:
+        for assignment in assignments:
+            held.enter_context(_alone(place(folder, assignment)))
+        held.enter_context(_telling_frames())
         if stop():
-            report(Result(interrupted=True))
+            tune.report(to_tune(assignments, [Result(interrupted=True)] * len(assignments)))
             return
         device = _take_device()
-        tracker = open_tracker(assignment)
-        checkpoint = read_checkpoint(here, trial)
-        records = list(checkpoint.records) if checkpoint else []
-        tracker.add(records)
-        if checkpoint and checkpoint.finished:
-            recall(tracker, checkpoint)
-            tracker.complete(checkpoint.arrays, {})
-            tracker.finish()
-            report(_last(records, declared=checkpoint.declared))
-            return
+        points = [_Point(folder, assignment, open_tracker, checkpoint_seconds) for assignment in assignments]
+        work = _Work(folder, device, points, required, stop, report_seconds)
+        for point in points:
+            if point.is_finished:
+                point.tell_again()
+        for together in _programs([point for point in points if not point.is_finished]):
+            if not work.train(together):
+                break
+        work.report()
 
+
+class _Point:
+    """One of the trials that a Tune trial works at: its checkpoint and its tracker, and what Tune is told of it."""
+
+    def __init__(
+        self, folder: Folder, assignment: Assignment, open_tracker: Callable[[Assignment], Tracker], seconds: float
+    ) -> None:
+        self.assignment, self.trial = assignment, assignment.trial
+        self.tracker = open_tracker(assignment)
+        self.save = _Saver(place(folder, assignment), self.trial, seconds)
+        #: what an earlier attempt has left, until that is taken up
+        self.checkpoint = read_checkpoint(self.save.here, self.trial)
+        self.records = list(self.checkpoint.records) if self.checkpoint else []
+        self.result = Result()
+        self.tracker.add(self.records)
+
+    @property
+    def is_finished(self) -> bool:
+        return self.result.finished or (self.checkpoint is not None and self.checkpoint.finished)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether there is nothing more to be said of it."""
+        return self.is_finished or bool(self.result.failure)
+
+    def tell_again(self) -> None:
+        """Give the tracker what it lacks of a trial that has finished."""
+        assert self.checkpoint is not None
+        recall(self.tracker, self.checkpoint)
+        self.tracker.complete(self.checkpoint.arrays, {})
+        self.tracker.finish()
+        self.result = _last(self.records, self.checkpoint.declared)
+
+    def take_state(self) -> Mapping[str, Any] | None:
+        """From which to go on; not kept here, or its tensors would stay in memory for the whole trial."""
+        state = self.checkpoint.state if self.checkpoint else None
+        self.checkpoint = None
+        return state
+
+    def add(self, record: Record) -> None:
+        self.records.append(record)
+        self.tracker.add([record])
+
+    def summarise(self, epochs: int, declared: Sequence[Mapping[str, str | bool]] = ()) -> None:
+        """Have Tune told of the last epoch."""
+        self.result = replace(_summary(self.records[-1], epochs), declared=declared)
+
+    def finish(self, required: Sequence[str], arrays: Mapping[str, np.ndarray], weights: Mapping[str, Tensor]) -> None:
+        """End it after its last epoch: as finished, or as one that cannot count."""
+        self.tracker.complete(arrays, weights)
+        if failure := _lacking(required, self.records, self.trial):
+            self.result = Result(failure=failure)
+            return
+        self.tracker.finish()
+        self.save.finished(self.records, arrays)
+        self.result = _last(self.records, self.save.declared)
+
+
+def _programs(points: Sequence[_Point]) -> list[list[_Point]]:
+    """The points by what they can be trained beside: those that nothing was trained of, or of one epoch and kernel."""
+    alike: dict[str, list[_Point]] = {}
+    for point in points:
+        state = point.checkpoint.state if point.checkpoint else None
+        alike.setdefault(str(state and (state["epoch"], state.get("kernel"))), []).append(point)
+    return list(alike.values())
+
+
+class _Work:
+    """The training of the ``points`` of one Tune trial, program by program, and its reports."""
+
+    def __init__(
+        self,
+        folder: Folder,
+        device: str,
+        points: Sequence[_Point],
+        required: Sequence[str],
+        stop: _Stop,
+        report_seconds: float,
+    ) -> None:
+        self._folder, self._device, self._points = folder, device, points
+        self._required, self._stop, self._seconds = required, stop, report_seconds
+        self._reported = -math.inf
+
+    def report(self) -> None:
+        """Tell Tune of all points."""
+        tune.report(to_tune([point.assignment for point in self._points], [point.result for point in self._points]))
+        self._reported = time.monotonic()
+
+    def train(self, points: Sequence[_Point]) -> bool:
+        """Train those ``points`` as one program to their ends; False where something ended all work before that.
+
+        What it was stands in the results then, and was not reported yet.
+        """
         try:
-            options = remote_data.fetched(find(trial.benchmark).Options, trial.options)
-            training = Training(replace(trial, options=options), device)
-            _require_same_data(folder, trial, training.data.fingerprint)
-            if checkpoint and checkpoint.state is not None:
-                training.load(checkpoint.state)
-            else:
-                kernel_choice.settle(training, folder)
-            # the checkpoint's tensors would otherwise stay in memory for the whole trial
-            del checkpoint
-            declared = [metric.to_dict() for metric in training.metrics]
-            save = _Saver(here, trial, checkpoint_seconds, tracker.describe(training), declared)
-            reported = -math.inf
-            # a teacher's epochs have no records, but are not trained twice
-            for _ in training.prepare():
-                stopping = stop()
-                if stopping or save.due():
-                    save(records, training.state())
-                if stopping:
-                    report(Result(interrupted=True))
-                    return
-            for record in training.run():
-                # data of which nothing was trained may still be mended
-                if not records:
-                    folder.write(_fingerprint_file(trial), training.data.fingerprint.encode())
-                records.append(record)
-                tracker.add([record])
-                last, stopping = record.epoch == training.recipe.epochs, stop()
-                if last or stopping or save.due():
-                    save(records, training.state())
-                tracker.flush()
-                if last:
-                    break
-                if stopping:
-                    report(replace(_summary(record, training.recipe.epochs), interrupted=True))
-                    return
-                if time.monotonic() - reported >= report_seconds:
-                    try:
-                        first = declared if reported == -math.inf else ()
-                        report(replace(_summary(record, training.recipe.epochs), declared=first))
-                    # a scheduler stops a trial by ending this thread here, for good, so all records are sent first
-                    except SystemExit:
-                        tracker.flush(now=True)
-                        raise
-                    reported = time.monotonic()
-            arrays, weights = training.arrays(), training.weights()
-            # which metrics are of held-out samples shows when they are measured
-            save.declared = declared = [metric.to_dict() for metric in training.metrics]
+            return self._train(points)
+        except Apart as error:
+            log.info("%s", error)
+            return all(self.train([point]) for point in points)
         except (RuntimeError, MemoryError) as error:
             if not kernel_choice.out_of_memory(error):
                 raise
-            report(Result(out_of_memory=True))
-            return
+            for point in self._points:
+                if not point.has_ended:
+                    point.result = Result(out_of_memory=True)
+            return False
         finally:
             # torch keeps freed GPU memory for this process, and the next trial may run in another one
-            if device == "cuda":
+            if self._device == "cuda":
                 torch.cuda.empty_cache()
 
-        tracker.complete(arrays, weights)
-        _require(required, records, trial)
-        tracker.finish()
-        save.finished(records, arrays)
-        report(_last(records, declared=declared))
+    def _train(self, points: Sequence[_Point]) -> bool:
+        program = self._begun(points)
+        training = program.training
+        declared = points[0].save.declared
+        # a teacher's epochs have no records, but are not trained twice
+        for _ in program.prepare():
+            stopping = self._stop()
+            if stopping or _due(points):
+                _save(points, program)
+            if stopping:
+                return self._interrupt()
+        epochs, told = training.recipe.epochs, False
+        for records in program.run():
+            # data of which nothing was trained may still be mended
+            if not points[0].records:
+                self._folder.write(_fingerprint_file(points[0].trial), training.data.fingerprint.encode())
+            for point, record in zip(points, records, strict=True):
+                point.add(record)
+            last, stopping = training.epoch == epochs, self._stop()
+            if last or stopping or _due(points):
+                _save(points, program)
+            for point in points:
+                point.tracker.flush()
+            if last:
+                break
+            if stopping:
+                for point in points:
+                    point.summarise(epochs)
+                return self._interrupt()
+            if not told or time.monotonic() - self._reported >= self._seconds:
+                for point in points:
+                    point.summarise(epochs, () if told else declared)
+                self._report_from_work()
+                told = True
+        arrays, weights = program.arrays(), program.weights()
+        for point, own_arrays, own_weights in zip(points, arrays, weights, strict=True):
+            # which metrics are of held-out samples shows when they are measured
+            point.save.declared = [metric.to_dict() for metric in training.metrics]
+            point.finish(self._required, own_arrays, own_weights)
+        return True
+
+    def _begun(self, points: Sequence[_Point]) -> Points:
+        """The program of the points, at the epoch at which these stand."""
+        trial = points[0].trial
+        options = remote_data.fetched(find(trial.benchmark).Options, trial.options)
+        program = Points([replace(point.trial, options=options) for point in points], self._device)
+        training = program.training
+        _require_same_data(self._folder, trial, training.data.fingerprint)
+        states = [state for point in points if (state := point.take_state()) is not None]
+        if states:
+            program.load(states)
+        else:
+            kernel_choice.settle(training, self._folder)
+        for point in points:
+            point.save.facts = asdict(point.tracker.describe(training))
+            point.save.declared = [metric.to_dict() for metric in training.metrics]
+        return program
+
+    def _report_from_work(self) -> None:
+        try:
+            self.report()
+        # a scheduler stops a trial by ending this thread here, for good, so all records are sent first
+        except SystemExit:
+            for point in self._points:
+                point.tracker.flush(now=True)
+            raise
+
+    def _interrupt(self) -> bool:
+        for point in self._points:
+            if not point.has_ended:
+                point.result = replace(point.result, interrupted=True)
+        return False
+
+
+def _due(points: Sequence[_Point]) -> bool:
+    """Whether the points of one program are to be saved: at the same epoch, so that they go on together."""
+    return points[0].save.due(len(points))
+
+
+def _save(points: Sequence[_Point], program: Points) -> None:
+    for point, state in zip(points, program.states(), strict=True):
+        point.save(point.records, state)
 
 
 def _fingerprint_file(trial: Trial) -> str:
@@ -248,23 +376,20 @@ class _Stop:
 
 
 class _Saver:
-    """Writes a trial's checkpoint."""
+    """Writes a trial's checkpoint to the folder ``here``, every so many ``seconds``.
 
-    def __init__(
-        self,
-        here: Folder,
-        trial: Trial,
-        seconds: float,
-        facts: Facts | None = None,
-        declared: Sequence[Mapping[str, str | bool]] = (),
-    ) -> None:
+    ``facts`` and ``declared``, which stand in it, are known once the training stands.
+    """
+
+    def __init__(self, here: Folder, trial: Trial, seconds: float) -> None:
         self.here, self.trial, self.seconds = here, trial.to_dict(), seconds
-        self.facts = facts and asdict(facts)
-        self.declared: Sequence[Mapping[str, str | bool]] = list(declared)
+        self.facts: Mapping[str, Any] | None = None
+        self.declared: Sequence[Mapping[str, str | bool]] = []
         self.written, self.took = time.monotonic(), 0.0
 
-    def due(self) -> bool:
-        wait = max(self.seconds, CHECKPOINT_SHARE * self.took) if self.seconds else 0.0
+    def due(self, beside: int = 1) -> bool:
+        """Whether it is time, where so many are written one after another."""
+        wait = max(self.seconds, CHECKPOINT_SHARE * self.took * beside) if self.seconds else 0.0
         return time.monotonic() - self.written >= wait
 
     def __call__(self, records: Sequence[Record], state: Mapping[str, Any]) -> None:
@@ -419,14 +544,16 @@ def _gpu_memory() -> float:
     return (torch.cuda.max_memory_reserved() + CONTEXT_BYTES) / total
 
 
-def _require(names: Sequence[str], records: Sequence[Record], trial: Trial) -> None:
+def _lacking(names: Sequence[str], records: Sequence[Record], trial: Trial) -> str:
+    """Why a trial cannot count that must have measured the metrics of these names; empty where it can."""
     last = records[-1].metrics
     for name in names:
         if name not in last:
-            raise TrialError(f"{name} is not measured at the last epoch; measured are {', '.join(sorted(last))}")
+            return f"{name} is not measured at the last epoch; measured are {', '.join(sorted(last))}"
         odd = [str(seed) for seed, value in zip(trial.seeds, last[name], strict=True) if not math.isfinite(value)]
         if odd:
-            raise TrialError(f"{name} is not finite at the last epoch for seed{'s' * (len(odd) > 1)} {', '.join(odd)}")
+            return f"{name} is not finite at the last epoch for seed{'s' * (len(odd) > 1)} {', '.join(odd)}"
+    return ""
 
 
 def _summary(record: Record, epochs: int) -> Result:

@@ -127,6 +127,10 @@ class StudySpec(Model):
     #: seeds that one Tune trial trains together, the others of the same trial beside it; "auto" splits a trial of a
     #: study without search where some of the cluster would idle otherwise. No number depends on it
     seeds_per_shard: Annotated[int | Literal["auto"], PlainValidator(whole_or_auto)] = "auto"
+    #: trials that one Tune trial trains together as one program, where they differ in nothing but hyperparameters that
+    #: their criterion takes by replica; each stays a trial of its own everywhere else. A small network leaves a device
+    #: idle alone. A search proposes so many before it learns of any of them. No trial's numbers depend on it
+    points_per_trial: Annotated[Whole, Field(ge=1)] = 1
     #: what a scheduler is asked for: nodes, and what each of them has; see schedulers.md
     machines: Machines = Machines()
     #: how often a trial may fail before it is given up
@@ -212,6 +216,11 @@ class StudySpec(Model):
         if self.search is not None:
             if self.seeds_per_shard != "auto":
                 raise problem(("seeds_per_shard",), "stands beside search, which keeps whole trials; leave it out")
+            if self.search.pruner is not None and self.points_per_trial != 1:
+                raise problem(
+                    ("points_per_trial",),
+                    "stands beside search.pruner, which stops trials one by one; leave one of them out",
+                )
             if self.search.pruner is not None and self.search.objective.label_free:
                 raise problem(("search", "pruner"), "cannot be used with the label-free objective; leave it out")
             if self.search.confirm is not None and max(self.seeds) + self.search.confirm >= 2**31:

@@ -18,10 +18,12 @@ from study.errors import UserError
 from study.file import plan
 from study.launch import snapshots
 from study.launch.observer import Observer
-from study.launch.search import Cause, StudySearcher
+from study.launch.pieces import Cause, Piece
+from study.launch.search import StudySearcher
 from study.record import tracking
 from study.record.tracker import Tracking
 from study.servers.mlflow import TrackingError
+from trainables import assignment
 from trainables.assignment import Assignment, Result
 from trainables.benchmarks import DataError
 from trainables.storage import Folder
@@ -53,19 +55,21 @@ class Follower(Callback):
         return Callback, ()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        given = Assignment.from_config(trial.config)
-        if given.number not in self._started and given.number not in self.failures:
-            self._started.add(given.number)
-            label = plan.label(given.trial.criterion, {**given.trial.hyperparameters, **given.settings})
-            self._observer.trial_started(given.number, label, given.role)
+        for given in assignment.from_config(trial.config):
+            if given.number not in self._started and given.number not in self.failures:
+                self._started.add(given.number)
+                label = plan.label(given.trial.criterion, {**given.trial.hyperparameters, **given.settings})
+                self._observer.trial_started(given.number, label, given.role)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        told = Result.from_tune(result)
+        for given, told in _points(trial, result):
+            self._tell_epoch(given, told)
+
+    def _tell_epoch(self, given: Assignment, told: Result) -> None:
         self._declare(told.declared)
         if told.epoch:
-            given = Assignment.from_config(trial.config)
             shards = self._results.setdefault(given.number, {})
             shards[given.addition, given.shard.position] = told, len(given.trial.seeds)
             beside = [shard for (addition, _), (shard, _) in shards.items() if addition == given.addition]
@@ -75,18 +79,25 @@ class Follower(Callback):
                 self._observer.epoch(given.number, slowest, told.epochs, self._trial_means(given.number))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        told, number = Result.from_tune(trial.last_result), Assignment.from_config(trial.config).number
-        if told.out_of_memory:
+        short_of_memory = False
+        for given, told in _points(trial, trial.last_result):
+            number = given.number
+            if told.failure:
+                if self._searcher.refuse(trial.trial_id, number, told.failure):
+                    self._give_up(number, told.failure)
+            elif told.out_of_memory:
+                short_of_memory = True
+            elif told.finished:
+                if self._searcher.is_complete(number):
+                    self._end(number, "done")
+            elif told.interrupted or self._searcher.stopping:
+                self._end(number, "interrupted")
+            else:
+                reason = f"stopped early after epoch {told.epoch}"
+                self._close(number, "KILLED", reason)
+                self._end(number, "stopped early", reason)
+        if short_of_memory:
             self._failed(trial, "out of memory", "memory")
-        elif told.finished:
-            if self._searcher.is_complete(number):
-                self._end(number, "done")
-        elif told.interrupted or self._searcher.stopping:
-            self._end(number, "interrupted")
-        else:
-            reason = f"stopped early after epoch {told.epoch}"
-            self._close(number, "KILLED", reason)
-            self._end(number, "stopped early", reason)
         snapshots.lighten(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -95,26 +106,29 @@ class Follower(Callback):
 
     def _failed(self, trial: Any, reason: str, cause: Cause, frames: str = "") -> None:
         noted = self._searcher.fail(trial.trial_id, reason, cause)
-        if noted is None:
-            return
-        piece, share = noted
-        if cause == "storage":
+        if noted and cause == "storage":
             # the other trials would fail in the same way, so they are told to stop
             with suppress(OSError):
                 self._folder.write(STOP, b"")
-            self._end(piece.number, "interrupted")
-        elif share is not None:
-            seeds = "" if not piece.assignment.is_part else f" (seeds {', '.join(map(str, piece.seeds))})"
-            given = f" with {share} in place of {piece.share}" if share != piece.share else ""
-            text = f"{reason}; tried again{given}"
-            self._observer.message(f"trial {piece.number}{seeds}: {text}")
-            self._note(piece.number, tracking.RETRIED, text)
-            self._tell_frames(piece.number, frames)
-        elif piece.number not in self.failures:
-            self.failures[piece.number] = reason
-            self._close(piece.number, "FAILED", reason)
-            self._end(piece.number, "failed", reason)
-            self._tell_frames(piece.number, frames)
+        for piece, following in noted:
+            if cause == "storage":
+                self._end(piece.number, "interrupted")
+            elif following is not None:
+                seeds = "" if not piece.assignment.is_part else f" (seeds {', '.join(map(str, piece.seeds))})"
+                text = f"{reason}; tried again{_how(piece, following)}"
+                self._observer.message(f"trial {piece.number}{seeds}: {text}")
+                self._note(piece.number, tracking.RETRIED, text)
+                self._tell_frames(piece.number, frames)
+            else:
+                self._give_up(piece.number, reason, frames)
+
+    def _give_up(self, number: int, reason: str, frames: str = "") -> None:
+        """Say once that a trial failed for good."""
+        if number not in self.failures:
+            self.failures[number] = reason
+            self._close(number, "FAILED", reason)
+            self._end(number, "failed", reason)
+            self._tell_frames(number, frames)
 
     def _tell_frames(self, number: int, frames: str) -> None:
         """Say once, and keep with each trial, where in the user's own code an error arose."""
@@ -167,6 +181,19 @@ class Follower(Callback):
             tracking.close_trial(self._tracked, number, status, reason)
         except TrackingError as error:
             log.warning("%s; tried again at the end of the study", error)
+
+
+def _points(trial: Any, result: Mapping[str, Any] | None) -> list[tuple[Assignment, Result]]:
+    """What a trial of Tune works at, each with what it told."""
+    given = assignment.from_config(trial.config)
+    return list(zip(given, assignment.from_tune(result, len(given)), strict=True))
+
+
+def _how(piece: Piece, following: Piece) -> str:
+    """What is different in the next attempt at a piece, in words."""
+    if following.most is not None and following.most != piece.most:
+        return " by itself" if following.most == 1 else f" in a group of {following.most} at most"
+    return f" with {following.share} in place of {piece.share}" if following.share != piece.share else ""
 
 
 def reason_of(trial: Any) -> tuple[str, Cause]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from study.file.plan import fixed_points
+from study.launch import groups
 from trainables.assignment import Share
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ def shards(spec: StudySpec, capacity: Capacity) -> int:
     slots = capacity.slots(first_share(spec.resources, None))
     if spec.concurrency != "auto":
         slots = min(slots, spec.concurrency)
-    return min(seeds, max(1, slots // len(fixed_points(spec))))
+    together = groups.of_trials([point.trial for point in fixed_points(spec)], groups.most(spec))
+    return min(seeds, max(1, slots // len(together)))
 
 
 def split(seeds: Sequence[int], count: int) -> list[tuple[int, ...]]:

@@ -33,6 +33,7 @@ class _SearchedAlone(TrialScheduler):
 
 
 def _is_searched(trial: Any) -> bool:
+    # a pruner and several points of one trial exclude each other
     given = Assignment.from_config(trial.config)
     return given.role == "search" and not given.addition
 

@@ -10,22 +10,24 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
 from study.file.plan import fixed_points, name_of, settings_of, trial_for, values_of
-from study.file.search import VALIDATION_METRIC, Range
+from study.file.search import VALIDATION_METRIC
 from study.file.settings import coded, is_setting, kind
 from study.file.spec import StudySpec
+from study.launch import groups, pieces, ranges
 from study.launch.moments import Moments, moments_of, pooled
 from study.launch.parts import assigned, parts, whole
-from study.launch.placement import Capacity, first_share, larger, shards
+from study.launch.pieces import Cause, Piece
+from study.launch.placement import Capacity, first_share, shards
 from study.launch.samplers import sampler_for
 from study.record.trials import (
     ADDITION,
@@ -53,7 +55,7 @@ from study.record.trials import (
     note_main_metric,
 )
 from trainables import criteria
-from trainables.assignment import Assignment, Result, Share
+from trainables.assignment import Assignment, Result, Share, from_tune
 from trainables.benchmarks import find
 
 #: what stands for a trial's value where a study optimises nothing: measured of every benchmark, and comparable
@@ -61,46 +63,10 @@ PLAIN_OBJECTIVES = ("accuracy/coarse", "accuracy/train")
 
 #: the constraint that baselines of a search break, so that Optuna takes none for the best point that was found
 NOT_SEARCHED = "not a searched point"
-#: how often a trial is taken up again after its node was lost, which is no fault of its own
-NODE_LOSSES = 10
-#: why an attempt at a trial ended: an ``error`` may not come again, a ``refusal`` will, and a ``storage`` that failed
-#: is no fault of the trial's
-Cause = Literal["error", "refusal", "memory", "node", "storage"]
-
 
 #: Optuna calls the sampler for every trial that is opened, also where all values are given: some are slow then,
 #: or end the study, so this one, which does nothing, stands in for them
 _AT_REST = optuna.samplers.RandomSampler(seed=0)
-
-
-@dataclass(frozen=True)
-class Piece:
-    """What one Tune trial works at, and how its earlier attempts ended."""
-
-    #: number of the Optuna trial
-    optuna: int
-    assignment: Assignment
-    share: Share
-    failures: int = 0
-    node_losses: int = 0
-
-    @property
-    def number(self) -> int:
-        """The number that the trial has everywhere else."""
-        return self.assignment.number
-
-    @property
-    def place(self) -> tuple[int, int]:
-        """Which part of its trial it is."""
-        return self.assignment.addition, self.assignment.shard.position
-
-    @property
-    def seeds(self) -> Sequence[int]:
-        return self.assignment.trial.seeds
-
-    def for_tune(self) -> dict[str, Any]:
-        """The config that the trainable is called with."""
-        return replace(self.assignment, share=self.share).to_config()
 
 
 class StudySearcher(Searcher):
@@ -115,6 +81,8 @@ class StudySearcher(Searcher):
     A trial may be given in parts (see `study.launch.parts`); ``begin`` is called with the whole trial before the first
     of them, and ``end`` before Optuna is told, with the whole trial and all its parts. What fails is given again, up to
     ``spec.max_failures`` times, what ran out of memory with a larger share.
+
+    One Tune trial may carry several points (see `study.launch.groups`), each a trial of its own here.
     """
 
     def __init__(
@@ -133,7 +101,8 @@ class StudySearcher(Searcher):
         self.stopping = False
         #: why the search cannot go on, in one sentence
         self.problem: str | None = None
-        self._live: dict[str, Piece] = {}
+        #: what each of Tune's trials works at, less what has ended of it
+        self._live: dict[str, list[Piece]] = {}
         #: opened, but not given to Tune yet
         self._pending: deque[Piece] = deque()
         #: trial -> its parts that have finished -> each metric's values over their seeds; and of how many parts
@@ -146,7 +115,10 @@ class StudySearcher(Searcher):
         self._absent = deque(absent_points(spec, study))
         if SHARDS not in study.user_attrs:
             study.set_user_attr(SHARDS, shards(spec, capacity()))
+        #: share of a GPU's memory that a point was seen to take
         self._memory: float | None = study.user_attrs.get(GPU_MEMORY)
+        #: how many points are trained together at most, less where memory ran out
+        self._most = groups.most(spec)
         unsettled = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.FAIL)
         self._again = deque(
             trial
@@ -165,16 +137,77 @@ class StudySearcher(Searcher):
         if limit != "auto" and len(self._live) >= limit:
             return None
         if not self._pending:
-            if self._again:
-                self._open(self._again.popleft(), trial_id)
-            elif (waiting := self._waiting()) or self._enqueue():
-                first = (waiting or self._waiting())[0]
-                if self._must_wait(first):
-                    return None
-                self._open(first, trial_id)
-            else:
-                return self._propose(trial_id)
-        return self._give(trial_id)
+            otherwise = self._open_next(trial_id)
+            if not self._pending:
+                return otherwise
+        group = self._live[trial_id] = self._gathered(self._pending.popleft(), trial_id)
+        return pieces.for_tune(group)
+
+    def _open_next(self, trial_id: str) -> Any:
+        """Open the trial whose turn it is; else what `suggest` says."""
+        if self._again:
+            self._open(self._again.popleft(), trial_id)
+        elif (waiting := self._waiting()) or self._enqueue():
+            first = (waiting or self._waiting())[0]
+            if self._must_wait(first):
+                return None
+            self._open(first, trial_id)
+        else:
+            return self._propose(trial_id)
+        return None
+
+    def _gathered(self, first: Piece, trial_id: str) -> list[Piece]:
+        """The piece with those that are trained together with it, of what is open and of what can be opened now."""
+        group, most = [first], self._most if first.most is None else min(first.most, self._most)
+        while len(group) < most:
+            piece = self._joining(first, len(group))
+            if piece is None and self._open_beside(first, trial_id):
+                piece = self._joining(first, len(group))
+            if piece is None:
+                break
+            group.append(piece)
+            most = min(most, piece.most or most)
+        if len(group) == 1:
+            return group
+        share = self._share(len(group))
+        return [replace(piece, share=max(piece.share, share, key=pieces.size)) for piece in group]
+
+    def _joining(self, first: Piece, beside: int) -> Piece | None:
+        """An open piece that can be trained together with ``first`` and so many in all."""
+        company = groups.company(first.assignment)
+        for place, piece in enumerate(self._pending):
+            if (piece.most or self._most) > beside and groups.company(piece.assignment) == company:
+                del self._pending[place]
+                return piece
+        return None
+
+    def _open_beside(self, first: Piece, trial_id: str) -> bool:
+        """Open a further trial of which a part can be trained together with ``first``; whether there was one."""
+        waiting = self._waiting() or (self._enqueue() and self._waiting()) or []
+        for frozen in (*self._again, *waiting):
+            if self._is_company(frozen, first) and not self._must_wait(frozen):
+                if frozen.state != TrialState.WAITING:
+                    self._again.remove(frozen)
+                self._open(frozen, trial_id)
+                return True
+        given, search = first.assignment, self.spec.search
+        if search is None or given.role != "search" or given.addition or waiting:
+            return False
+        criterion = given.trial.criterion
+        if self._proposed_at_once(criterion) == 1 or self._asked()[criterion] >= search.trials:
+            return False
+        self._draw(criterion, trial_id)
+        return True
+
+    def _is_company(self, frozen: FrozenTrial, first: Piece) -> bool:
+        """Whether a trial that is not open yet differs from that of ``first`` in numbers alone."""
+        values, trial = frozen.user_attrs.get(HYPERPARAMETER_VALUES), first.assignment.trial
+        if values is None or frozen.user_attrs[CRITERION] != trial.criterion:
+            return False
+        other = assigned(self.spec, self.study, frozen, values)
+        # a part of it has as few seeds as that of the other
+        same = replace(first.assignment, trial=replace(other.trial, seeds=trial.seeds))
+        return other.addition == first.assignment.addition and groups.company(same) == groups.company(first.assignment)
 
     def _enqueue(self) -> bool:
         """Give Optuna the next fixed points; whether there were any."""
@@ -188,11 +221,7 @@ class StudySearcher(Searcher):
         if self.spec.search is None or not self.spec.search.needs_ce or ADDITION not in frozen.user_attrs:
             return False
         held = self.study.get_trials(deepcopy=False)
-        return any(_is_reference(held[piece.optuna]) for piece in self._live.values())
-
-    def _give(self, trial_id: str) -> dict[str, Any]:
-        piece = self._live[trial_id] = self._pending.popleft()
-        return piece.for_tune()
+        return any(_is_reference(held[piece.optuna]) for group in self._live.values() for piece in group)
 
     def _over(self) -> Any:
         """There is nothing left, unless what Tune works at must be given again."""
@@ -202,14 +231,11 @@ class StudySearcher(Searcher):
         search = self.spec.search
         if search is None:
             return self._over()
-        asked = dict.fromkeys(search.criteria, 0)
-        for trial in attempts(self.study).values():
-            if trial.user_attrs[ROLE] == "search":
-                asked[trial.user_attrs[CRITERION]] += 1
+        asked = self._asked()
         criterion = min(asked, key=lambda name: asked[name])
         if asked[criterion] >= search.trials:
             return self._confirm(trial_id)
-        if len(self._live) >= self._capacity().slots(self._share()):
+        if len(self._live) >= self._capacity().slots(self._share(self._proposed_at_once(criterion))):
             return None
         if search.needs_ce and self._reference() is None:
             if self._live:
@@ -218,11 +244,28 @@ class StudySearcher(Searcher):
                 "the search compares with cross-entropy, whose trial failed; resume the study to try it again"
             )
             return self.FINISHED
+        self._draw(criterion, trial_id)
+        return None
+
+    def _proposed_at_once(self, criterion: str) -> int:
+        """How many proposals are drawn before one of them is trained."""
+        return self._most if groups.proposed(self.spec, criterion) else 1
+
+    def _asked(self) -> dict[str, int]:
+        """How many points of each searched criterion have been proposed."""
+        assert self.spec.search is not None
+        asked = dict.fromkeys(self.spec.search.criteria, 0)
+        for trial in attempts(self.study).values():
+            if trial.user_attrs[ROLE] == "search":
+                asked[trial.user_attrs[CRITERION]] += 1
+        return asked
+
+    def _draw(self, criterion: str, trial_id: str) -> None:
+        """Open a trial at what Optuna proposes."""
         # a kill must leave no RUNNING trial without these attributes, so they are stored before it is asked for
         own = {ROLE: "search", CRITERION: criterion, SEEDS: list(self.spec.seeds)}
         self.study.enqueue_trial({}, user_attrs=own)
         self._open(self._waiting()[0], trial_id)
-        return self._give(trial_id)
 
     def _confirm(self, trial_id: str) -> Any:
         """Once the search has ended: what it chose, and its rivals, on fresh seeds, where the study asks for that."""
@@ -235,7 +278,7 @@ class StudySearcher(Searcher):
         if not self._enqueue():
             return self._over()
         self._open(self._waiting()[0], trial_id)
-        return self._give(trial_id)
+        return None
 
     def _waiting(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
@@ -247,9 +290,10 @@ class StudySearcher(Searcher):
         if not frozen.state.is_finished():
             # Optuna draws a trial's parameters when the trial is opened, so its sampler is set before that
             self.study.sampler = _AT_REST if values is not None else self._sampler(frozen)
-            waiting = frozen.state == TrialState.WAITING
-            # `ask` takes the first waiting trial, which is this one
-            trial = self.study.ask() if waiting else optuna.Trial(self.study, frozen._trial_id)
+            if frozen.state == TrialState.WAITING:
+                # `ask` would take the first one that waits
+                self.study._storage.set_trial_state_values(frozen._trial_id, TrialState.RUNNING)
+            trial = optuna.Trial(self.study, frozen._trial_id)
             if values is None:
                 values = self._sample(trial, attributes[CRITERION])
             else:
@@ -258,29 +302,30 @@ class StudySearcher(Searcher):
             trial.set_user_attr(TUNE_TRIAL, trial_id)
         assert values is not None
         given = assigned(self.spec, self.study, frozen, values)
-        pieces = parts(self.spec, self.study, given)
+        found = parts(self.spec, self.study, given)
         if not frozen.state.is_finished():
             # the seeds before these are trained already
-            pieces = [piece for piece in pieces if piece.addition == given.addition]
-        if pieces[-1].is_part and self._begin:
+            found = [part for part in found if part.addition == given.addition]
+        if found[-1].is_part and self._begin:
             self._begin(whole(self.spec, self.study, given))
         self._finished.pop(given.number, None)
-        self._expected[given.number] = len(pieces)
-        self._pending.extend(Piece(frozen.number, piece, self._share()) for piece in pieces)
+        self._expected[given.number] = len(found)
+        self._pending.extend(Piece(frozen.number, part, self._share()) for part in found)
 
     def _sampler(self, frozen: FrozenTrial) -> optuna.samplers.BaseSampler:
         """What draws a searched trial: it learns from the searched trials of the same criterion alone."""
         own = {name: frozen.user_attrs[name] for name in (ROLE, CRITERION)}
         return sampler_for(self.spec, frozen.number, self._searched(own[CRITERION]), own)
 
-    def _share(self) -> Share:
-        return first_share(self.spec.resources, self._memory)
+    def _share(self, points: int = 1) -> Share:
+        """What so many points together get that did not fail."""
+        return first_share(self.spec.resources, self._memory and points * self._memory)
 
     def _sample(self, trial: optuna.Trial, criterion: str) -> dict[str, Any]:
         """What is searched, drawn, or as it was drawn before a kill; the other hyperparameters at their defaults."""
         drawn = {}
         for name, distribution in self._searched(criterion).items():
-            value = _suggest(trial, name, distribution)
+            value = ranges.suggest(trial, name, distribution)
             choices = self.spec.search.space(criterion)[name].choices if self.spec.search else None
             drawn[name] = value if choices is None else next(each for each in choices if coded(each) == value)
         made = trial_for(self.spec, criterion, drawn)
@@ -294,8 +339,8 @@ class StudySearcher(Searcher):
         made = trial_for(self.spec, trial.user_attrs[CRITERION], values)
         for name, value in {**values, **settings_of(self.spec, made)}.items():
             distribution = self._space.get(name)
-            if distribution is not None and _holds(distribution, coded(value)):
-                _suggest(trial, name, distribution)
+            if distribution is not None and ranges.holds(distribution, coded(value)):
+                ranges.suggest(trial, name, distribution)
 
     def _searched(self, criterion: str) -> dict[str, BaseDistribution]:
         """The searched range of each hyperparameter and setting of ``criterion``."""
@@ -305,7 +350,7 @@ class StudySearcher(Searcher):
         }
         options = find(self.spec.benchmark.name).Options
         return {
-            name: _distribution(interval, name in whole or (is_setting(name) and kind(name, options) is int))
+            name: ranges.distribution(interval, name in whole or (is_setting(name) and kind(name, options) is int))
             for name, interval in self.spec.search.space(criterion).items()
         }
 
@@ -330,17 +375,31 @@ class StudySearcher(Searcher):
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Note the GPU memory that trials take, by which the next ones are packed; Optuna is told at the end."""
-        memory = Result.from_tune(result).memory
-        if self.spec.resources.gpus == "auto" and memory > (self._memory or 0.0):
+        group = self._live.get(trial_id)
+        if self.spec.resources.gpus != "auto" or not group:
+            return
+        # several points of one process tell of all its memory each
+        memory = from_tune(result, len(group))[0].memory / len(group)
+        if memory > (self._memory or 0.0):
             self._memory = memory
             self.study.set_user_attr(GPU_MEMORY, memory)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tell Optuna of a trial that ended, unless it was interrupted or failed (see `fail`)."""
-        told = Result.from_tune(result)
-        if error or trial_id not in self._live or told.out_of_memory:
+        """Tell Optuna of the trials that ended, unless they were interrupted or failed (see `fail` and `refuse`)."""
+        group = self._live.get(trial_id)
+        if error or group is None:
             return
-        piece = self._live.pop(trial_id)
+        results = zip(group, from_tune(result, len(group)), strict=True)
+        left = [piece for piece, told in results if not self._has_ended(piece, told)]
+        if left:
+            self._live[trial_id] = left
+        else:
+            del self._live[trial_id]
+
+    def _has_ended(self, piece: Piece, told: Result) -> bool:
+        """Whether the piece is over as it told; False where it failed."""
+        if told.out_of_memory or told.failure:
+            return False
         if told.finished:
             measured = [metric for metric in told.declared if metric["name"] in told.values]
             note_main_metric(self.spec, self.study, measured)
@@ -350,43 +409,55 @@ class StudySearcher(Searcher):
                 self._complete(piece, [done[place] for place in sorted(done)])
         elif self.spec.search and self.spec.search.pruner and not told.interrupted and told.epoch:
             self._prune(piece, told)
+        return True
 
     def is_complete(self, number: int) -> bool:
         """Whether all parts of the trial finished in this launch, and none is to follow."""
         done = self._finished.get(number, {})
         return bool(done) and len(done) == self._expected[number] and number not in self._followed
 
-    def fail(self, trial_id: str, reason: str, cause: Cause = "refusal") -> tuple[Piece, Share | None] | None:
-        """Take note of an attempt that failed: the piece, and the share with which it will be tried again.
+    def fail(self, trial_id: str, reason: str, cause: Cause = "refusal") -> list[tuple[Piece, Piece | None]]:
+        """Take note of an attempt that failed: each piece of it, and what it will be tried again as.
 
-        Without such a share the trial failed for good, and Optuna is told. None for an attempt not known here. Where
-        the storage failed all others would: the search stops, and the trial stays open for the next launch.
+        A trial that will not be failed for good, and Optuna is told. Empty for an attempt not known here. Where the
+        storage failed all others would: the search stops, and the trials stay open for the next launch.
         """
-        piece = self._live.pop(trial_id, None)
-        if piece is None:
-            return None
-        if cause == "storage":
+        group = self._live.pop(trial_id, [])
+        if cause == "storage" and group:
             self.stopping = True
             self.problem = f"{reason}; set that right and resume the study"
-            return piece, None
-        share = self._next_share(piece, cause)
-        if share is not None:
-            failures, losses = piece.failures + (cause == "error"), piece.node_losses + (cause == "node")
-            self._pending.appendleft(replace(piece, share=share, failures=failures, node_losses=losses))
-            return piece, share
+            return [(piece, None) for piece in group]
+        following = pieces.again(group, cause, self.spec.max_failures, self._capacity())
+        if cause == "memory" and len(group) > 1:
+            # later groups would not fit either
+            self._most = min(self._most, *(piece.most for piece in following if piece and piece.most))
+        self._pending.extendleft(piece for piece in reversed(following) if piece is not None)
+        for piece, next_one in zip(group, following, strict=True):
+            if next_one is None:
+                self._give_up(piece, reason)
+        return list(zip(group, following, strict=True))
+
+    def refuse(self, trial_id: str, number: int, reason: str) -> Piece | None:
+        """Take note of a trial that was trained to its end and cannot count; None where it is not known here.
+
+        It failed for good, and those that were trained together with it did not.
+        """
+        group = self._live.get(trial_id, [])
+        piece = next((piece for piece in group if piece.number == number), None)
+        if piece is None:
+            return None
+        group.remove(piece)
+        if not group:
+            del self._live[trial_id]
+        self._give_up(piece, reason)
+        return piece
+
+    def _give_up(self, piece: Piece, reason: str) -> None:
         self._pending = deque(waiting for waiting in self._pending if waiting.number != piece.number)
         trial = self._unfinished(piece)
         if trial is not None:
             trial.set_user_attr(REASON, reason)
             self.study.tell(piece.optuna, None, TrialState.FAIL)
-        return piece, None
-
-    def _next_share(self, piece: Piece, cause: Cause) -> Share | None:
-        """What a piece that failed gets at its next attempt, None where there shall be none."""
-        if cause == "memory":
-            return larger(piece.share, self._capacity())
-        again = {"error": piece.failures < self.spec.max_failures, "node": piece.node_losses < NODE_LOSSES}
-        return piece.share if again.get(cause, False) else None
 
     def _complete(self, piece: Piece, done: Sequence[tuple[Piece, Mapping[str, list[float]]]]) -> None:
         """All parts of a trial have finished: merge them, and tell Optuna."""
@@ -511,31 +582,3 @@ def required_metrics(spec: StudySpec) -> tuple[str, ...]:
 def _json(values: Mapping[str, float]) -> dict[str, float | None]:
     """Numbers that JSON can hold: not finite is null."""
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
-
-
-def _distribution(interval: Range, whole: bool) -> BaseDistribution:
-    if interval.choices is not None:
-        return CategoricalDistribution([coded(value) for value in interval.choices])
-    assert interval.low is not None and interval.high is not None
-    if whole:
-        step = 1 if interval.step is None else int(interval.step)
-        return IntDistribution(int(interval.low), int(interval.high), interval.log, step)
-    return FloatDistribution(interval.low, interval.high, interval.log, interval.step)
-
-
-def _holds(distribution: BaseDistribution, value: Any) -> bool:
-    """Whether ``value`` is one of the distribution's; Optuna's own check wants to know its place among choices."""
-    if isinstance(distribution, CategoricalDistribution):
-        return value in distribution.choices
-    return bool(distribution._contains(distribution.to_internal_repr(value)))
-
-
-def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
-    if isinstance(distribution, CategoricalDistribution):
-        return trial.suggest_categorical(name, distribution.choices)
-    if isinstance(distribution, IntDistribution):
-        return trial.suggest_int(
-            name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
-        )
-    assert isinstance(distribution, FloatDistribution)
-    return trial.suggest_float(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from trainables.assignment import DECLARED
+from trainables.assignment import DECLARED, POINTS
 from trainables.storage import Folder
 
 #: Ray Tune's folder in the study's
@@ -25,16 +25,16 @@ def lighten(trial: Any) -> None:
     kept.last_result = {
         name: value
         for name, value in kept.last_result.items()
-        if not name.startswith(("mean/", "values/")) and name != DECLARED
+        if not name.startswith(("mean/", "values/")) and name not in (DECLARED, POINTS)
     }
 
 
 def settle(folder: Folder, ended: set[int]) -> set[int]:
     """Make one snapshot of all in Tune's folder, with each of the ``ended`` trials that they hold once.
 
-    A trial in parts has a row for each. Rows of trials that go on in a later launch are dropped, and so are those of
-    attempts that were followed by another one and a snapshot that a kill left half-written. Returns the numbers of
-    the trials that the snapshot holds whole.
+    A trial in parts has a row for each, and so has each of several that were trained together. Rows of trials that go
+    on in a later launch are dropped, and so are those of attempts that were followed by another one and a snapshot that
+    a kill left half-written. Returns the numbers of the trials that the snapshot holds whole.
     """
     rows: dict[tuple[int, int, int], list[str]] = {}
     begun: dict[tuple[int, int, int], tuple[int, float]] = {}
@@ -52,15 +52,16 @@ def settle(folder: Folder, ended: set[int]) -> set[int]:
             continue
         for row in newest["trial_data"]:
             state = json.loads(row[0])
-            number, (position, count) = state["config"]["number"], state["config"].get("shard", (0, 1))
-            addition = state["config"].get("addition", 0)
-            key = number, addition, position
             # Tune writes attempts of one launch in any order
             start = launch, json.loads(row[1]).get("start_time") or 0.0
-            is_last = start >= begun.get(key, start)
-            if number in ended and state["status"] in ("TERMINATED", "ERROR") and is_last:
-                rows[key], begun[key] = _essence(state, start[1]), start
-                counts.setdefault(number, {})[addition] = count
+            for config in state["config"].get(POINTS, [state["config"]]):
+                number, (position, count) = config["number"], config.get("shard", (0, 1))
+                addition = config.get("addition", 0)
+                key = number, addition, position
+                is_last = start >= begun.get(key, start)
+                if number in ended and state["status"] in ("TERMINATED", "ERROR") and is_last:
+                    rows[key], begun[key] = _essence(state, config, start[1]), start
+                    counts.setdefault(number, {})[addition] = count
     if newest:
         folder.write(WHOLE, json.dumps({**newest, "trial_data": [rows[key] for key in sorted(rows)]}).encode())
     for name in launches:
@@ -72,9 +73,9 @@ def settle(folder: Folder, ended: set[int]) -> set[int]:
     }
 
 
-def _essence(state: Mapping[str, Any], start_time: float) -> list[str]:
-    """A row with no more of a trial than is read here."""
-    config = {name: state["config"][name] for name in ("number", "shard", "addition") if name in state["config"]}
+def _essence(state: Mapping[str, Any], config: Mapping[str, Any], start_time: float) -> list[str]:
+    """A row with no more of a trial, which the ``config`` is of, than is read here."""
+    config = {name: config[name] for name in ("number", "shard", "addition") if name in config}
     return [
         json.dumps({"trial_id": state.get("trial_id"), "status": state["status"], "config": config}),
         json.dumps({"start_time": start_time}),

@@ -32,7 +32,7 @@ from study.record.tracker import Tracking
 from study.servers import logins
 from study.servers.mlflow import TrackingError
 from study.servers.reach import is_local
-from trainables.assignment import Assignment
+from trainables.assignment import from_config
 from trainables.storage import Folder
 
 if TYPE_CHECKING:
@@ -296,7 +296,7 @@ def _resources(config: dict[str, Any]) -> Any:
     """What Tune gives the trial of ``config``."""
     from ray.tune import PlacementGroupFactory
 
-    share = Assignment.from_config(config).share
+    share = from_config(config)[0].share
     assert share is not None
     bundle = {"CPU": share.cpus, "GPU": share.gpus}
     return PlacementGroupFactory([{kind: amount for kind, amount in bundle.items() if amount}])
@@ -329,9 +329,10 @@ def _ended(study: optuna.Study) -> set[int]:
 
 
 def _folder_name(trial: Any) -> str:
-    given = Assignment.from_config(trial.config)
+    given, *others = from_config(trial.config)
     part = f"-{given.shard.position + 1}-of-{given.shard.parts}" if given.shard.parts > 1 else ""
-    return f"{given.number:05d}{part}-{trial.trial_id}"
+    more = f"-and-{len(others)}-more" if others else ""
+    return f"{given.number:05d}{more}{part}-{trial.trial_id}"
 
 
 @contextmanager

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from study.file.spec import StudySpec
 
 #: keys of a study file that may change between launches
-CHANGEABLE = {"description", "resources", "machines", "concurrency", "max_failures", "storage", "tracking"}
+CHANGEABLE = {
+    *("description", "resources", "machines", "concurrency", "points_per_trial", "max_failures", "storage", "tracking"),
+}
 #: those that are judged by the trials that they name
 NAMING = {"criteria", "grid"}
 #: addresses, whose login may change and is not for others to read

@@ -32,8 +32,11 @@ KERNEL = "fierce.kernel"
 NODE, GPU, SHARE = "fierce.node", "fierce.gpu", "fierce.share"
 
 
-def describe(training: Training, share: Share | None) -> Facts:
-    """Data, recipe and device of a trial, with its ``share`` of the cluster."""
+def describe(training: Training, share: Share | None, seeds: int | None = None) -> Facts:
+    """Data, recipe and device of a trial, with its ``share`` of the cluster.
+
+    The training may be of several points, each of the same so many ``seeds``; None where it is of the trial alone.
+    """
     data = training.data
     tags = {
         schema.DATA_NAME: data.name,
@@ -57,7 +60,7 @@ def describe(training: Training, share: Share | None) -> Facts:
         tags[GPU] = _gpu()
     recipe = {f"training.{name}": str(value) for name, value in asdict(training.recipe).items()}
     recipe.pop("training.hyperparameters")
-    return Facts(tags, recipe, len(data.inputs), data.classes, _splits(training))
+    return Facts(tags, recipe, len(data.inputs), data.classes, _splits(training)[:seeds])
 
 
 def _splits(training: Training) -> list[str]:

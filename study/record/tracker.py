@@ -121,7 +121,7 @@ class TrialTracker:
 
     def describe(self, training: Training) -> Facts:
         """Data, recipe and device, as tags and params of the runs; what `recall` takes."""
-        known = facts.describe(training, self._share)
+        known = facts.describe(training, self._share, len(self.trial.seeds))
         self.recall(known)
         return known
 

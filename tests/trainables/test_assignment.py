@@ -6,7 +6,18 @@ import json
 
 import torch
 
-from trainables.assignment import DECLARED, WHOLE, Assignment, Result, Shard, Share
+from trainables.assignment import (
+    DECLARED,
+    WHOLE,
+    Assignment,
+    Result,
+    Shard,
+    Share,
+    from_config,
+    from_tune,
+    to_config,
+    to_tune,
+)
 from trainables.trainable import Checkpoint
 from trainables.trial import Trial
 
@@ -51,6 +62,23 @@ def test_a_trial_that_told_of_no_epoch() -> None:
     assert Result(interrupted=True).to_tune() == {"interrupted": True, "finished": False}
     assert Result(out_of_memory=True).to_tune() == {"interrupted": False, "finished": False, "out_of_memory": True}
     assert Result.from_tune(None) == Result.from_tune({"trial_id": "a"}) == Result()
+
+
+def test_several_points_of_one_trial_of_tune() -> None:
+    one, other = (
+        Assignment(3, "grid", TRIAL, share=Share(1.0, 0.0)),
+        Assignment(5, "grid", TRIAL, share=Share(1.0, 0.0)),
+    )
+    assert to_config([one]) == one.to_config() and from_config(one.to_config()) == [one]
+    config = to_config([one, other])
+    assert from_config(json.loads(json.dumps(config))) == [one, other] and list(config) == ["points"]
+    results = [Result(1, 6, means={"mse/odd": 2.0}), Result(failure="mse/odd is not finite")]
+    told = to_tune([one, other], results)
+    assert [(each["number"], each["shard"]) for each in told["points"]] == [(3, [0, 1]), (5, [0, 1])]
+    assert from_tune({**told, "trial_id": "a"}, 2) == results
+    assert to_tune([one], results[:1]) == {"number": 3, "shard": [0, 1], **results[0].to_tune()}
+    # before anything was told
+    assert from_tune(None, 2) == from_tune({"trial_id": "a"}, 2) == [Result()] * 2
 
 
 def test_a_checkpoint_of_before_it_kept_facts_declarations_and_arrays() -> None:

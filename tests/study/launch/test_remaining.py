@@ -23,28 +23,30 @@ def simulated(
     tail: float,
     noise: float,
     first: int = 1,
+    points: int = 1,
 ) -> tuple[list[tuple[float, str, int, int]], float]:
     """(time, event, trial, epoch) as a study tells them, at most one epoch a second and trial, and when it has ended.
 
     A trial begins in ``start`` s, on a new actor ``actor`` s later, and ends ``tail`` s after its last epoch; ``first``
-    is the first epoch that the first trial still has to train.
+    is the first epoch that the first trial still has to train. So many ``points`` are trained at once in a slot.
     """
     random = np.random.default_rng(0)
     free, told = [(RAY, slot) for slot in range(slots)], []
-    for number in range(trials):
+    for begun in range(0, trials, points):
+        group = range(begun, min(trials, begun + points))
         now, _ = heapq.heappop(free)
-        told.append((now, "begin", number, 0))
-        now += start + (actor if number < slots else 0.0)
+        told += [(now, "begin", number, 0) for number in group]
+        now += start + (actor if begun < slots * points else 0.0)
         shown = -np.inf
-        for epoch in range(first if number == 0 else 1, epochs + 1):
+        for epoch in range(first if begun == 0 else 1, epochs + 1):
             now += pace * random.uniform(1 - noise, 1 + noise)
             if now - shown >= 1.0 and epoch < epochs:
-                told.append((now, "epoch", number, epoch))
+                told += [(now, "epoch", number, epoch) for number in group]
                 shown = now
         now += tail
-        told.append((now - 0.1 * tail, "epoch", number, epochs))
-        told.append((now, "end", number, 0))
-        heapq.heappush(free, (now, number))
+        told += [(now - 0.1 * tail, "epoch", number, epochs) for number in group]
+        told += [(now, "end", number, 0) for number in group]
+        heapq.heappush(free, (now, begun))
     return sorted(told, key=lambda event: (event[0], event[1] == "begin")), max(now for now, _ in free)
 
 
@@ -67,6 +69,17 @@ def simulated(
             "tail": 3,
             "noise": 0.1,
             "first": 40,
+        },
+        {
+            "trials": 24,
+            "slots": 2,
+            "epochs": 20,
+            "pace": 0.5,
+            "start": 0.5,
+            "actor": 2.0,
+            "tail": 1.0,
+            "noise": 0.2,
+            "points": 3,
         },
     ],
 )

@@ -17,7 +17,7 @@ from scipy import stats
 
 from study.file.spec import StudySpec
 from study.home import Home
-from study.launch import placement, search
+from study.launch import pieces, placement, search
 from study.launch.placement import Capacity, Share
 from study.record import trials
 from study.servers.database import open_storage
@@ -84,6 +84,14 @@ def result(config: dict[str, Any], **means: float) -> dict[str, Any]:
     return {"finished": True, "epoch": 6} | {
         f"values/{name}": [value - 0.01, value + 0.01] for name, value in values.items()
     }
+
+
+def share_after(
+    searcher: search.StudySearcher, name: str, reason: str, cause: pieces.Cause = "refusal"
+) -> Share | None:
+    """With what a trial that failed is tried again, None where it is not."""
+    ((_, following),) = searcher.fail(name, reason, cause)
+    return following and following.share
 
 
 def drain(searcher: search.StudySearcher, start: int = 0, limit: int = 99) -> list[dict[str, Any]]:
@@ -203,9 +211,8 @@ def test_a_failed_trial_keeps_its_reason_and_is_tried_again_only_when_asked(home
     first = searcher(spec(), home)
     config = first.suggest("a")
     first.on_trial_complete("a", error=True)
-    failed = first.fail("a", "the disk is full")
-    assert failed is not None
-    assert (failed[0].number, failed[1]) == (0, None)
+    ((failed, following),) = first.fail("a", "the disk is full")
+    assert (failed.number, following) == (0, None)
     drain(first, start=1)
     assert first.study.trials[0].state == TrialState.FAIL
     assert first.study.trials[0].user_attrs["reason"] == "the disk is full"
@@ -510,7 +517,7 @@ def test_a_trial_in_shards_is_one_trial_told_once_with_all_its_seeds(home: Home)
     assert trial.user_attrs["standard_errors"]["accuracy/coarse"] == pytest.approx(stats.sem(values))
 
     # a shard that fails for good takes its trial along, and what was not given yet of it
-    assert one.fail("e", "no")[1] is None
+    assert share_after(one, "e", "no") is None
     assert one.study.trials[1].state == TrialState.FAIL
     one.on_trial_complete("f", finished(given["f"]))
     assert one.study.trials[1].state == TrialState.FAIL
@@ -555,20 +562,20 @@ def test_a_search_keeps_whole_trials() -> None:
 def test_what_fails_is_given_again_as_often_as_allowed(home: Home) -> None:
     one = searcher(spec(max_failures=1), home)
     first = one.suggest("a")
-    assert one.fail("a", "killed", "error")[1] == Share(1.0, 0.0)
+    assert share_after(one, "a", "killed", "error") == Share(1.0, 0.0)
     # a lost node is no fault of the trial
-    for turn in range(search.NODE_LOSSES):
+    for turn in range(pieces.NODE_LOSSES):
         assert one.suggest(f"n{turn}") == first
-        assert one.fail(f"n{turn}", "its node was lost", "node")[1] is not None
+        assert share_after(one, f"n{turn}", "its node was lost", "node") is not None
     assert one.suggest("b") == first
-    assert one.fail("b", "killed", "error")[1] is None
+    assert share_after(one, "b", "killed", "error") is None
     assert one.study.trials[0].state == TrialState.FAIL
 
 
 def test_what_the_trial_refuses_is_not_tried_again(home: Home) -> None:
     one = searcher(spec(max_failures=5), home)
     one.suggest("a")
-    assert one.fail("a", "the data is damaged", "refusal")[1] is None
+    assert share_after(one, "a", "the data is damaged", "refusal") is None
 
 
 def test_an_attempt_out_of_memory_gets_a_larger_share(home: Home) -> None:
@@ -576,11 +583,11 @@ def test_an_attempt_out_of_memory_gets_a_larger_share(home: Home) -> None:
     one = search.StudySearcher(study, trials.open_study(study, home), lambda: Capacity(8, 1, 8))
     assert one.suggest("a")["gpus"] == 0.3
     one.on_trial_complete("a", {"out_of_memory": True, "finished": False})
-    assert one.fail("a", "out of memory", "memory")[1] == Share(1, 0.6)
+    assert share_after(one, "a", "out of memory", "memory") == Share(1, 0.6)
     assert one.suggest("b")["gpus"] == 0.6
-    assert one.fail("b", "out of memory", "memory")[1] == Share(1, 1.0)
+    assert share_after(one, "b", "out of memory", "memory") == Share(1, 1.0)
     assert one.suggest("c")["gpus"] == 1.0
-    assert one.fail("c", "out of memory", "memory")[1] is None
+    assert share_after(one, "c", "out of memory", "memory") is None
     # without a GPU a trial gets fewer neighbours
     assert placement.larger(Share(1, 0), Capacity(16, 0, 3)) == Share(2, 0)
     assert placement.larger(Share(2, 0), Capacity(16, 0, 3)) == Share(3, 0)
