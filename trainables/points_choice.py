@@ -1,4 +1,4 @@
-"""How many points are worth training together (`trainables.points`), by a few steps on the device that a trial has.
+"""How many points are worth training together (`trainables.points`), by steps and evaluations on a trial's own device.
 
 Found once for a study, network, shape and device, and kept in the study's folder. Which trials may be together at all
 is for whoever asks.
@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,7 +22,6 @@ from trainables.training import Training
 
 if TYPE_CHECKING:
     from trainables.storage import Folder
-    from trainables.trial import Trial
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,9 @@ MOST = 16
 WORTH = 1.1
 #: each number's time is its fastest of so many steps, after the first, which allocates
 ROUNDS = 4
-#: seconds of steps that finding out may take
+#: epochs whose evaluations are timed, as often as each evaluator is due
+EVALUATIONS = 4
+#: seconds of computing that finding out may take
 SECONDS = 20.0
 #: folder of what was found, in a study's
 FOUND = "points"
@@ -62,7 +64,7 @@ def settle(training: Training, study: Folder) -> int:
 
 
 def worth(seconds: dict[int, float]) -> int:
-    """The number of points to be trained together, by the ``seconds`` of a step of so many, each twice the one before.
+    """The number of points to be trained together, by the ``seconds`` of so many, each twice the one before.
 
     >>> worth({1: 1.0, 2: 1.1, 4: 1.5, 8: 2.9})
     4
@@ -76,14 +78,15 @@ def worth(seconds: dict[int, float]) -> int:
 
 
 def measured(training: Training, limit: float = SECONDS) -> dict[int, float]:
-    """Seconds of a training step of 1, 2, 4, … points, as far as that is worth it and there are memory and time."""
+    """Seconds of an epoch of 1, 2, 4, … points, as far as that is worth it and there are memory and time."""
     clock = kernels.stopwatch(training.device)
     found: dict[int, float] = {}
-    spent, count = 0.0, 1
-    while count <= MOST and spent + 2 * (ROUNDS + 1) * found.get(count // 2, 0.0) <= limit:
+    spent, last, count = 0.0, 0.0, 1
+    # twice as many take twice as long at the most
+    while count <= MOST and spent + 2 * last <= limit:
         started = clock()
         try:
-            found[count] = _step(training, count, clock)
+            found[count] = _epoch(training, count, clock)
         except (RuntimeError, MemoryError) as error:
             if not kernel_choice.out_of_memory(error):
                 raise
@@ -93,22 +96,33 @@ def measured(training: Training, limit: float = SECONDS) -> dict[int, float]:
                 # what was tried is not what the trial will take
                 torch.cuda.empty_cache()
                 torch.cuda.reset_peak_memory_stats()
-        spent += clock() - started
+        last = clock() - started
+        spent += last
         if worth(found) < count:
             break
         count *= 2
     return found
 
 
-def _step(training: Training, count: int, clock: Callable[[], float]) -> float:
-    """Seconds of a step of so many points, by a training of their own."""
-    trial: Trial = training.trial
+def _epoch(training: Training, count: int, clock: Callable[[], float]) -> float:
+    """Seconds of an epoch of so many points, by a step and some evaluations of a training of their own."""
+    trial, recipe = training.trial, training.recipe
     several = Training(replace(trial, seeds=trial.seeds * count), training.device, training.data.to("cpu"))
     several.compute_by(training.kernel)
-    several.parts["train"] = several.parts["train"][:, : training.recipe.batch_size]
-    taken = []
-    for _ in range(ROUNDS + 1):
+    whole = several.parts["train"]
+
+    def seconds(act: Callable[[], object]) -> float:
         started = clock()
-        several._train_epoch(1)
-        taken.append(clock() - started)
-    return min(taken[1:])
+        act()
+        return clock() - started
+
+    several.parts["train"] = whole[:, : recipe.batch_size]
+    steps = [seconds(lambda: several._train_epoch(1)) for _ in range(ROUNDS + 1)][1:]
+    several.parts["train"] = whole
+    evaluations = []
+    # the first draws and allocates; the last epoch's is another one
+    for epoch in (1, *range(1, EVALUATIONS + 1)) if recipe.epochs > EVALUATIONS else ():
+        several.epoch = epoch
+        evaluations.append(seconds(several._evaluate))
+    evaluation = fmean(evaluations[1:]) if evaluations else 0.0
+    return min(steps) * -(-whole.shape[1] // recipe.batch_size) + evaluation

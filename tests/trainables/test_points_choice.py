@@ -29,23 +29,27 @@ def test_the_number_after_which_more_gain_little() -> None:
 def test_numbers_are_tried_as_long_as_there_are_gain_memory_and_time(monkeypatch: pytest.MonkeyPatch) -> None:
     made = training()
     tried: list[int] = []
+    now = 0.0
 
     def takes(seconds: dict[int, float]) -> list[int]:
-        def step(training: Training, count: int, clock: object) -> float:
+        def epoch(training: Training, count: int, clock: object) -> float:
+            nonlocal now
             tried.append(count)
             if seconds[count] < 0:
                 raise MemoryError
+            now += 5 * seconds[count]
             return seconds[count]
 
         tried.clear()
-        monkeypatch.setattr(points_choice, "_step", step)
+        monkeypatch.setattr(points_choice, "_epoch", epoch)
+        monkeypatch.setattr(points_choice.kernels, "stopwatch", lambda device: lambda: now)
         found = points_choice.measured(made)
         assert found == {count: taken for count, taken in seconds.items() if taken > 0 and count in tried}
         return tried
 
     assert takes({1: 0.1, 2: 0.1, 4: 0.12, 8: 0.23, 16: 0.4}) == [1, 2, 4, 8]
     assert takes({1: 0.1, 2: 0.1, 4: -1}) == [1, 2, 4]
-    # twice as many might take four seconds a step
+    # twice as many might take 25 s
     assert takes({1: 2.5, 2: 2.5}) == [1]
     assert takes({1: 0.1, 2: 0.1, 4: 0.1, 8: 0.1, 16: 0.1}) == [1, 2, 4, 8, 16]
 
