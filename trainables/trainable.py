@@ -242,7 +242,6 @@ class _Work:
             return self._train(points)
         except Apart as error:
             log.info("%s", error)
-            return all(self.train([point]) for point in points)
         except (RuntimeError, MemoryError) as error:
             if not kernel_choice.out_of_memory(error):
                 raise
@@ -254,6 +253,8 @@ class _Work:
             # torch keeps freed GPU memory for this process, and the next trial may run in another one
             if self._device == "cuda":
                 torch.cuda.empty_cache()
+        # here, where no error keeps what was made for all of them in memory
+        return all(self.train([point]) for point in points)
 
     def _train(self, points: Sequence[_Point]) -> bool:
         program = self._begun(points)
