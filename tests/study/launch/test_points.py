@@ -205,7 +205,10 @@ def test_out_of_memory_splits_the_group(home: Home, tmp_path: Path) -> None:
 def test_a_group_survives_the_kill_of_its_driver(tmp_path: Path) -> None:
     """By ``kill -9`` while three λ are under way; every value is there once, and that of a training alone."""
     study = spec(
-        benchmark={"name": "tiny:Tiny", "pause": 0.1}, criteria=[], training={"dtype": "float64", "epochs": 10}
+        benchmark={"name": "tiny:Tiny", "pause": 0.1},
+        criteria=[],
+        seeds_per_shard=2,
+        training={"dtype": "float64", "epochs": 10},
     )
     home = Home(tmp_path)
     with killed_and_resumed(home, study, epochs=9) as said:
