@@ -13,7 +13,7 @@ import pytest
 from ray import cloudpickle
 from ray.tune.trainable.metadata import _TrainingRunMetadata
 
-from study.launch import snapshots, sweep
+from study.launch import groups, snapshots, sweep
 from study.launch.placement import Capacity
 from study.launch.search import required_metrics
 from trainables import trainable
@@ -69,6 +69,7 @@ class _Tuner:
                     required=required_metrics(self._spec),
                     checkpoint_seconds=self._cadence.checkpoint,
                     report_seconds=self._cadence.report,
+                    advises=groups.is_found(self._spec),
                 )
         except Exception as error:
             trial.pickled_error_file = Path(self._folder.address) / "error.pkl"

@@ -107,8 +107,9 @@ class Result:
     """What a trial, or a shard of one, last told Tune.
 
     ``epoch`` is 0 where it has told of none. ``failure`` says in a sentence why a trial that was trained to its end
-    cannot count. ``memory`` is a share of the GPU's; ``means`` are by metric, and so are ``values``, a list over the
-    seeds, which are there once the trial has finished. ``declared`` are the metrics' declarations.
+    cannot count. ``memory`` is a share of the GPU's; ``points`` is how many like this one are worth training together,
+    0 where that is not known. ``means`` are by metric, and so are ``values``, a list over the seeds, which are there
+    once the trial has finished. ``declared`` are the metrics' declarations.
     """
 
     epoch: int = 0
@@ -118,6 +119,7 @@ class Result:
     out_of_memory: bool = False
     failure: str = ""
     memory: float = 0.0
+    points: int = 0
     means: Mapping[str, float] = field(default_factory=dict)
     values: Mapping[str, list[float]] = field(default_factory=dict)
     declared: Sequence[Mapping[str, str | bool]] = ()
@@ -129,6 +131,8 @@ class Result:
             told["out_of_memory"] = True
         if self.failure:
             told["failure"] = self.failure
+        if self.points:
+            told["points_worth"] = self.points
         if self.epoch:
             told |= {"epoch": self.epoch, "epochs": self.epochs, "memory": self.memory}
         told |= {f"mean/{name}": value for name, value in self.means.items()}
@@ -146,6 +150,7 @@ class Result:
         plain = ("epoch", "epochs", "finished", "interrupted", "out_of_memory", "failure", "memory")
         return cls(
             **{name: told[name] for name in plain if name in told},
+            points=told.get("points_worth", 0),
             means=by_metric["mean/"],
             values=by_metric["values/"],
             declared=told.get(DECLARED, ()),

@@ -53,7 +53,7 @@ def settle(training: Training, study: Folder | None = None) -> None:
     is compiled, which each kernel would be anew.
     """
     ways = kernels.ways(training.network, training.device)
-    if len(ways) < 2 or training.recipe.compile or _steps(training) < FEW_STEPS:
+    if len(ways) < 2 or training.recipe.compile or steps(training) < FEW_STEPS:
         return
     wanted = key(training)
     kernel = _of_machine(wanted, training) if study is None else _of_study(study, wanted, training)
@@ -71,7 +71,7 @@ def key(training: Training) -> dict[str, Any]:
     return {
         "device": device_name(training.device),
         "torch": torch.__version__,
-        "network": _digest([type(training.network).__name__, shapes]),
+        "network": digest([type(training.network).__name__, shapes]),
         "inputs": [replicas, samples * training.criterion.views, *inputs.shape[2:]],
         "precision": "bfloat16" if training.mixed_precision else training.recipe.dtype,
         "ways": [str(way) for way in kernels.ways(training.network, training.device)],
@@ -123,8 +123,8 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
-def _steps(training: Training) -> int:
-    """Of the whole trial."""
+def steps(training: Training) -> int:
+    """Steps of the whole trial."""
     return training.recipe.epochs * -(-training.parts["train"].shape[1] // training.recipe.batch_size)
 
 
@@ -166,7 +166,7 @@ def _unless_full(step: Callable[[Kernel, Tensor], float], kernel: Kernel, inputs
 
 def _of_study(study: Folder, wanted: dict[str, Any], training: Training) -> Kernel:
     """What the ``study`` holds, else this machine's, which it holds from then on."""
-    folder, name = study / KERNELS, _digest(wanted)
+    folder, name = study / KERNELS, digest(wanted)
     kept = _read(folder.read(f"{name}.json"))
     if kept is not None:
         return kept
@@ -185,7 +185,7 @@ def _of_study(study: Folder, wanted: dict[str, Any], training: Training) -> Kern
 
 def _of_machine(wanted: dict[str, Any], training: Training) -> Kernel:
     """What the user's cache holds, else what is the fastest now."""
-    path = default_cache() / KERNELS / f"{_digest(wanted)}.json"
+    path = default_cache() / KERNELS / f"{digest(wanted)}.json"
     with suppress(OSError):
         kept = _read(path.read_bytes())
         if kept is not None:
@@ -212,5 +212,6 @@ def _read(content: bytes | None) -> Kernel | None:
     return None
 
 
-def _digest(value: object) -> str:
+def digest(value: object) -> str:
+    """What tells ``value``, of plain types, from others, in a file's name."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

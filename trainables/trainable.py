@@ -19,7 +19,7 @@ import torch
 from ray import tune
 from torch import Tensor
 
-from trainables import kernel_choice, remote_data
+from trainables import kernel_choice, points_choice, remote_data
 from trainables.assignment import Assignment, Facts, Result, from_config, to_tune
 from trainables.benchmarks import DataError, find
 from trainables.contract_words import first_line
@@ -106,6 +106,7 @@ def train_trial(
     checkpoint_seconds: float = 15.0,
     report_seconds: float = 1.0,
     workplace: str | None = None,
+    advises: bool = False,
 ) -> None:
     """Train the trial of ``config`` of the study in ``folder``, or the points (`trainables.assignment.to_config`).
 
@@ -115,9 +116,10 @@ def train_trial(
     records so far: whatever the tracker lacks is sent from there. Reports what `trainables.assignment.to_tune` makes of
     a `Result` a trial, at the first epoch, then every ``report_seconds``, then when all is done; the first and the last
     report also have the metrics' declarations. Where memory runs out, or a ``required`` metric is missing or not finite
-    for some seed, it reports that. Raises `StorageError` where ``folder`` cannot be written. Works in the directory
-    ``workplace`` where this machine has it: relative paths, in options as in code of a user's own, mean what they mean
-    there.
+    for some seed, it reports that. Where it ``advises``, a trial by itself finds out and reports, before it trains, how
+    many points are worth training together (`trainables.points_choice`). Raises `StorageError` where ``folder`` cannot
+    be written. Works in the directory ``workplace`` where this machine has it: relative paths, in options as in code of
+    a user's own, mean what they mean there.
     """
     if workplace is not None and Path(workplace).is_dir():
         os.chdir(workplace)
@@ -132,7 +134,7 @@ def train_trial(
             return
         device = _take_device()
         points = [_Point(folder, assignment, open_tracker, checkpoint_seconds) for assignment in assignments]
-        work = _Work(folder, device, points, required, stop, report_seconds)
+        work = _Work(folder, device, points, required, stop, report_seconds, advises and len(points) == 1)
         for point in points:
             if point.is_finished:
                 point.tell_again()
@@ -219,7 +221,9 @@ class _Work:
         required: Sequence[str],
         stop: _Stop,
         report_seconds: float,
+        advises: bool,
     ) -> None:
+        self._advises = advises
         self._folder, self._device, self._points = folder, device, points
         self._required, self._stop, self._seconds = required, stop, report_seconds
         self._reported = -math.inf
@@ -238,7 +242,6 @@ class _Work:
             return self._train(points)
         except Apart as error:
             log.info("%s", error)
-            return all(self.train([point]) for point in points)
         except (RuntimeError, MemoryError) as error:
             if not kernel_choice.out_of_memory(error):
                 raise
@@ -250,6 +253,8 @@ class _Work:
             # torch keeps freed GPU memory for this process, and the next trial may run in another one
             if self._device == "cuda":
                 torch.cuda.empty_cache()
+        # here, where no error keeps what was made for all of them in memory
+        return all(self.train([point]) for point in points)
 
     def _train(self, points: Sequence[_Point]) -> bool:
         program = self._begun(points)
@@ -304,6 +309,9 @@ class _Work:
             program.load(states)
         else:
             kernel_choice.settle(training, self._folder)
+        if self._advises:
+            points[0].result = Result(points=points_choice.settle(training, self._folder))
+            self._report_from_work()
         for point in points:
             point.save.facts = asdict(point.tracker.describe(training))
             point.save.declared = [metric.to_dict() for metric in training.metrics]

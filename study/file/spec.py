@@ -129,8 +129,10 @@ class StudySpec(Model):
     seeds_per_shard: Annotated[int | Literal["auto"], PlainValidator(whole_or_auto)] = "auto"
     #: trials that one Tune trial trains together as one program, where they differ in nothing but hyperparameters that
     #: their criterion takes by replica; each stays a trial of its own everywhere else. A small network leaves a device
-    #: idle alone. A search proposes so many before it learns of any of them. No trial's numbers depend on it
-    points_per_trial: Annotated[Whole, Field(ge=1)] = 1
+    #: idle alone. "auto" is as many as the first trial of each criterion finds worth it, by a few steps. A search
+    #: proposes so many before it learns of any of them, with "auto" where its sampler learns of none. No number depends
+    #: on it
+    points_per_trial: Annotated[int | Literal["auto"], PlainValidator(whole_or_auto)] = 1
     #: what a scheduler is asked for: nodes, and what each of them has; see schedulers.md
     machines: Machines = Machines()
     #: how often a trial may fail before it is given up
@@ -216,7 +218,7 @@ class StudySpec(Model):
         if self.search is not None:
             if self.seeds_per_shard != "auto":
                 raise problem(("seeds_per_shard",), "stands beside search, which keeps whole trials; leave it out")
-            if self.search.pruner is not None and self.points_per_trial != 1:
+            if self.search.pruner is not None and self.points_per_trial not in (1, "auto"):
                 raise problem(
                     ("points_per_trial",),
                     "stands beside search.pruner, which stops trials one by one; leave one of them out",

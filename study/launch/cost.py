@@ -12,14 +12,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
 from study.errors import UserError
-from study.file.plan import fixed_points, planned, recipe, seeds_of, trial_for
+from study.file.plan import planned, recipe, seeds_of
 from study.file.spec import StudySpec
 from study.launch import footprint, groups, placement
 from study.launch.footprint import Footprint
@@ -157,7 +157,7 @@ def kinds_of(spec: StudySpec, capacity: Capacity) -> list[Kind]:
     """The study's Tune trials by kind, with a trial of each; hyperparameters, e excepted, take no time."""
     found: dict[str, Kind] = {}
     parts = placement.shards(spec, capacity)
-    for trial, points, count in _trials(spec):
+    for trial, points, count in groups.planned(spec):
         for seeds in placement.split(trial.seeds, parts) if trial.seeds == spec.seeds else [trial.seeds]:
             # several points together are as many replicas as their seeds
             part = replace(trial, seeds=tuple(seeds) * points)
@@ -168,28 +168,6 @@ def kinds_of(spec: StudySpec, capacity: Capacity) -> list[Kind]:
             before = found.get(key)
             found[key] = Kind(part, count + (before.count if before else 0))
     return list(found.values())
-
-
-def _trials(spec: StudySpec) -> Iterator[tuple[Trial, int, int]]:
-    """A trial, how many points are trained together with it, itself among them, and how many such groups there are.
-
-    Those of a search are at the defaults.
-    """
-    fixed, most = [point.trial for point in fixed_points(spec)], groups.most(spec)
-    for together in groups.of_trials(fixed, most):
-        yield together[0], len(together), 1
-    if spec.search is None:
-        return
-    for criterion in spec.search.criteria:
-        at_once = min(most, spec.search.trials) if groups.proposed(spec, criterion) else 1
-        yield trial_for(spec, criterion, {}), at_once, spec.search.trials // at_once
-        if rest := spec.search.trials % at_once:
-            yield trial_for(spec, criterion, {}), rest, 1
-    if spec.search.confirm:
-        confirmed = [replace(trial, seeds=seeds_of(spec, "confirm")) for trial in fixed]
-        confirmed += [trial_for(spec, criterion, {}, "confirm") for criterion in spec.search.criteria]
-        for together in groups.of_trials(confirmed, most):
-            yield together[0], len(together), 1
 
 
 def here() -> Capacity:

@@ -13,6 +13,11 @@ Moments = tuple[Mapping[str, float], Mapping[str, float]]
 Kept = tuple[Mapping[str, float | None], Mapping[str, float | None]]
 
 
+def kept(values: Mapping[str, float]) -> dict[str, float | None]:
+    """Numbers that JSON can hold: not finite is null."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
 def moments_of(values: Mapping[str, Sequence[float]]) -> Moments:
     """The moments of ``values``, metric -> one a seed."""
     means = {name: sum(each) / len(each) for name, each in values.items()}

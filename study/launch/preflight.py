@@ -106,7 +106,24 @@ def check_data(spec: StudySpec) -> str:
     split = benchmark.split(data, options, stream(spec.seeds[0], "split"))
     _check_settings(spec, benchmark, options, data, split)
     said = _check_search(spec, evaluators, [part for part, indices in split.items() if len(indices)])
-    return "\n".join(filter(None, (said, lopsided(spec), _check_pruner(spec, evaluators))))
+    alone = _check_points(spec, benchmark, data, options)
+    return "\n".join(filter(None, (said, lopsided(spec), _check_pruner(spec, evaluators), alone)))
+
+
+def _check_points(spec: StudySpec, benchmark: Benchmark, data: Data, options: Any) -> str:
+    """A warning where trials are to be one program and the network is made of one for each seed."""
+    from trainables.backbones import Looped
+    from trainables.replicas import streams
+
+    if spec.points_per_trial in (1, "auto"):
+        return ""
+    network = benchmark.backbone(data, options, streams(spec.seeds[:1], "init"))
+    if not any(isinstance(module, Looped) for module in network.modules()):
+        return ""
+    return (
+        f"points_per_trial: the network of {spec.benchmark.name} takes one seed after another, so that trials gain "
+        "nothing together and are trained one by one: leave it out"
+    )
 
 
 def _check_settings(spec: StudySpec, benchmark: Benchmark, options: Any, data: Data, split: Split) -> None:

@@ -101,7 +101,10 @@ def sampler_for(
     options: dict[str, Any] = {"seed": int(np.random.SeedSequence(scattered).generate_state(1)[0])}
     if kind == "tpe":
         # trials that run at the same time count as bad ones, so that they are not proposed twice
-        options |= {"constant_liar": spec.concurrency != 1 or spec.points_per_trial != 1, "multivariate": True}
+        options |= {
+            "constant_liar": spec.concurrency != 1 or spec.points_per_trial not in (1, "auto"),
+            "multivariate": True,
+        }
     if kind == "nsga-ii":
         # a first generation is random, and the default's 50 points are more than most searches have
         options["population_size"] = min(50, max(4, spec.search.trials // 4))

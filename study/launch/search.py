@@ -24,7 +24,7 @@ from study.file.search import VALIDATION_METRIC
 from study.file.settings import coded, is_setting, kind
 from study.file.spec import StudySpec
 from study.launch import groups, pieces, ranges
-from study.launch.moments import Moments, moments_of, pooled
+from study.launch.moments import Moments, kept, moments_of, pooled
 from study.launch.parts import assigned, parts, whole
 from study.launch.pieces import Cause, Piece
 from study.launch.placement import Capacity, first_share, shards
@@ -117,8 +117,7 @@ class StudySearcher(Searcher):
             study.set_user_attr(SHARDS, shards(spec, capacity()))
         #: share of a GPU's memory that a point was seen to take
         self._memory: float | None = study.user_attrs.get(GPU_MEMORY)
-        #: how many points are trained together at most, less where memory ran out
-        self._most = groups.most(spec)
+        self._sizes = groups.Sizes(spec, study)
         unsettled = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.FAIL)
         self._again = deque(
             trial
@@ -149,7 +148,7 @@ class StudySearcher(Searcher):
             self._open(self._again.popleft(), trial_id)
         elif (waiting := self._waiting()) or self._enqueue():
             first = (waiting or self._waiting())[0]
-            if self._must_wait(first):
+            if self._must_wait(first) or self._is_being_found(first.user_attrs[CRITERION]):
                 return None
             self._open(first, trial_id)
         else:
@@ -158,7 +157,8 @@ class StudySearcher(Searcher):
 
     def _gathered(self, first: Piece, trial_id: str) -> list[Piece]:
         """The piece with those that are trained together with it, of what is open and of what can be opened now."""
-        group, most = [first], self._most if first.most is None else min(first.most, self._most)
+        size = self._size(first)
+        group, most = [first], size if first.most is None else min(first.most, size)
         while len(group) < most:
             piece = self._joining(first, len(group))
             if piece is None and self._open_beside(first, trial_id):
@@ -172,11 +172,34 @@ class StudySearcher(Searcher):
         share = self._share(len(group))
         return [replace(piece, share=max(piece.share, share, key=pieces.size)) for piece in group]
 
+    def _size(self, first: Piece) -> int:
+        """In how large a group the piece may be given."""
+        criterion = first.assignment.trial.criterion
+        if first.assignment.role == "search":
+            return self._sizes.proposed(criterion)
+        size = self._sizes.of(criterion)
+        if size == 1 or not self._sizes.are_found:
+            return size
+        # no device is to idle for the sake of larger groups
+        left: int = 1 + sum(piece.assignment.trial.criterion == criterion for piece in self._pending)
+        left += sum(frozen.user_attrs[CRITERION] == criterion for frozen in (*self._again, *self._waiting()))
+        left += sum(point.trial.criterion == criterion for point in self._absent)
+        capacity, share = self._capacity(), self._share()
+        devices = int(capacity.gpus) if share.gpus else capacity.slots(share)
+        if self.spec.concurrency != "auto":
+            devices = min(devices, self.spec.concurrency)
+        return min(size, math.ceil(left / max(1, devices)))
+
+    def _is_being_found(self, criterion: str) -> bool:
+        """Whether a trial at work is still to say how many points of the criterion go together."""
+        at_work = (piece.assignment.trial.criterion for group in self._live.values() for piece in group)
+        return self._sizes.is_wanted(criterion) and criterion in at_work
+
     def _joining(self, first: Piece, beside: int) -> Piece | None:
         """An open piece that can be trained together with ``first`` and so many in all."""
         company = groups.company(first.assignment)
         for place, piece in enumerate(self._pending):
-            if (piece.most or self._most) > beside and groups.company(piece.assignment) == company:
+            if (piece.most is None or piece.most > beside) and groups.company(piece.assignment) == company:
                 del self._pending[place]
                 return piece
         return None
@@ -194,7 +217,7 @@ class StudySearcher(Searcher):
         if search is None or given.role != "search" or given.addition or waiting:
             return False
         criterion = given.trial.criterion
-        if self._proposed_at_once(criterion) == 1 or self._asked()[criterion] >= search.trials:
+        if self._sizes.proposed(criterion) == 1 or self._asked()[criterion] >= search.trials:
             return False
         self._draw(criterion, trial_id)
         return True
@@ -235,7 +258,8 @@ class StudySearcher(Searcher):
         criterion = min(asked, key=lambda name: asked[name])
         if asked[criterion] >= search.trials:
             return self._confirm(trial_id)
-        if len(self._live) >= self._capacity().slots(self._share(self._proposed_at_once(criterion))):
+        at_once = self._sizes.proposed(criterion)
+        if len(self._live) >= self._capacity().slots(self._share(at_once)) or self._is_being_found(criterion):
             return None
         if search.needs_ce and self._reference() is None:
             if self._live:
@@ -246,10 +270,6 @@ class StudySearcher(Searcher):
             return self.FINISHED
         self._draw(criterion, trial_id)
         return None
-
-    def _proposed_at_once(self, criterion: str) -> int:
-        """How many proposals are drawn before one of them is trained."""
-        return self._most if groups.proposed(self.spec, criterion) else 1
 
     def _asked(self) -> dict[str, int]:
         """How many points of each searched criterion have been proposed."""
@@ -374,13 +394,16 @@ class StudySearcher(Searcher):
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Note the GPU memory that trials take, by which the next ones are packed; Optuna is told at the end."""
+        """Note what trials take of a GPU's memory and how many go together; Optuna is told at the end."""
         group = self._live.get(trial_id)
-        if self.spec.resources.gpus != "auto" or not group:
+        if not group:
             return
+        told = from_tune(result, len(group))[0]
+        if told.points:
+            self._sizes.learn(group[0].assignment.trial.criterion, told.points)
         # several points of one process tell of all its memory each
-        memory = from_tune(result, len(group))[0].memory / len(group)
-        if memory > (self._memory or 0.0):
+        memory = told.memory / len(group)
+        if self.spec.resources.gpus == "auto" and memory > (self._memory or 0.0):
             self._memory = memory
             self.study.set_user_attr(GPU_MEMORY, memory)
 
@@ -430,7 +453,7 @@ class StudySearcher(Searcher):
         following = pieces.again(group, cause, self.spec.max_failures, self._capacity())
         if cause == "memory" and len(group) > 1:
             # later groups would not fit either
-            self._most = min(self._most, *(piece.most for piece in following if piece and piece.most))
+            self._sizes.limit(min(piece.most for piece in following if piece and piece.most))
         self._pending.extendleft(piece for piece in reversed(following) if piece is not None)
         for piece, next_one in zip(group, following, strict=True):
             if next_one is None:
@@ -468,8 +491,8 @@ class StudySearcher(Searcher):
         if trial is None:
             return
         means, errors = self._moments(piece, [values for _, values in done])
-        trial.set_user_attr(MEANS, _json(means))
-        trial.set_user_attr(STANDARD_ERRORS, _json(errors))
+        trial.set_user_attr(MEANS, kept(means))
+        trial.set_user_attr(STANDARD_ERRORS, kept(errors))
         held = trial.constraints
         for name, value in self._constraints(trial, (means, errors)).items():
             if name not in held:
@@ -577,8 +600,3 @@ def _is_reference(trial: FrozenTrial | optuna.Trial) -> bool:
 def required_metrics(spec: StudySpec) -> tuple[str, ...]:
     """The metrics without which a trial of the study cannot count."""
     return tuple(spec.search.metrics) if spec.search else ()
-
-
-def _json(values: Mapping[str, float]) -> dict[str, float | None]:
-    """Numbers that JSON can hold: not finite is null."""
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}

@@ -244,7 +244,7 @@ def _tuner(
 ) -> Any:
     from ray import tune
 
-    from study.launch import pruning
+    from study.launch import groups, pruning
     from study.launch.search import required_metrics
     from trainables.trainable import train_trial
 
@@ -258,6 +258,7 @@ def _tuner(
         workplace=str(Path.cwd()),
         checkpoint_seconds=cadence.checkpoint,
         report_seconds=cadence.report,
+        advises=groups.is_found(spec),
     )
     return tune.Tuner(
         tune.with_resources(trainable, _resources),

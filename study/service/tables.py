@@ -14,6 +14,7 @@ from analysis.addresses import without_password
 from analysis.numbers import short_labels
 from study.file.plan import fixed_points, most_epochs, name_of, planned, seeds_of
 from study.file.settings import text
+from study.launch import groups
 
 if TYPE_CHECKING:
     from study.file.plan import Point
@@ -58,6 +59,11 @@ def print_plan(spec: StudySpec, home: Home, outlook: Outlook | None = None) -> N
     typer.echo(f"benchmark {spec.benchmark.name}, protocol {spec.protocol}, {most_epochs(spec)} epochs")
     counted = f"{_count(trials, 'trial')}, {_count(sum(replicas), 'replica')}"
     typer.echo(f"{counted} (seeds {', '.join(map(str, spec.seeds))})")
+    if spec.points_per_trial == "auto":
+        typer.echo("together: as many as the first trial of each criterion finds worth it")
+    elif spec.points_per_trial > 1:
+        programs = sum(count for _, _, count in groups.planned(spec))
+        typer.echo(f"together: up to {spec.points_per_trial} trials, so that they are {_count(programs, 'program')}")
     gpus = spec.resources.gpus if spec.resources.gpus == "auto" else f"{spec.resources.gpus:g}"
     typer.echo(
         f"each trial: {spec.resources.cpus:g} CPU, {gpus} GPU; concurrency {spec.concurrency}; "

@@ -252,7 +252,7 @@ def test_a_trial_that_waits_in_vain_for_another_one_s_timing_begins_all_the_same
     timings |= {GROUPED: 2.0, BMM: 1.0}
     monkeypatch.setattr(kernel_choice, "WAIT_SECONDS", 0.1)
     folder = Folder(str(tmp_path / "kernels"))
-    name = kernel_choice._digest(kernel_choice.key(training()))
+    name = kernel_choice.digest(kernel_choice.key(training()))
     with folder.lock(f"{name}.lock", 0), caplog.at_level(logging.WARNING):
         assert settled(tmp_path) == GROUPED
     assert "is held by another process" in caplog.text

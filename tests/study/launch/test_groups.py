@@ -14,10 +14,11 @@ from pydantic import ValidationError
 from study.file.plan import fixed_points
 from study.file.spec import StudySpec
 from study.home import Home
-from study.launch import cost, groups, placement
+from study.launch import cost, groups, placement, preflight
 from study.launch.placement import Capacity, Share
 from study.launch.search import StudySearcher
 from study.record import trials
+from study.service import tables
 from trainables import points
 from trainables.assignment import Assignment, from_config
 from trainables.trial import Trial
@@ -112,7 +113,7 @@ def test_a_grid_is_given_in_groups_of_points_that_differ_in_numbers_alone(home: 
     assert [len(from_config(config)) for config in alone] == [1] * 11 and alone[1]["number"] == 1
 
 
-def test_groups_are_counted_as_they_are_given(home: Home) -> None:
+def test_groups_are_counted_as_they_are_given(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     study = spec(grid=GRID)
     together = groups.of_trials([point.trial for point in fixed_points(study)], 3)
     assert [len(group) for group in together] == [len(from_config(config)) for config in drain(searcher(study, home))]
@@ -124,6 +125,8 @@ def test_groups_are_counted_as_they_are_given(home: Home) -> None:
     sizes = sorted((kind.trial.criterion, len(kind.trial.seeds), kind.count) for kind in kinds)
     # by e, ten anchors are the benchmark's own
     assert sizes == [("ce", 2, 1), *[("fierce", 2, 2)] * 2, *[("fierce", 6, 1)] * 2]
+    tables.print_plan(study, home)
+    assert "together: up to 3 trials, so that they are 7 programs" in capsys.readouterr().out
     searched = cost.kinds_of(spec(search=SEARCH), Capacity(1, 0, 1))
     assert sorted((len(kind.trial.seeds), kind.count) for kind in searched) == [(2, 1), (4, 1), (6, 1)]
 
@@ -250,6 +253,49 @@ def test_memory_is_that_of_a_point(home: Home) -> None:
     # three tenths and their margin fit three times
     assert [given.share for given in from_config(one.suggest("b"))] == [Share(1, pytest.approx(1 / 3))] * 2
     assert one.suggest("c")["gpus"] == pytest.approx(1 / 6)
+
+
+def test_the_first_trial_of_a_criterion_finds_out_how_many_go_together(home: Home) -> None:
+    grid = {"fierce": {"lambda": [0.1, 0.5, 1, 2, 3, 4, 5, 6]}, "ls": {"sigma": [0.1, 0.2]}}
+    study = spec(grid=grid, points_per_trial="auto", concurrency="auto")
+    one = searcher(study, home, cpus=2)
+    first = {name: one.suggest(name) for name in "abc"}
+    # cross-entropy takes nothing by replica; the others of fierce wait, and ls behind them
+    assert [numbers(first[name]) for name in "ab"] == [[0], [1]] and first["c"] is None
+    one.on_trial_result("b", {"number": 1, "points_worth": 8})
+    # eight go together, but two cores are not to idle
+    assert [numbers(one.suggest(name)) for name in "de"] == [[2, 3, 4, 5], [6, 7]]
+    # what is known by now holds for later launches
+    end(one, "a", first["a"])
+    later = searcher(study, home, (0,), cpus=1)
+    assert numbers(later.suggest("a")) == list(range(1, 9))
+    assert numbers(later.suggest("b")) == [9]
+    assert later.suggest("c") is None
+
+
+def test_auto_lets_a_sampler_that_learns_draw_one_by_one(home: Home) -> None:
+    for sampler, sizes in (("tpe", [1, 1, 1, 1, 1, 1]), ("random", [1, 1, 4])):
+        study = spec(search={**SEARCH, "sampler": sampler}, points_per_trial="auto", name=sampler)
+        one = searcher(study, home)
+        configs = [one.suggest("a")]
+        end(one, "a", configs[0])
+        configs.append(one.suggest("b"))
+        one.on_trial_result("b", {"points_worth": 4})
+        end(one, "b", configs[1])
+        configs += drain(one, start=10)
+        assert [len(from_config(config)) for config in configs] == sizes
+    with_pruner = {**SEARCH, "pruner": {"name": "asha", "grace_period": 2}}
+    assert groups.is_found(spec(points_per_trial="auto", search=SEARCH))
+    assert not groups.is_found(spec(points_per_trial="auto", search=with_pruner))
+
+
+def test_networks_that_go_seed_by_seed_gain_nothing_together() -> None:
+    mine = {"name": "own_rings:Rings"}
+    assert "points_per_trial: the network of own_rings:Rings takes one seed after another" in preflight.check_data(
+        spec(benchmark=mine)
+    )
+    assert "points_per_trial" not in preflight.check_data(spec(benchmark=mine, points_per_trial="auto"))
+    assert "points_per_trial" not in preflight.check_data(spec())
 
 
 def test_a_pruner_stops_trials_one_by_one() -> None:

@@ -13,13 +13,16 @@ import torch
 
 from analysis import schema
 from analysis.runs import Study
+from study.file.plan import trial_for
 from study.file.spec import StudySpec
 from study.home import Home
 from study.launch import sweep
+from study.launch.search import StudySearcher
 from study.record import status, tracking, trials
 from tests.in_process import without_ray
-from tests.launches import runs_of
-from trainables import trainable
+from tests.launches import killed_and_resumed, runs_of
+from trainables import kernel_choice, points_choice, trainable
+from trainables.assignment import from_config
 from trainables.trainable import CHECKPOINT
 from trainables.training import Training
 
@@ -195,6 +198,64 @@ def test_out_of_memory_splits_the_group(home: Home, tmp_path: Path) -> None:
     assert told == [f"trial {number}: out of memory; tried again in a group of 2 at most" for number in range(3)]
     assert sweep.run(spec(criteria=[], name="alone", points_per_trial=1), home).done == 3
     require_same(home, "s", "alone")
+
+
+@pytest.mark.thorough
+@pytest.mark.ray
+def test_a_group_survives_the_kill_of_its_driver(tmp_path: Path) -> None:
+    """By ``kill -9`` while three λ are under way; every value is there once, and that of a training alone."""
+    study = spec(
+        benchmark={"name": "tiny:Tiny", "pause": 0.1},
+        criteria=[],
+        seeds_per_shard=2,
+        training={"dtype": "float64", "epochs": 10},
+    )
+    home = Home(tmp_path)
+    with killed_and_resumed(home, study, epochs=9) as said:
+        assert "done=3" in said and "failed=0" in said
+    frame = Study.open(home.tracking_uri(), "s").whole.frame
+    torch.set_num_threads(1)
+    for number, strength in enumerate(GRID["fierce"]["lambda"]):
+        alone = list(Training(trial_for(study, "fierce", {"lambda": strength})).run())
+        wanted = {
+            (seed, name, record.epoch): values[column]
+            for record in alone
+            for name, values in record.metrics.items()
+            for column, seed in enumerate(study.seeds)
+        }
+        own = frame[frame["trial"] == number]
+        keys = list(zip(own["seed"], own["metric"], own["epoch"], strict=True))
+        assert sorted(keys) == sorted(wanted)
+        np.testing.assert_allclose(own["value"], [wanted[key] for key in keys], 1e-9, atol=1e-12)
+
+
+def test_how_many_go_together_is_found_by_the_first_trial(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(points_choice, "measured", lambda training: {1: 1.0, 2: 1.0, 4: 1.9})
+    monkeypatch.setattr(kernel_choice, "FEW_STEPS", 1)
+    suggest = StudySearcher.suggest
+
+    def noted(searcher: StudySearcher, trial_id: str) -> Any:
+        config = suggest(searcher, trial_id)
+        if isinstance(config, dict):
+            given.append(len(from_config(config)))
+        return config
+
+    monkeypatch.setattr(StudySearcher, "suggest", noted)
+    study = spec(grid={"fierce": {"lambda": [0.1, 0.5, 2, 3, 4]}}, points_per_trial="auto")
+    assert sweep.run(study, home) == sweep.Outcome(6, 0, 0, False)
+    # cross-entropy, and the first λ, which finds out that two are worth it
+    assert given == [1, 1, 2, 2]
+    assert sweep.run(spec(grid=study.grid, name="alone", points_per_trial=1), home).done == 6
+    require_same(home, "s", "alone")
+
+
+def test_networks_that_go_seed_by_seed_are_trained_one_after_another(home: Home) -> None:
+    study, watcher = spec(criteria=[], benchmark="own_rings:Rings"), Watcher()
+    assert sweep.run(study, home, watcher) == sweep.Outcome(3, 0, 0, False)
+    assert [event for event in watcher.heard if event[0] in ("message", "failed")] == []
+    assert sweep.run(spec(criteria=[], benchmark="own_rings:Rings", name="alone", points_per_trial=1), home).done == 3
+    require_same(home, "s", "alone", rtol=0)
 
 
 def test_a_search_whose_proposals_are_trained_together(home: Home) -> None:
