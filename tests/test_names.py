@@ -27,11 +27,9 @@ EXCEPTIONS = {
     "analysis/legacy.py": {"ce", "ls", "fierce", "confidence-penalty"},
     # the layout in which the data of that name are published, and its folder of images
     "trainables/benchmarks/natural_images.py": {"cub", "images"},
-    # the program's own name: its command, its cache of images, the source of its runs
-    "study/service/jobs.py": {"fierce"},
-    "study/service/slurm.py": {"fierce"},
+    # the program's own name, and its cache of images
+    "study/__init__.py": {"fierce"},
     "trainables/benchmarks/images.py": {"fierce", "images"},
-    "study/record/facts.py": {"fierce"},
 }
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis import schema
+from study import PROGRAM
 from trainables.assignment import Facts
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def source() -> dict[str, str]:
     versions = " ".join(f"{name} {version(name)}" for name in ("torch", "ray", "optuna", "mlflow"))
     tags = {
         schema.VERSIONS: f"fierce-study {version('fierce-study')} python {platform.python_version()} {versions}",
-        "mlflow.source.name": "fierce",
+        "mlflow.source.name": PROGRAM,
         "mlflow.source.type": "LOCAL",
     }
     # a container may run under a user id without a name

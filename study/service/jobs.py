@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from analysis.addresses import absolute, has_secret, masked, without_password
+from study import PROGRAM
 from study.errors import UserError
 from study.file.document import Document, read
 from study.file.paths import is_address, on_disk
@@ -121,7 +122,7 @@ def prepare(source: str, overrides: Sequence[str], name: str | None, folder: Pat
     settings = [word for assignment in overrides for word in ("--set", assignment)]
     # submitting again is the only way to resume a job's study, so it tries failed trials again
     fixed = ("--name", spec.name, "--address", "auto", "--events", "--import-data", "--retry-failed")
-    return Submission(spec, ("fierce", "run", argument, *settings, *fixed), folder, excludes)
+    return Submission(spec, (PROGRAM, "run", argument, *settings, *fixed), folder, excludes)
 
 
 def _require_public(overrides: Sequence[str]) -> None:

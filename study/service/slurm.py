@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.addresses import absolute, sqlite_path
+from study import PROGRAM
 from study.errors import UserError
 from study.file.machines import Asked, asked
 from study.file.spec import StudySpec
@@ -130,7 +131,7 @@ def _script(spec: StudySpec, nodes: Asked, home: Home, folder: Path) -> Iterator
     yield f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
     yield "unset RAY_ADDRESS RAY_AUTH_TOKEN RAY_AUTH_TOKEN_PATH RAY_AUTH_MODE"
     # a study that was begun goes on where it stopped, and its failed trials are tried again
-    run = ["fierce", "run", str(folder / "study.yaml"), "--name", spec.name, "--home", str(home.root), "--retry-failed"]
+    run = [PROGRAM, "run", str(folder / "study.yaml"), "--name", spec.name, "--home", str(home.root), "--retry-failed"]
     command = shlex.join(run)
     if nodes.nodes == 1:
         # other jobs may be on the node: Ray goes by what this one was given
