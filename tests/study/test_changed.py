@@ -30,6 +30,8 @@ LOSS = '''"""A criterion of one's own."""
 
 from torch.nn import functional
 
+pytestmark = pytest.mark.slow
+
 
 def loss(logits, features, targets, weight=0.5):
     return functional.cross_entropy(logits, targets) + weight * features.square().mean()

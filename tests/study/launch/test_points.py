@@ -26,6 +26,8 @@ from trainables.assignment import from_config
 from trainables.trainable import CHECKPOINT
 from trainables.training import Training
 
+pytestmark = pytest.mark.slow
+
 GRID = {"fierce": {"lambda": [0.1, 0.5, 2]}}
 
 

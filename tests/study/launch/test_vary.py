@@ -19,6 +19,8 @@ from study.record import status, trials
 from tests.launches import runs_of
 from trainables.training import Training
 
+pytestmark = pytest.mark.slow
+
 
 def spec(**changes: Any) -> StudySpec:
     values = {"name": "s", "benchmark": "tests.tiny:Tiny", "seeds": 2, "training": {"epochs": 3}}

@@ -32,7 +32,7 @@ def no_servers(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-pytestmark = pytest.mark.usefixtures("trained_here")
+pytestmark = [pytest.mark.usefixtures("trained_here"), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

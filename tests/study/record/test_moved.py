@@ -36,7 +36,7 @@ search:
 """
 
 
-pytestmark = pytest.mark.usefixtures("trained_here")
+pytestmark = [pytest.mark.usefixtures("trained_here"), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
