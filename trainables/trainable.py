@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import logging
 import math
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,6 +43,8 @@ FINGERPRINT = "fingerprint"
 PREDECESSOR_SECONDS = 120.0
 #: a checkpoint is written at most this often, in multiples of the time that the last one took
 CHECKPOINT_SHARE = 20.0
+#: how long the records of a trial that a scheduler stopped, which are being sent then, are waited for
+STOPPED_SECONDS = 30.0
 #: seconds between two looks for `STOP` where that is a request to an object store
 STOP_SECONDS = 5.0
 #: GPU memory of a process before its first tensor
@@ -123,6 +127,9 @@ def train_trial(
     """
     if workplace is not None and Path(workplace).is_dir():
         os.chdir(workplace)
+    # Tune ends the process at once where a scheduler stops the trial, and this thread has records to send then
+    if threading.current_thread() is not threading.main_thread():
+        atexit.register(threading.current_thread().join, STOPPED_SECONDS)
     assignments = from_config(config)
     stop = _Stop(folder)
     with ExitStack() as held:
@@ -508,6 +515,12 @@ def _alone(here: Folder) -> Iterator[None]:
         except OSError as error:
             raise StorageError(f"{here} cannot be written ({error})") from error
         yield
+
+
+def wait_until_left(here: Folder, seconds: float) -> None:
+    """Wait until no process works in the trial's folder any more, so many ``seconds`` at most."""
+    with suppress(OSError), here.lock("lock", seconds):
+        pass
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -27,7 +28,16 @@ from trainables import assignment
 from trainables.assignment import Assignment, Result
 from trainables.benchmarks import DataError
 from trainables.storage import Folder
-from trainables.trainable import STOP, CodeError, PredecessorError, StorageError, TrialError
+from trainables.trainable import (
+    STOP,
+    STOPPED_SECONDS,
+    CodeError,
+    PredecessorError,
+    StorageError,
+    TrialError,
+    place,
+    wait_until_left,
+)
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +57,8 @@ class Follower(Callback):
         self._started: set[int] = set()
         #: tracebacks that were shown
         self._told: set[str] = set()
+        #: trials' folders that a scheduler has stopped the work in, and when
+        self._stopped: list[tuple[float, Folder]] = []
         #: number -> addition and shard -> its last result and how many seeds that is of
         self._results: dict[int, dict[tuple[int, int], tuple[Result, int]]] = {}
 
@@ -94,11 +106,19 @@ class Follower(Callback):
                 self._end(number, "interrupted")
             else:
                 reason = f"stopped early after epoch {told.epoch}"
+                self._stopped.append((time.monotonic(), place(self._folder, given)))
                 self._close(number, "KILLED", reason)
                 self._end(number, "stopped early", reason)
         if short_of_memory:
             self._failed(trial, "out of memory", "memory")
         snapshots.lighten(trial)
+
+    def wait_for_stopped(self) -> None:
+        """Wait for the last records of trials that a scheduler stopped, which Tune lets go of at once."""
+        for since, here in self._stopped:
+            left = since + STOPPED_SECONDS - time.monotonic()
+            if left > 0:
+                wait_until_left(here, left)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._failed(trial, *reason_of(trial), frames_of(trial))

@@ -178,6 +178,7 @@ def _launch(spec: StudySpec, home: Home, observer: Observer, retry_failed: bool,
     try:
         with _stopping(searcher, folder), cluster.watching(partial(_abandon, wind_up)):
             tuner.fit()
+            follower.wait_for_stopped()
     except Exception as error:
         # whatever Tune's loop raises: a database that went away in the searcher, a full disk, a lost cluster
         why = masked(_told(error))
