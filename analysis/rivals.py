@@ -20,7 +20,6 @@ from analysis.statistics import Difference, Estimate, Ratio
 
 #: the group of metrics that are compared
 GROUP = "fine-probes"
-#: beside them, where it is measured
 #: fewer criteria than this beside the reference are no rivals
 FEWEST = 2
 

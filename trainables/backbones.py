@@ -101,6 +101,11 @@ class Looped(nn.Module):
         return self.get_parameter(name).dim()
 
 
+def is_looped(network: nn.Module) -> bool:
+    """Whether something of the network goes seed by seed, so that more seeds gain it nothing."""
+    return any(isinstance(module, Looped) for module in network.modules())
+
+
 def _global_stream() -> tuple[Tensor, Tensor | None]:
     """The states of torch's global generators, of the CPU and of the GPU in use."""
     return torch.get_rng_state(), torch.cuda.get_rng_state() if torch.cuda.is_available() else None

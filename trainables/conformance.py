@@ -126,7 +126,7 @@ class Examination:
     @property
     def takes_by_replica(self) -> bool:
         """Whether the criterion has a hyperparameter of which each replica may have a value of its own."""
-        return any(own.by_replica for own in criteria.find(self.trial.criterion).hyperparameters)
+        return bool(criteria.find(self.trial.criterion).taken_by_replica())
 
     def load(self) -> str:
         """The data is as `trainables.contract.check_data` wants it."""
@@ -204,7 +204,7 @@ class Examination:
         kind = criteria.find(self.trial.criterion)
         values = kind.settle(self.trial.hyperparameters, self.recipe)
         # at 0 a criterion may leave out a term, so that no replica has 0 beside others
-        tried = {own.name: _around(own, values[own.name]) for own in kind.hyperparameters if own.by_replica}
+        tried = {own.name: _around(own, values[own.name]) for own in kind.taken_by_replica()}
         own = {name: near for name, near in tried.items() if 0 not in near}
         dtype, together, alone = self._both(evaluate=False, own=own)
         named = " and ".join(own)

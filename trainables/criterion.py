@@ -176,6 +176,11 @@ class Criterion(nn.Module):
         raise NotImplementedError
 
     @classmethod
+    def taken_by_replica(cls) -> list[Hyperparameter]:
+        """Its hyperparameters of which each replica may have a value of its own."""
+        return [each for each in cls.hyperparameters if each.by_replica]
+
+    @classmethod
     def teacher(cls, values: Mapping[str, float]) -> tuple[str, dict[str, float]] | None:
         """The criterion and its hyperparameters by which networks of the same seeds are trained first; None for none.
 

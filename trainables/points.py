@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from trainables import criteria
-from trainables.backbones import Looped
+from trainables.backbones import is_looped
 from trainables.benchmarks import Data, find, make_options
 from trainables.kernels import Kernel
 from trainables.training import Record, Training
@@ -82,7 +82,7 @@ class Points:
             if len({each[name] for each in settled}) > 1
         }
         self.training = Training(replace(trials[0], seeds=seeds * len(trials)), device, data, own)
-        if len(trials) > 1 and any(isinstance(module, Looped) for module in self.training.network.modules()):
+        if len(trials) > 1 and is_looped(self.training.network):
             raise Apart("the trials' networks are stepped one after another, and gain nothing together")
 
     def prepare(self) -> Iterator[None]:

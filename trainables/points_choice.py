@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from trainables import criteria, kernel_choice, kernels
-from trainables.backbones import Looped
+from trainables.backbones import is_looped
 from trainables.training import Training
 
 if TYPE_CHECKING:
@@ -44,8 +44,7 @@ def settle(training: Training, study: Folder) -> int:
 
     1 where its criterion takes nothing by replica, or where that is over sooner than it is timed.
     """
-    taken = any(each.by_replica for each in criteria.find(training.trial.criterion).hyperparameters)
-    looped = any(isinstance(module, Looped) for module in training.network.modules())
+    taken, looped = criteria.find(training.trial.criterion).taken_by_replica(), is_looped(training.network)
     if not taken or looped or training.recipe.compile or kernel_choice.steps(training) < kernel_choice.FEW_STEPS:
         return 1
     folder, name = (

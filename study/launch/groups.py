@@ -60,8 +60,8 @@ class Sizes:
         """Whether a trial of the criterion is to find it out."""
         from trainables import criteria
 
-        taken = any(each.by_replica for each in criteria.find(criterion).hyperparameters)
-        return self.are_found and taken and criterion not in self._found
+        taken = criteria.find(criterion).taken_by_replica() if self.are_found else ()
+        return bool(taken) and criterion not in self._found
 
     def learn(self, criterion: str, size: int) -> None:
         """Take what a trial found, for later launches too."""
@@ -104,7 +104,7 @@ def proposed(spec: StudySpec, criterion: str) -> bool:
     from trainables import criteria
 
     assert spec.search is not None
-    taken = {each.name for each in criteria.find(criterion).hyperparameters if each.by_replica}
+    taken = {each.name for each in criteria.find(criterion).taken_by_replica()}
     return all(not is_setting(name) and name in taken for name in spec.search.space(criterion))
 
 

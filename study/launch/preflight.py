@@ -112,13 +112,13 @@ def check_data(spec: StudySpec) -> str:
 
 def _check_points(spec: StudySpec, benchmark: Benchmark, data: Data, options: Any) -> str:
     """A warning where trials are to be one program and the network is made of one for each seed."""
-    from trainables.backbones import Looped
+    from trainables.backbones import is_looped
     from trainables.replicas import streams
 
     if spec.points_per_trial in (1, "auto"):
         return ""
     network = benchmark.backbone(data, options, streams(spec.seeds[:1], "init"))
-    if not any(isinstance(module, Looped) for module in network.modules()):
+    if not is_looped(network):
         return ""
     return (
         f"points_per_trial: the network of {spec.benchmark.name} takes one seed after another, so that trials gain "

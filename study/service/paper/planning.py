@@ -123,13 +123,14 @@ def _planned(paper: PaperFile, entry: Entry, share: float, ask: Callable[[StudyS
     name = f"{paper.name}-{entry.entry}-{entry.protocol}"
     data = "simulated, a substitute" if substitute else Path(str(options["data"])).name
     bare = Planned(name, entry.entry, entry.protocol, entry.paper, data, entry.steps)
-    narrow = list(entry.narrow) if not cost.here().gpus and paper.budget is not None else []
+    has_gpu = bool(cost.here().gpus)
+    narrow = list(entry.narrow) if not has_gpu and paper.budget is not None else []
     narrow += entry.simulated if substitute and narrow else ()
     overrides = [f"protocol={entry.protocol}", *_set("benchmark", options), *narrow]
-    if not cost.here().gpus:
+    if not has_gpu:
         overrides += ["resources.gpus=0", "resources.cpus=1"]
     # a GPU that two seeds leave idle would not tell of ten
-    few = SEEDS if cost.here().gpus else entry.timed
+    few = SEEDS if has_gpu else entry.timed
     timed = StudySpec.load(entry.study, [*overrides, f"seeds={few}"], name)
     epochs = recipe(timed).epochs
     told = ask(timed)

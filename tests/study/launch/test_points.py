@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from study.launch.search import StudySearcher
 from study.record import status, tracking, trials
 from tests.in_process import without_ray
 from tests.launches import killed_and_resumed, runs_of
+from tests.watching import Watcher
 from trainables import kernel_choice, points_choice, trainable
 from trainables.assignment import from_config
 from trainables.trainable import CHECKPOINT
@@ -44,28 +45,6 @@ def spec(**changes: Any) -> StudySpec:
     values = {"name": "s", "benchmark": "tiny:Tiny", "criteria": ["ce"], "grid": GRID, "seeds": [1, 4]}
     values |= {"points_per_trial": 3, "training": {"dtype": "float64"}}
     return StudySpec.model_validate(values | changes)
-
-
-class Watcher:
-    """An observer that keeps what it hears."""
-
-    def __init__(self) -> None:
-        self.heard: list[tuple[Any, ...]] = []
-
-    def started(self, planned: int) -> None:
-        self.heard.append(("planned", planned))
-
-    def trial_started(self, number: int, label: str, role: str) -> None:
-        self.heard.append(("start", number, label, role))
-
-    def epoch(self, number: int, epoch: int, epochs: int, means: Mapping[str, float]) -> None:
-        self.heard.append(("epoch", number, epoch, epochs))
-
-    def trial_ended(self, number: int, state: str, reason: str | None, means: Mapping[str, float]) -> None:
-        self.heard.append((state, number, reason))
-
-    def message(self, text: str) -> None:
-        self.heard.append(("message", text))
 
 
 def rows(home: Home, name: str = "s") -> pd.DataFrame:

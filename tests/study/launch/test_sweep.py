@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Mapping
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -33,6 +32,7 @@ from study.launch import follower, search, snapshots, sweep
 from study.launch.progress import StudyProgress
 from study.record import facts, files, status, tracking, trials
 from tests.launches import Launch
+from tests.watching import Watcher
 from trainables.assignment import Result
 from trainables.storage import Folder
 from trainables.trainable import PredecessorError
@@ -53,29 +53,6 @@ def spec(**changes: Any) -> StudySpec:
     # one trial at a time: a process for each takes seconds to start
     values = {"name": "s", "benchmark": "tiny:Tiny", "criteria": ["ce", "ls"], "seeds": [1, 4], "concurrency": 1}
     return StudySpec.model_validate(values | changes)
-
-
-class Watcher:
-    """An observer that keeps what it hears."""
-
-    def __init__(self) -> None:
-        self.planned = 0
-        self.heard: list[tuple[Any, ...]] = []
-
-    def started(self, planned: int) -> None:
-        self.planned = planned
-
-    def trial_started(self, number: int, label: str, role: str) -> None:
-        self.heard.append(("start", number, label, role))
-
-    def epoch(self, number: int, epoch: int, epochs: int, means: Mapping[str, float]) -> None:
-        self.heard.append(("epoch", number, epoch, epochs))
-
-    def trial_ended(self, number: int, state: str, reason: str | None, means: Mapping[str, float]) -> None:
-        self.heard.append((state, number, reason))
-
-    def message(self, text: str) -> None:
-        self.heard.append(("message", text))
 
 
 def runs(home: Home, name: str = "s") -> dict[tuple[str | None, str | None], Run]:
