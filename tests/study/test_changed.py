@@ -26,11 +26,11 @@ from tests.in_process import without_ray
 from tests.launches import HIDDEN
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
+
 LOSS = '''"""A criterion of one's own."""
 
 from torch.nn import functional
-
-pytestmark = pytest.mark.slow
 
 
 def loss(logits, features, targets, weight=0.5):
