@@ -58,6 +58,7 @@ def open_encodings(source: str) -> list[int]:
     )
 
 
+@pytest.mark.slow
 def test_no_text_is_read_or_written_in_the_locale_s_encoding() -> None:
     faults = [
         f"{path.relative_to(ROOT)}:{line}"

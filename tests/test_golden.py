@@ -90,6 +90,7 @@ def test_the_same_table_is_exported(version: str, home: Home, name: str, tmp_pat
     assert_frame_equal(table(tmp_path / "now.csv"), table(FOLDER / version / f"{name}.csv"), check_exact=True)
 
 
+@pytest.mark.slow
 def test_the_report_shows_its_numbers(version: str, home: Home, tmp_path: Path) -> None:
     fierce(home, "report", "grid", "--out", str(tmp_path / "report"))
     assert (tmp_path / "report" / "report.html").is_file()

@@ -114,6 +114,7 @@ def test_a_search_is_tested_on_fresh_seeds_alone(tmp_path: Path) -> None:
     assert "Add confirm: 10 under search" in summary.verdict(own, answer)
 
 
+@pytest.mark.slow
 def test_an_answer_before_the_end_says_so(tmp_path: Path) -> None:
     store = write(tmp_path)
     client = MlflowClient(store.uri)

@@ -102,6 +102,7 @@ def test_page_needs_nothing_else(page: Path) -> None:
     assert "<script src" not in text and "@import" not in text and "default-src 'none'" in text
 
 
+@pytest.mark.slow
 def test_page_says_what_was_run_and_what_is_missing(page: Path) -> None:
     text = " ".join(Page(page.read_text(encoding="utf-8")).text.split())
     for sentence in (

@@ -200,6 +200,7 @@ def test_a_slip_of_a_criterion_is_named(criterion: Callable[..., Any], check: st
     assert finding.traceback == ""
 
 
+@pytest.mark.slow
 def test_what_is_taken_by_replica_is_tried() -> None:
     wrong = examined(criterion=f"{HERE}:Broadcast")[f"{HERE}:Broadcast: by replica"]
     assert not wrong.ok
@@ -279,6 +280,7 @@ def command(tmp_path: Path, text: str, *more: str) -> Any:
     return CliRunner().invoke(app, ["check", str(tmp_path / "s.yaml"), *more])
 
 
+@pytest.mark.slow
 def test_the_command_says_a_line_for_each_check(tmp_path: Path) -> None:
     text = (
         "benchmark: {name: 'tests.tiny:Tiny'}\ncriteria: [ce]\n"

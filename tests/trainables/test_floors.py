@@ -57,6 +57,7 @@ def test_floors_of_values_are_probes_whose_strength_validation_chose(kind: str) 
         assert measured[f"mse/fine-linear-{kind}"][seed] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_reference_alone_measures_floors_once() -> None:
     training, measured = last("Bare")
     declared = {metric.name: metric for metric in training.metrics}

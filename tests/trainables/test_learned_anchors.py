@@ -132,6 +132,7 @@ def test_extreme_settings_train(values: dict[str, float]) -> None:
         assert all(math.isfinite(value) for value in record.metrics["loss/train"])
 
 
+@pytest.mark.slow
 def test_at_lambda_zero_it_is_cross_entropy() -> None:
     values = {"lambda": 0.0, "e": 10}
     zero = Trial("tests.tiny:Tiny", "fierce-learned", (0, 1), hyperparameters=values, training={"epochs": 2})

@@ -15,6 +15,7 @@ SMALL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("benchmark", SMALL)
 @pytest.mark.parametrize("criterion", ["ce", "fierce"])
 def test_every_metric_is_declared(benchmark: str, criterion: str) -> None:

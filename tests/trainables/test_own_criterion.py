@@ -149,6 +149,7 @@ def test_range_of_a_hyperparameter(value: float, words: str | None) -> None:
     assert (e.cast(100.0), strength.cast(1)) == (100, 1.0)
 
 
+@pytest.mark.slow
 def test_the_documented_criteria_are_these_and_conform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     document = (Path(__file__).resolve().parents[2] / "docs" / "own-data.md").read_text(encoding="utf-8")
     losses, tests = re.findall(r"```python\n(.*?)```", document, re.DOTALL)

@@ -49,6 +49,7 @@ def test_every_hyperparameter_that_is_taken_by_replica_is_tried() -> None:
         assert taken == {key for point in SETTINGS.get(name, ()) for key in point}, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("criterion", SETTINGS)
 def test_points_together_are_those_apart(criterion: str) -> None:
     """Every record, the weights and the kept arrays, in 64 bits to nine digits."""
@@ -90,6 +91,7 @@ def read(state: bytes) -> Any:
     return torch.load(io.BytesIO(state), weights_only=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("criterion", ["fierce-learned", "supcon"])
 def test_a_point_goes_on_alone_or_among_others_from_a_state_of_its_own(criterion: str) -> None:
     points = trials(criterion)

@@ -44,6 +44,7 @@ def test_gap_is_the_rise_since_the_turn(study: Study) -> None:
     assert (trajectories.gap(curves["fierce"]) == 0).all()
 
 
+@pytest.mark.slow
 def test_gap_of_noise_is_none_where_the_own_best_epoch_invents_one() -> None:
     noise = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 300)), index=range(1, 41))
     gaps = trajectories.gap(noise)
@@ -58,6 +59,7 @@ def test_gap_of_one_seed_and_of_an_entropy() -> None:
     assert trajectories.gap(rising[[0]]).isna().all()
 
 
+@pytest.mark.slow
 def test_summary(study: Study) -> None:
     rows = {(names[""], names["error"]): row for names, row in early_stopping.summary(study)}
     row = rows["LS σ=0.1", "age MSE, training images"]

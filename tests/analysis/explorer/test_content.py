@@ -22,6 +22,7 @@ def study(known: Store) -> Study:
     return Study.open(known.uri, known.name)
 
 
+@pytest.mark.slow
 def test_curves_are_the_store_s(study: Study) -> None:
     curves = content.curves(study, "mse/raw")
     numbers = content.trials(study)

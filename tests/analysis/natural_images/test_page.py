@@ -96,6 +96,7 @@ def best(values: Mapping[str, np.ndarray], metric: str, of: str = "") -> np.ndar
     return 100 * values[metric + of][np.arange(len(SEEDS)), values[f"{metric}-validation"].argmax(1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["accuracy/1-shot", "accuracy/5-shot-normalized"])
 @pytest.mark.parametrize("criterion", TRIALS)
 def test_an_epoch_is_chosen_by_each_replicas_validation_classes(

@@ -39,6 +39,7 @@ def test_a_name_like_a_number_survives_its_file(tmp_path: Path, name: str) -> No
     assert StudySpec.from_yaml(spec.to_yaml()) == spec
 
 
+@pytest.mark.slow
 def test_every_text_of_a_study_survives_its_file() -> None:
     for text in texts(drawn=200):
         spec = StudySpec.model_validate(

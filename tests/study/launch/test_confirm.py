@@ -86,4 +86,6 @@ def test_a_kill_while_the_choice_is_confirmed(ray_here: None, tmp_path: Path, mo
     assert set(exported.loc[exported["trial"] == 4, "seed"]) == {5, 6, 7}
     whole = Study.open(home.tracking_uri(), "s")
     assert whole.planned_trials == 5 and whole.metric("entropy/features").heldout
-    assert whole.confirmation.parts[4] == {"sizes": {"train": 120, "validation": 40, "heldout": 40}, "redrawn": True}
+    assert whole.confirmation.parts[4] == runs.Parts(
+        sizes={"train": 120, "validation": 40, "heldout": 40}, redrawn=True
+    )

@@ -28,6 +28,7 @@ def briefly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "EVALUATION_SECONDS", 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("criterion", ["ce", "fierce"])
 def test_as_many_values_are_counted_as_a_training_gives(criterion: str) -> None:
     trial = Trial("tests.tiny:Tiny", criterion, (0, 1), options={"pause": PAUSE})

@@ -96,6 +96,7 @@ def test_trials_of_one_company_are_those_that_nothing_keeps_apart() -> None:
     assert joined > 10
 
 
+@pytest.mark.slow
 def test_a_grid_is_given_in_groups_of_points_that_differ_in_numbers_alone(home: Home) -> None:
     """λ varies slowest, so that each group's points lie apart in the grid; λ = 0 measures something else."""
     one = searcher(spec(grid=GRID), home)
@@ -155,6 +156,7 @@ def test_a_search_draws_several_proposals_each_a_trial_of_its_own(home: Home, ki
     assert not groups.proposed(spec(search={**SEARCH, "criteria": {"fierce": {"e": {"low": 5, "high": 9}}}}), "fierce")
 
 
+@pytest.mark.slow
 def test_points_of_several_criteria_take_turns(home: Home) -> None:
     criteria = {"fierce": SEARCH["criteria"]["fierce"], "ls": {"sigma": {"low": 0.01, "high": 0.5}}}
     one = searcher(spec(criteria=["ce"], search={**SEARCH, "criteria": criteria, "trials": 4}), home)

@@ -182,6 +182,7 @@ def test_a_kill_while_a_proposal_is_drawn_loses_no_trial(
     assert [trial.state for trial in held] == [TrialState.COMPLETE] * 6
 
 
+@pytest.mark.slow
 def test_settled_trials_are_not_given_again(home: Home) -> None:
     drain(searcher(spec(), home))
     assert drain(searcher(spec(), home, settled=set(range(6)))) == []
@@ -483,6 +484,7 @@ def finished(config: dict[str, Any]) -> dict[str, Any]:
     return {"finished": True, "epoch": 6, "values/accuracy/coarse": [seed / 1000 for seed in seeds]}
 
 
+@pytest.mark.slow
 def test_a_trial_in_shards_is_one_trial_told_once_with_all_its_seeds(home: Home) -> None:
     study = spec(**SHARDED, seeds_per_shard=2)
     heard: list[tuple[Any, ...]] = []

@@ -92,6 +92,7 @@ def test_another_study_of_that_name_in_mlflow_is_left_alone(home: Home) -> None:
     assert experiments(home) == optunas(home) == {"grid", "search"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("owner", "name"),
     [(MlflowClient, "delete_experiment"), (optuna, "delete_study"), (Folder, "clear"), (deleting, "_remove")],

@@ -35,6 +35,7 @@ def final(home: Home, name: str, metric: str) -> pd.Series:
     return rows.groupby("label")["value"].mean()
 
 
+@pytest.mark.slow
 def test_the_best_of_a_grid_is_by_what_is_kept_of_the_fine_labels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

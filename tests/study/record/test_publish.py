@@ -45,6 +45,7 @@ def description(home: Home) -> str:
     return Study.open(home.tracking_uri(), "searched").tags["mlflow.note.content"]
 
 
+@pytest.mark.slow
 def test_the_description_says_what_why_how_and_the_best_point(home: Home) -> None:
     publish.describe(home.tracking_uri(), "searched")
     text = description(home)

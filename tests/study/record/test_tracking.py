@@ -247,6 +247,7 @@ def test_a_finished_trial_opened_again_stays_as_it_is(home: Home, training: Trai
     assert {run.info.status for key, run in runs(client).items() if key[0] != "study"} == {"FINISHED"}
 
 
+@pytest.mark.slow
 def test_a_run_made_twice_is_kept_once(home: Home, training: Training) -> None:
     """A request that is repeated because its answer was lost makes a second run."""
     tracked = tracking.open_study(SPEC, home)
