@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,13 +19,15 @@ VALUE_BYTES, METRICS = 9, 30
 class Footprint:
     """Bytes: the checkpoint of a trial that runs, what one that is done leaves (records and weights), and trials.
 
-    ``samples`` are the data's.
+    ``samples`` are the data's; ``operations`` are a replica's for one of them, forwards: multiply-adds of its matrix
+    products and convolutions, and 0 where the network does not take the data.
     """
 
     checkpoint: int
     kept: int
     trials: int
     samples: int = 0
+    operations: int = 0
 
     @property
     def total(self) -> int:
@@ -43,7 +46,9 @@ def estimate(spec: StudySpec) -> Footprint:
 
     Loads the data, whose size may shape the network; raises what that raises.
     """
+    import torch
     from pydantic import TypeAdapter
+    from torch.utils.flop_counter import FlopCounterMode
 
     from trainables.benchmarks import find
     from trainables.remote_data import fetched
@@ -59,7 +64,16 @@ def estimate(spec: StudySpec) -> Footprint:
     width = {"float32": 4, "float64": 8}[training.dtype] * len(spec.seeds)
     records = training.epochs * METRICS * VALUE_BYTES * len(spec.seeds)
     weights = (parameters + buffers) * width
-    return Footprint(weights + slots * parameters * width + records, weights + records, planned(spec), len(data.inputs))
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), suppress(Exception):
+        # two samples, since a network may normalise over its batch; what is wrong with it is said before it is trained
+        network(benchmark.batch(data.inputs[None, :2], options, False, []))
+    return Footprint(
+        weights + slots * parameters * width + records,
+        weights + records,
+        planned(spec),
+        len(data.inputs),
+        counter.get_total_flops() // 4,
+    )
 
 
 def readable(size: float) -> str:

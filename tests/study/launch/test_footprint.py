@@ -37,6 +37,15 @@ def test_a_checkpoint_is_as_large_as_was_said(tmp_path: Path, training: dict[str
     assert stated.total == 2 * max(stated.checkpoint, stated.kept)
 
 
+def test_operations_are_those_of_the_layers() -> None:
+    spec = StudySpec.model_validate(
+        {"name": "s", "benchmark": {"name": "hyperspectral", "pixels": 400}, "criteria": ["ce"], "seeds": 2}
+    )
+    run = Training(fixed_points(spec)[0].trial)
+    bands, classes = run.data.inputs.shape[1], run.data.classes
+    assert footprint.estimate(spec).operations == bands * 200 + 200 * 400 + 400 * 100 + 100 * classes
+
+
 def test_it_is_said_in_units() -> None:
     said = str(footprint.Footprint(3_100_000, 950, 2_000))
     assert (
