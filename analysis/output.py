@@ -32,6 +32,8 @@ STYLES = ("--", "-.", "-", ":")
 MARKERS = ("s", "^", "o", "D", "v", "P", "X")
 #: panels that stand side by side at most
 PANELS = 5
+#: resolution of clouds of points, which an SVG holds as pixels: at 160 those of eleven panels were a quarter of a page
+POINTS_DPI = 110
 #: columns that a page shows of a table at most
 COLUMNS = 7
 #: replicas that a sentence names at most
@@ -154,7 +156,7 @@ def save_figure(study: Described, canvas: Canvas, out: Path, stem: str, caption:
     box = canvas.get_tightbbox().padded(mpl.rcParams["savefig.pad_inches"])
     # the same values give the same bytes
     with mpl.rc_context({"svg.hashsalt": stem}):
-        canvas.savefig(svg, metadata={"Date": None}, bbox_inches=box)
+        canvas.savefig(svg, metadata={"Date": None}, bbox_inches=box, dpi=POINTS_DPI)
     canvas.savefig(png, bbox_inches=box)
     plt.close(canvas)
     return Figure(svg, png, f"{caption} {data_note(study)}")
