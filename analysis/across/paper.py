@@ -222,44 +222,80 @@ def _answer(judged: Sequence[Judged], pieces: Sequence[Piece], budget: str) -> S
 
 
 def _grid(judged: Sequence[Judged], out: Path, kept: sources.Sources) -> Section:
-    """Table ``grid``: a row per claim and probe, a column per study (data set and protocol), a verdict in each cell."""
+    """Tables ``grid-1``, ``grid-2``, …: a row per claim and probe, a column per study, a verdict in each cell.
+
+    Studies of different pages, or that judge no claim together, stand in tables of their own: in one, most cells would
+    be empty, and those to the right out of sight.
+    """
     title = "The paper's claims"
-    pieces = list(dict.fromkeys(each.piece for each in judged))
     if not judged:
         return Section(title, ("No study is done that judges a claim.",))
-    columns = {piece: f"{_where(piece)}, {piece.protocol}: {piece.entry}" for piece in pieces}
-    cells: dict[tuple[str, str, str], dict[str, Judged]] = {}
-    for each in judged:
-        key = (each.claim.sentence, each.claim.where, each.verdict.measure)
-        cells.setdefault(key, {})[columns[each.piece]] = each
-    rows, shown = [], []
-    for (sentence, where, measure), found in sorted(cells.items(), key=lambda item: _order(judged, item[0][0])):
-        if all(each.outcome == UNTESTED for each in found.values()):
-            continue
-        row = {"claim": sentence, "where": where, "measured by": measure}
-        rows.append(row | {name: _cell(found.get(name)) for name in columns.values()})
-        shown.append(found)
-    if not rows:
-        return Section(title, ("None of the claims could be tested.",))
-    frame = pd.DataFrame(rows)
-    together = Together([piece.study for piece in pieces if piece.study is not None])
-    caption = (
+    items: list[str | Figure | Table] = [
         "Claims × data set × protocol × probe. In each cell the verdict, and p adjusted by Holm over all tests of this "
         "page; – where a study does not judge it. Tests of which nothing was measured are left out."
-    )
-    first = tuple(frame.columns)
-    table = output.save_table(together, frame, out / FILES, "grid", caption, first=first)
-    table = replace(table, stem=f"{FILES}/grid")
-    for place, found in enumerate(shown):
-        for column, each in found.items():
-            assert each.piece.study is not None
-            kept.add_cell(each.piece.study, table, place, column, f"{each.verdict.measure} {each.verdict.numbers}")
-    items: list[str | Figure | Table] = [table]
+    ]
+    parts = [part for of_page in _by_page(judged) for part in apart(_rows(of_page))]
+    if not parts:
+        return Section(title, ("None of the claims could be tested.",))
+    items += [_verdicts(part, out, f"grid-{number}", kept) for number, part in enumerate(parts, 1)]
     untested = list(dict.fromkeys(each.claim.sentence for each in judged if each.outcome == UNTESTED))
     tested = {each.claim.sentence for each in judged if each.outcome != UNTESTED}
     if alone := [sentence for sentence in untested if sentence not in tested]:
         items.append(f"Not tested by any study here: {'; '.join(alone)}.")
     return Section(title, tuple(items))
+
+
+def _by_page(judged: Sequence[Judged]) -> list[list[Judged]]:
+    """``judged`` by the page of the study, that is by what was trained on."""
+    found: dict[tuple[str, ...], list[Judged]] = {}
+    for each in judged:
+        study = each.piece.study
+        assert study is not None
+        found.setdefault(tuple(study.page.benchmarks) or (study.benchmark,), []).append(each)
+    return list(found.values())
+
+
+def _rows(judged: Sequence[Judged]) -> list[list[Judged]]:
+    """The verdicts on each claim by each probe, where anything was measured, in the order of the claims."""
+    cells: dict[tuple[str, str, str], list[Judged]] = {}
+    for each in judged:
+        cells.setdefault((each.claim.sentence, each.claim.where, each.verdict.measure), []).append(each)
+    rows = [row for row in cells.values() if any(each.outcome != UNTESTED for each in row)]
+    return sorted(rows, key=lambda row: _order(judged, row[0].claim.sentence))
+
+
+def apart(rows: Sequence[Sequence[Judged]]) -> list[list[Sequence[Judged]]]:
+    """``rows`` in parts that have no study in common, in their order."""
+    parts: list[tuple[set[Piece], list[Sequence[Judged]]]] = []
+    for row in rows:
+        pieces = {each.piece for each in row}
+        joined = [part for part in parts if part[0] & pieces]
+        parts = [part for part in parts if part not in joined]
+        together = [earlier for _, members in joined for earlier in members]
+        parts.append((pieces.union(*(part[0] for part in joined)), [*together, row]))
+    place = {id(row): number for number, row in enumerate(rows)}
+    members = [sorted(part, key=lambda row: place[id(row)]) for _, part in parts]
+    return sorted(members, key=lambda part: place[id(part[0])])
+
+
+def _verdicts(rows: Sequence[Sequence[Judged]], out: Path, stem: str, kept: sources.Sources) -> Table:
+    """Table ``stem`` of ``rows``, each the verdicts of one claim by one probe."""
+    order = list(dict.fromkeys(each.piece for row in rows for each in row))
+    columns = {piece: f"{_where(piece)}, {piece.protocol}: {piece.entry}" for piece in order}
+    found = [{columns[each.piece]: each for each in row} for row in rows]
+    frame = pd.DataFrame(
+        {"claim": row[0].claim.sentence, "where": row[0].claim.where, "measured by": row[0].verdict.measure}
+        | {name: _cell(by_column.get(name)) for name in columns.values()}
+        for row, by_column in zip(rows, found, strict=True)
+    )
+    together = Together([piece.study for piece in order if piece.study is not None])
+    table = output.save_table(together, frame, out / FILES, stem, "Verdicts.", first=tuple(frame.columns))
+    table = replace(table, stem=f"{FILES}/{stem}")
+    for place, by_column in enumerate(found):
+        for column, each in by_column.items():
+            assert each.piece.study is not None
+            kept.add_cell(each.piece.study, table, place, column, f"{each.verdict.measure} {each.verdict.numbers}")
+    return table
 
 
 def _order(judged: Sequence[Judged], sentence: str) -> int:
@@ -274,8 +310,11 @@ def _where(piece: Piece) -> str:
 def _cell(found: Judged | None) -> str:
     if found is None:
         return "–"
-    p = "" if math.isnan(found.adjusted) else f" (p {claims.p_cell(found.adjusted)})"
-    return f"{found.outcome}{p}"
+    if math.isnan(found.adjusted):
+        return found.outcome
+    # what stands in parentheses stays on one line
+    p = f"(p {claims.p_cell(found.adjusted)})".replace(" ", "\u00a0")
+    return f"{found.outcome} {p}"
 
 
 def _studies(pieces: Sequence[Piece], out: Path, kept: sources.Sources) -> Section:

@@ -14,7 +14,8 @@ from mlflow import MlflowClient
 
 from analysis import claims, statistics
 from analysis.across import paper
-from analysis.across.paper import Element, Piece
+from analysis.across.paper import Element, Judged, Piece
+from analysis.claims import Claim, Verdict
 from analysis.hyperspectral.table import COLUMNS
 from tests.analysis.known_study import MORE, SEEDS, Store, write_store
 
@@ -81,7 +82,7 @@ def test_every_printed_number_names_runs_of_its_study(store: Store, page: Path) 
     known = {(each["item"], each.get("row"), each.get("column")): each for each in numbers["numbers"]}
     printed = {key for key, text in tables.cells.items() if re.search(r"\d", text)}
     # names of claims and probes are no numbers, and stand for themselves
-    words = {key for key in printed if key[0].endswith("/grid") and key[2] in ("claim", "where", "measured by")}
+    words = {key for key in printed if "/grid-" in key[0] and key[2] in ("claim", "where", "measured by")}
     assert len(printed - words) > 40 and printed - words <= known.keys()
     client = MlflowClient(store.uri)
     (experiment,) = client.search_experiments(filter_string=f"name = '{store.name}'")
@@ -131,8 +132,20 @@ def test_holm_is_over_the_whole_page(store: Store) -> None:
 def test_the_grid_says_no_more_than_the_adjusted_p_bears(store: Store, page: Path) -> None:
     tables = Tables()
     tables.feed(page.read_text(encoding="utf-8"))
-    cells = [
-        text for (item, _, column), text in tables.cells.items() if item.endswith("/grid") and "released" in column
-    ]
+    cells = [text for (item, _, column), text in tables.cells.items() if "/grid-" in item and "released" in column]
     sure = [text for text in cells if text.startswith(("holds", "does not hold"))]
-    assert sure and all(re.search(r"p (< 0\.001|0\.0[0-4]\d|0\.050)\)", text) for text in sure)
+    assert sure and all(re.search(r"p\s(<\s0\.001|0\.0[0-4]\d|0\.050)\)", text) for text in sure)
+
+
+def test_studies_that_judge_no_claim_together_stand_apart() -> None:
+    scene, lambdas, faces, anchors = (
+        Piece(name, "released", name, "", "Houston", 9600) for name in ("scene", "lambda", "faces", "anchors")
+    )
+
+    def row(sentence: str, *pieces: Piece) -> list[Judged]:
+        claim = Claim(sentence, "§5", ())
+        return [Judged(piece, claim, Verdict("probe", claims.HOLDS, ""), 0.01) for piece in pieces]
+
+    # the third row joins what the first and the fourth are of
+    rows = [row("a", scene), row("b", faces), row("c", lambdas, scene), row("d", lambdas, anchors)]
+    assert paper.apart(rows) == [[rows[0], rows[2], rows[3]], [rows[1]]]
