@@ -64,8 +64,8 @@ STUDIES: Mapping[str, Mapping[str, Any]] = {
 class Followed:
     """Notes what the ETA says at each event, and when the first trial began."""
 
-    def __init__(self) -> None:
-        self.remaining = Remaining()
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        self.remaining, self.weights = Remaining(), weights
         self.said: list[tuple[float, float]] = []
         self.begun = self.last = 0.0
 
@@ -74,7 +74,7 @@ class Followed:
 
     def trial_started(self, number: int, label: str, role: str) -> None:
         self.begun = self.begun or time.monotonic()
-        self.remaining.begin(number, time.monotonic())
+        self.remaining.begin(number, time.monotonic(), self.weights.get(label.split(" ")[0], 1.0))
 
     def epoch(self, number: int, epoch: int, epochs: int, means: Mapping[str, float]) -> None:
         self.remaining.epoch(number, epoch, epochs, time.monotonic())
@@ -82,7 +82,6 @@ class Followed:
 
     def trial_ended(self, number: int, state: str, reason: str | None, means: Mapping[str, float]) -> None:
         self.remaining.end(number, time.monotonic())
-        self.remaining.ended += 1
         self.last = time.monotonic()
         self._note()
 
@@ -124,7 +123,7 @@ def compare(name: str) -> None:
         predicted = cost.predict(spec, small=0)
         assert predicted is not None
         took = time.monotonic() - begun
-        followed = Followed()
+        followed = Followed(predicted.weights)
         started = time.monotonic()
         outcome = run(spec, Home(Path(folder) / "home"), observer=followed)
         ended = time.monotonic()

@@ -162,9 +162,11 @@ def run(
     # the network's size follows from the data, which only a local study is sure to have here
     here = footprint.estimate(loaded) if import_data or is_local(address) else None
     # of a study that stands some is there already
+    predicted = None
     if loaded.name not in studies_here(at):
-        cost.told(loaded, address, price, partial(typer.echo, err=True), cost.PATIENCE, here)
-    running.execute(loaded, at, address, retry_failed, events=events, size=str(here) if here else None)
+        predicted = cost.told(loaded, address, price, partial(typer.echo, err=True), cost.PATIENCE, here)
+    size = str(here) if here else None
+    running.execute(loaded, at, address, retry_failed, events=events, size=size, cost=predicted)
 
 
 @app.command(epilog="Example: fierce check digits.yaml --set benchmark.data=digits.csv")

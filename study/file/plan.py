@@ -200,7 +200,12 @@ def label(criterion: str, values: Mapping[str, Any], digits: int = 12) -> str:
         for name, value in values.items()
         if settings.is_setting(name)
     ]
-    return " ".join([criterion.rpartition(":")[2], *own])
+    return " ".join([short_name(criterion), *own])
+
+
+def short_name(criterion: str) -> str:
+    """The criterion as a label names it: without the module, where it is anyone's."""
+    return criterion.rpartition(":")[2]
 
 
 def criteria_of(spec: StudySpec) -> dict[str, type[Criterion]]:

@@ -19,7 +19,7 @@ from statistics import fmean
 from typing import Any
 
 from study.errors import UserError
-from study.file.plan import planned, recipe, seeds_of
+from study.file.plan import planned, recipe, seeds_of, short_name
 from study.file.spec import StudySpec
 from study.launch import footprint, groups, placement
 from study.launch.footprint import Footprint
@@ -87,6 +87,15 @@ class Cost:
         """Seconds on the clock where each trial trains so many epochs, with that ``share`` of its seeds."""
         each = [share * (kind.fixed + kind.pace * epochs) for kind in self.kinds for _ in range(kind.count)]
         return self.start + makespan(each, self.slots)
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """Criterion, as labels name it -> how long a trial of it takes, against the mean of all trials."""
+        found: dict[str, list[float]] = {}
+        for kind in self.kinds:
+            found.setdefault(short_name(kind.trial.criterion), []).extend([kind.seconds] * kind.count)
+        mean = fmean(seconds for each in found.values() for seconds in each)
+        return {criterion: fmean(each) / mean for criterion, each in found.items()}
 
     @property
     def gpu_hours(self) -> float:
@@ -270,15 +279,16 @@ def told(
     tell: Callable[[str], object],
     limit: float | None = None,
     foot: Footprint | None = None,
-) -> None:
-    """Say what the study will cost, where that can be known, within ``limit`` seconds; else why it cannot."""
+) -> Cost | None:
+    """Say what the study will cost, where that can be known, within ``limit`` seconds; else why it cannot, and None."""
     try:
         cost = predict(spec, address, price, limit=limit, foot=foot)
     except UserError as error:
         tell(str(error))
-        return
+        return None
     if cost is not None:
         tell(f"cost: {cost}")
+    return cost
 
 
 def duration(seconds: float) -> str:

@@ -35,8 +35,9 @@ class StudyProgress:
     meanwhile, nor is one in a study without a search. `tell_time` is for events that are told later than they were.
     """
 
-    def __init__(self, spec: StudySpec, console: Console) -> None:
-        self.console = console
+    def __init__(self, spec: StudySpec, console: Console, weights: Mapping[str, float] | None = None) -> None:
+        """``weights``: criterion as labels name it -> how long its trials take, against the mean of all."""
+        self.console, self._weights = console, weights or {}
         search = spec.search
         self._metric = search.objective.metric if search else PLAIN_METRIC
         self._sign = -1.0 if search and search.objective.direction == "maximize" else 1.0
@@ -89,7 +90,7 @@ class StudyProgress:
     def trial_started(self, number: int, label: str, role: str) -> None:
         label = next(short for short in shortened(label) if self._told.setdefault(short, label) == label)
         self._labels[number] = label
-        self._remaining.begin(number, self._now())
+        self._remaining.begin(number, self._now(), self._weights.get(label.split(" ")[0], 1.0))
         if role == "confirm":
             self._confirming.add(number)
         if self._live is None:
@@ -107,9 +108,7 @@ class StudyProgress:
             self._print(f"trial {number} epoch {epoch}/{epochs} {note}".rstrip() + self._left_words())
 
     def trial_ended(self, number: int, state: str, reason: str | None, means: Mapping[str, float]) -> None:
-        self._remaining.end(number, self._now())
-        if state != "interrupted":
-            self._remaining.ended += 1
+        self._remaining.end(number, self._now(), is_over=state != "interrupted")
         label = self._labels[number]
         value = means.get(self._metric, math.nan)
         if (

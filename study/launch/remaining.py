@@ -2,7 +2,7 @@
 
 A trial takes a while to begin, its epochs, and a while to end (the last epoch measures more, and what it found is
 sent). While none has ended, the epochs seen tell; then the trials that have. Time in which no trial is at work, as Ray
-takes to start, tells nothing.
+takes to start, tells nothing. Some trials are known to take longer than others: seconds are kept of one of weight 1.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ class _Running:
     """
 
     begun: float
+    weight: float = 1.0
     first: tuple[int, float] | None = None
     last: tuple[int, float] | None = None
     epochs: int = 0
@@ -45,17 +46,19 @@ class Remaining:
         #: trials in all, and those that have ended
         self.planned = self.ended = 0
         self._running: dict[int, _Running] = {}
-        #: of trials that have ended: seconds of a whole one, an epoch, and beside its epochs before and after them
-        self._whole: list[float] = []
+        #: the weights of the trials that have ended
+        self._behind = 0.0
+        #: of trials that have ended: seconds from their first epoch on, an epoch, and what is before and after epochs
+        self._main: list[float] = []
         self._paces: list[float] = []
         self._begins: list[float] = []
         self._tails: list[float] = []
         #: trials at work at the same time, at most
         self._slots = 1
 
-    def begin(self, number: int, now: float) -> None:
-        """Trial ``number`` begins."""
-        self._running[number] = _Running(now)
+    def begin(self, number: int, now: float, weight: float = 1.0) -> None:
+        """Trial ``number`` begins, which takes so many times as long as the mean of all that are planned."""
+        self._running[number] = _Running(now, weight)
 
     def epoch(self, number: int, epoch: int, epochs: int, now: float) -> None:
         """Trial ``number`` has done ``epoch`` of ``epochs``; the first that it tells is the first that it trains."""
@@ -67,54 +70,60 @@ class Remaining:
         # one may begin a moment before another ends, in its place
         self._slots = max(self._slots, sum(other.last is not None for other in self._running.values()))
 
-    def end(self, number: int, now: float) -> None:
-        """Trial ``number`` is no longer at work."""
+    def end(self, number: int, now: float, is_over: bool = True) -> None:
+        """Trial ``number`` is no longer at work; one that is not over is gone on with later."""
         trial = self._running.pop(number)
+        if is_over:
+            self.ended += 1
+            self._behind += trial.weight
         if trial.first is None or trial.last is None or not trial.is_through:
             return
+        self._begins.append(trial.begin or 0.0)
         if trial.pace is not None:
-            self._paces.append(trial.pace)
-            self._begins.append(trial.begin or 0.0)
+            self._paces.append(trial.pace / trial.weight)
             self._tails.append(now - trial.last[1] - trial.pace * (trial.epochs - trial.last[0]))
         # what an earlier launch has trained took no time of this one
         before = (trial.pace or trial.first[1] - trial.begun) * (trial.first[0] - 1)
-        self._whole.append(now - trial.begun + before)
+        self._main.append((now - trial.begun + before - self._begins[-1]) / trial.weight)
 
     def left(self, now: float) -> float | None:
         """Seconds left; None while nothing tells."""
-        whole = self._one()
-        if whole is None:
+        main = self._one()
+        if main is None:
             return None
-        ends = [self._rest(trial, whole, now) for trial in self._running.values()]
+        ends = [self._rest(trial, main, now) for trial in self._running.values()]
         ends += [0.0] * (self._slots - len(ends))
         heapq.heapify(ends)
+        waiting = self.planned - self.ended - len(self._running)
+        # the weights of all add up to their number
+        weights = self.planned - self._behind - sum(trial.weight for trial in self._running.values())
         # each trial that waits takes the place of the one that ends first
-        for _ in range(self.planned - self.ended - len(self._running)):
-            heapq.heapreplace(ends, ends[0] + whole)
+        for _ in range(waiting):
+            heapq.heapreplace(ends, ends[0] + self._before() + main * max(0.0, weights) / waiting)
         return max(ends)
 
     def _one(self) -> float | None:
-        """Seconds that a trial takes: as those that ended have, or, while none has, as those at work will."""
-        if self._whole:
-            # the first one of each process waits for that to start
-            later = self._whole[self._slots :]
-            return fmean(later) if later else max(0.0, fmean(self._whole) - self._spared())
-        found = []
-        for trial in self._running.values():
-            pace = trial.pace
-            if pace is not None:
-                found.append((trial.begin or 0.0) + pace * trial.epochs)
+        """Seconds that one of weight 1 takes from its first epoch on.
+
+        As those that ended have, or, while none has, as those at work will.
+        """
+        if self._main:
+            return fmean(self._main[self._slots :] or self._main)
+        found = [trial.pace * trial.epochs / trial.weight for trial in self._running.values() if trial.pace is not None]
         return fmean(found) if found else None
 
-    def _spared(self) -> float:
-        """Seconds by which the trials at work began faster than those that ended."""
-        begins = [trial.begin for trial in self._running.values() if trial.begin is not None]
-        return fmean(self._begins) - fmean(begins) if begins and self._begins else 0.0
+    def _before(self) -> float:
+        """Seconds before its first epoch of a trial that waits, whatever its weight."""
+        # the first one of each process waits for that to start
+        if len(self._begins) > self._slots:
+            return fmean(self._begins[self._slots :])
+        at_work = [trial.begin for trial in self._running.values() if trial.begin is not None]
+        return fmean(at_work or self._begins or [0.0])
 
-    def _rest(self, trial: _Running, whole: float, now: float) -> float:
+    def _rest(self, trial: _Running, main: float, now: float) -> float:
         """Seconds that a trial at work still takes."""
-        pace = trial.pace or (fmean(self._paces) if self._paces else None)
+        pace = trial.pace or (fmean(self._paces) * trial.weight if self._paces else None)
         if trial.last is None or pace is None:
-            return max(0.0, whole - (now - trial.begun))
+            return max(0.0, self._before() + main * trial.weight - (now - trial.begun))
         tail = fmean(self._tails) if self._tails else 0.0
         return max(0.0, pace * (trial.epochs - trial.last[0]) + tail - (now - trial.last[1]))

@@ -22,6 +22,7 @@ from study.service import jobs
 
 if TYPE_CHECKING:
     from study.home import Home
+    from study.launch.cost import Cost
     from study.launch.sweep import Outcome
     from study.service.jobs import Cluster
 
@@ -33,10 +34,12 @@ def execute(
     retry_failed: bool = False,
     events: bool = False,
     size: str | None = None,
+    cost: Cost | None = None,
 ) -> None:
     """Run the study to its end, and end with its exit code; ``size`` is what it takes of this machine, in words.
 
-    ``events``: what happens is written as JSON, in place of the display.
+    ``cost`` is what it was predicted to take, where that is known. ``events``: what happens is written as JSON, and not
+    displayed.
     """
     home.prepare()
     check_ray(address or os.environ.get("RAY_ADDRESS"))
@@ -52,7 +55,7 @@ def execute(
         describe(home.tracking_uri(spec), spec.name)
         write_event("outcome", **asdict(outcome))
         raise typer.Exit(_exit_code(outcome))
-    outcome = shown(spec, home, address, retry_failed, size)
+    outcome = shown(spec, home, address, retry_failed, size, cost)
     at = "" if home == type(home).find() else f" --home {shlex.quote(str(home.root))}"
     _conclude(
         outcome, f"fierce resume {spec.name}{at}", f"report: fierce report {spec.name}{at}", f"browse: fierce ui{at}"
@@ -60,13 +63,18 @@ def execute(
 
 
 def shown(
-    spec: StudySpec, home: Home, address: str | None = None, retry_failed: bool = False, size: str | None = None
+    spec: StudySpec,
+    home: Home,
+    address: str | None = None,
+    retry_failed: bool = False,
+    size: str | None = None,
+    cost: Cost | None = None,
 ) -> Outcome:
-    """Train what the study lacks, with its progress on the terminal, and describe it in MLflow; ``size`` as above."""
+    """Train what the study lacks, with its progress on the terminal, and describe it in MLflow; the rest as above."""
     # Ray takes seconds to import
     from study.launch.sweep import run as sweep
 
-    with StudyProgress(spec, Console()) as progress:
+    with StudyProgress(spec, Console(), cost.weights if cost else {}) as progress:
         if size:
             Guarded(progress).message(size)
         outcome = sweep(spec, home, observer=progress, address=address, retry_failed=retry_failed)

@@ -79,6 +79,15 @@ def test_money_is_of_the_gpus_at_work() -> None:
     assert cost.Cost(7200, 10000, 4, 10, 10, 0.0, (), price=2.5).money is None
 
 
+def test_a_criterions_weight_is_its_time_against_the_mean() -> None:
+    def kind(criterion: str, count: int, seconds: float) -> cost.Kind:
+        return cost.Kind(Trial("hyperspectral", criterion, (0,)), count, fixed=seconds)
+
+    kinds = [kind("ce", 2, 2.0), kind("mylab.losses:Focal", 1, 4.0), kind("mylab.losses:Focal", 1, 8.0)]
+    # a mean of (2 + 2 + 4 + 8) / 4 = 4 s
+    assert cost.Cost(10, 16, 1, 0, 0, 0.0, kinds).weights == {"ce": 0.5, "Focal": 1.5}
+
+
 @pytest.mark.slow
 def test_a_study_is_timed_in_a_process_of_its_own() -> None:
     told = cost.predict(spec(benchmark={"name": "tests.tiny:Tiny", "pause": PAUSE}, resources={"cpus": 1}), small=0)
