@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.machine import describe
+from study.file.plan import criterion_in
 from study.file.spec import StudySpec
 from study.home import Home
 from study.launch import cost
@@ -74,7 +75,7 @@ class Followed:
 
     def trial_started(self, number: int, label: str, role: str) -> None:
         self.begun = self.begun or time.monotonic()
-        self.remaining.begin(number, time.monotonic(), self.weights.get(label.split(" ")[0], 1.0))
+        self.remaining.begin(number, time.monotonic(), self.weights.get(criterion_in(label), 1.0))
 
     def epoch(self, number: int, epoch: int, epochs: int, means: Mapping[str, float]) -> None:
         self.remaining.epoch(number, epoch, epochs, time.monotonic())

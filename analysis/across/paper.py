@@ -7,6 +7,7 @@ says of every printed number which runs it is of.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -290,12 +291,17 @@ def _verdicts(rows: Sequence[Sequence[Judged]], out: Path, stem: str, kept: sour
     )
     together = Together([piece.study for piece in order if piece.study is not None])
     table = output.save_table(together, frame, out / FILES, stem, "Verdicts.", first=tuple(frame.columns))
-    table = replace(table, stem=f"{FILES}/{stem}")
+    table = replace(table, stem=f"{FILES}/{stem}", frame=frame.map(_on_one_line))
     for place, by_column in enumerate(found):
         for column, each in by_column.items():
             assert each.piece.study is not None
             kept.add_cell(each.piece.study, table, place, column, f"{each.verdict.measure} {each.verdict.numbers}")
     return table
+
+
+def _on_one_line(cell: str) -> str:
+    """The cell as a page shows it, which does not break within p."""
+    return re.sub(r"\(p .*\)", lambda found: found[0].replace(" ", "\u00a0"), cell)
 
 
 def _order(judged: Sequence[Judged], sentence: str) -> int:
@@ -312,9 +318,7 @@ def _cell(found: Judged | None) -> str:
         return "–"
     if math.isnan(found.adjusted):
         return found.outcome
-    # what stands in parentheses stays on one line
-    p = f"(p {claims.p_cell(found.adjusted)})".replace(" ", "\u00a0")
-    return f"{found.outcome} {p}"
+    return f"{found.outcome} (p {claims.p_cell(found.adjusted)})"
 
 
 def _studies(pieces: Sequence[Piece], out: Path, kept: sources.Sources) -> Section:

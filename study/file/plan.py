@@ -208,6 +208,11 @@ def short_name(criterion: str) -> str:
     return criterion.rpartition(":")[2]
 
 
+def criterion_in(label: str) -> str:
+    """The criterion of a trial's `label`, by its `short_name`."""
+    return label.partition(" ")[0]
+
+
 def criteria_of(spec: StudySpec) -> dict[str, type[Criterion]]:
     """The criteria that the study names, by name."""
     from trainables import criteria

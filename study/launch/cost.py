@@ -32,8 +32,8 @@ from trainables.trial import Trial
 RAY_STARTS, TRIAL_SECONDS = 7.5, 0.2
 #: values that MLflow takes in a second, and seconds of a run of its own
 TRACKED_VALUES, RUN_SECONDS = 5800.0, 0.06
-#: samples seen by all replicas in all epochs below which a study is over sooner than it is timed, if its network takes
-#: no more than so many operations a sample: the paper's for spectra takes .15 million, a ResNet of 8 maps 2.2 million
+#: samples seen by all replicas in all epochs below which a study is soon over, and not timed, if its network takes no
+#: more than so many operations a sample (the paper's for spectra .15 million, a ResNet of 8 maps, 16 pixels 2 million)
 SMALL, SMALL_OPERATIONS = 3_000_000, 250_000
 #: seconds after which the start of a study waits no longer for its cost
 PATIENCE = 60.0
@@ -43,14 +43,17 @@ MOST_AT_ONCE = 8
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of trial and how many Tune trials of it there are.
+    """A kind of trial and how many Tune trials of it there are, each of so many ``points``.
 
-    One takes ``fixed`` seconds, and ``pace`` for each of its ``epochs``; its process takes ``start`` once.
+    One takes ``fixed`` seconds, of which ``setup`` before its first epoch, and ``pace`` for each of its ``epochs``; its
+    process takes ``start`` once.
     """
 
     trial: Trial
     count: int
+    points: int = 1
     fixed: float = 0.0
+    setup: float = 0.0
     pace: float = 0.0
     epochs: int = 0
     start: float = 0.0
@@ -90,10 +93,15 @@ class Cost:
 
     @property
     def weights(self) -> Mapping[str, float]:
-        """Criterion, as labels name it -> how long a trial of it takes, against the mean of all trials."""
+        """Criterion, as labels name it -> how long a trial takes from its first epoch on, against the mean of all.
+
+        Empty where the criterion alone does not tell: several points go together, or trials differ in seeds.
+        """
+        if len({len(kind.trial.seeds) for kind in self.kinds}) > 1 or any(kind.points > 1 for kind in self.kinds):
+            return {}
         found: dict[str, list[float]] = {}
         for kind in self.kinds:
-            found.setdefault(short_name(kind.trial.criterion), []).extend([kind.seconds] * kind.count)
+            found.setdefault(short_name(kind.trial.criterion), []).extend([kind.seconds - kind.setup] * kind.count)
         mean = fmean(seconds for each in found.values() for seconds in each)
         return {criterion: fmean(each) / mean for criterion, each in found.items()}
 
@@ -136,7 +144,8 @@ def predict(
     if not is_local(address):
         return None
     foot = foot or footprint.estimate(spec)
-    weight = max(1.0, foot.operations / SMALL_OPERATIONS)
+    # a GPU takes moments for what a core takes minutes for
+    weight = 1.0 if spec.resources.needs_gpu else max(1.0, foot.operations / SMALL_OPERATIONS)
     if foot.samples * recipe(spec).epochs * replicas(spec) * weight < small:
         return None
     capacity = here()
@@ -177,7 +186,7 @@ def kinds_of(spec: StudySpec, capacity: Capacity) -> list[Kind]:
                 default=str,
             )
             before = found.get(key)
-            found[key] = Kind(part, count + (before.count if before else 0))
+            found[key] = Kind(part, count + (before.count if before else 0), points)
     return list(found.values())
 
 
@@ -213,11 +222,13 @@ def _of(kind: Kind, told: Sequence[Mapping[str, Any]]) -> Kind:
     along = fmean(each["epochs"] for each in told) + fmean(each["seconds"] for each in evaluations) - last
     # an epoch's own values are sent as they come, and the runs are made once
     along += evaluations[0]["values"] / TRACKED_VALUES
-    fixed = fmean(each["setup"] for each in told) + last + TRIAL_SECONDS
+    setup = fmean(each["setup"] for each in told)
+    fixed = setup + last + TRIAL_SECONDS
     fixed += RUN_SECONDS * (len(kind.trial.seeds) + 1)
     return replace(
         kind,
         fixed=fixed,
+        setup=setup,
         pace=along / epochs,
         epochs=epochs,
         start=fmean(each["start"] for each in told),

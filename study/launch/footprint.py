@@ -19,8 +19,8 @@ VALUE_BYTES, METRICS = 9, 30
 class Footprint:
     """Bytes: the checkpoint of a trial that runs, what one that is done leaves (records and weights), and trials.
 
-    ``samples`` are the data's; ``operations`` are a replica's for one of them, forwards: multiply-adds of its matrix
-    products and convolutions, and 0 where the network does not take the data.
+    ``samples`` are the data's; ``operations`` are a replica's for one of them, forwards: the multiply-adds that torch's
+    counter knows of (matrix products and convolutions; not an LSTM's), up to where a network fails that does.
     """
 
     checkpoint: int
@@ -66,7 +66,8 @@ def estimate(spec: StudySpec) -> Footprint:
     weights = (parameters + buffers) * width
     with FlopCounterMode(display=False) as counter, torch.no_grad(), suppress(Exception):
         # two samples, since a network may normalise over its batch; what is wrong with it is said before it is trained
-        network(benchmark.batch(data.inputs[None, :2], options, False, []))
+        inputs = benchmark.batch(data.inputs[None, :2], options, False, [])
+        network(inputs.to(next(network.parameters()).dtype))
     return Footprint(
         weights + slots * parameters * width + records,
         weights + records,

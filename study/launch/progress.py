@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.numbers import shortened
+from study.file.plan import criterion_in
 from study.file.spec import StudySpec
 from study.launch.remaining import Remaining
 
@@ -90,7 +91,7 @@ class StudyProgress:
     def trial_started(self, number: int, label: str, role: str) -> None:
         label = next(short for short in shortened(label) if self._told.setdefault(short, label) == label)
         self._labels[number] = label
-        self._remaining.begin(number, self._now(), self._weights.get(label.split(" ")[0], 1.0))
+        self._remaining.begin(number, self._now(), self._weights.get(criterion_in(label), 1.0))
         if role == "confirm":
             self._confirming.add(number)
         if self._live is None:

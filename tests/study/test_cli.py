@@ -503,6 +503,21 @@ def test_epochs_are_told_after_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> N
     ]
 
 
+def test_criteria_that_take_longer_count_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr("study.launch.progress.time.monotonic", lambda: now)
+    stream = io.StringIO()
+    console = Console(file=stream, width=200)
+    with StudyProgress(StudySpec.from_yaml(SEARCH), console, {"ce": 0.5, "fierce": 1.5}) as progress:
+        progress.started(2)
+        progress.trial_started(0, "ce", "baseline")
+        for epoch in (1, 2, 3):
+            now += 6
+            progress.epoch(0, epoch, 10, {})
+    # 8 epochs of 6 s, and a trial of three times 60 s
+    assert "trial 0 epoch 2/10, about 3 min 48 s left" in stream.getvalue()
+
+
 def test_a_study_that_is_looked_at_late_knows_its_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.monotonic()
     monkeypatch.setattr("study.launch.progress.time.monotonic", lambda: now)

@@ -9,6 +9,7 @@ import pytest
 from study.errors import UserError
 from study.file.spec import StudySpec
 from study.launch import cost
+from study.launch.footprint import Footprint
 from study.launch.placement import Capacity
 from trainables import timing
 from trainables.training import Training
@@ -79,13 +80,37 @@ def test_money_is_of_the_gpus_at_work() -> None:
     assert cost.Cost(7200, 10000, 4, 10, 10, 0.0, (), price=2.5).money is None
 
 
-def test_a_criterions_weight_is_its_time_against_the_mean() -> None:
-    def kind(criterion: str, count: int, seconds: float) -> cost.Kind:
-        return cost.Kind(Trial("hyperspectral", criterion, (0,)), count, fixed=seconds)
+def kind(criterion: str, count: int, seconds: float, seeds: tuple[int, ...] = (0,), points: int = 1) -> cost.Kind:
+    return cost.Kind(Trial("hyperspectral", criterion, seeds), count, points, fixed=seconds + 5, setup=5)
 
+
+def test_a_criterions_weight_is_its_time_against_the_mean() -> None:
     kinds = [kind("ce", 2, 2.0), kind("mylab.losses:Focal", 1, 4.0), kind("mylab.losses:Focal", 1, 8.0)]
-    # a mean of (2 + 2 + 4 + 8) / 4 = 4 s
+    # a mean of (2 + 2 + 4 + 8) / 4 = 4 s, what is before the first epoch apart
     assert cost.Cost(10, 16, 1, 0, 0, 0.0, kinds).weights == {"ce": 0.5, "Focal": 1.5}
+
+
+@pytest.mark.parametrize("other", [kind("fierce", 1, 8.0, (0, 1, 2)), kind("fierce", 2, 8.0, points=4)])
+def test_no_weights_where_the_criterion_does_not_tell_a_trials_time(other: cost.Kind) -> None:
+    assert cost.Cost(10, 16, 1, 0, 0, 0.0, [kind("ce", 2, 2.0), other]).weights == {}
+
+
+def test_points_that_go_together_are_said() -> None:
+    grid = spec(grid={"fierce": {"lambda": [0.1, 0.3, 1, 3], "e": [10]}}, points_per_trial=4)
+    counted = {(each.trial.criterion, each.points): each.count for each in cost.kinds_of(grid, Capacity(2, 0, 2))}
+    assert counted == {("ce", 1): 1, ("ls", 1): 1, ("fierce", 4): 1}
+
+
+@pytest.mark.parametrize(("operations", "is_timed"), [(250_000, False), (500_000, True)])
+def test_a_costly_network_is_timed_however_few_its_samples(operations: int, is_timed: bool) -> None:
+    study = spec(training={"epochs": 100})
+    # 2,000 samples in 100 epochs of two criteria's four seeds, just over half of what is timed
+    foot = Footprint(1, 1, 2, samples=2000, operations=operations)
+    if not is_timed:
+        assert cost.predict(study, foot=foot) is None
+        return
+    with pytest.raises(UserError, match="not known within a minute"):
+        cost.predict(study, foot=foot, limit=0.0)
 
 
 @pytest.mark.slow
