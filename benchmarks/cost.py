@@ -65,8 +65,8 @@ STUDIES: Mapping[str, Mapping[str, Any]] = {
 class Followed:
     """Notes what the ETA says at each event, and when the first trial began."""
 
-    def __init__(self, weights: Mapping[str, float]) -> None:
-        self.remaining, self.weights = Remaining(), weights
+    def __init__(self, predicted: cost.Cost) -> None:
+        self.remaining, self.weights = Remaining(predicted.tail), predicted.weights
         self.said: list[tuple[float, float]] = []
         self.begun = self.last = 0.0
 
@@ -124,7 +124,7 @@ def compare(name: str) -> None:
         predicted = cost.predict(spec, small=0)
         assert predicted is not None
         took = time.monotonic() - begun
-        followed = Followed(predicted.weights)
+        followed = Followed(predicted)
         started = time.monotonic()
         outcome = run(spec, Home(Path(folder) / "home"), observer=followed)
         ended = time.monotonic()

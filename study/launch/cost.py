@@ -106,6 +106,11 @@ class Cost:
         return {criterion: fmean(each) / mean for criterion, each in found.items()}
 
     @property
+    def tail(self) -> float:
+        """Seconds of a trial after its epochs: what its last one measures beside the others, and sends."""
+        return fmean(kind.fixed - kind.setup for kind in self.kinds)
+
+    @property
     def gpu_hours(self) -> float:
         return self.seconds / 3600 * self.gpus
 

@@ -36,8 +36,13 @@ class StudyProgress:
     meanwhile, nor is one in a study without a search. `tell_time` is for events that are told later than they were.
     """
 
-    def __init__(self, spec: StudySpec, console: Console, weights: Mapping[str, float] | None = None) -> None:
-        """``weights``: criterion as labels name it -> how long its trials take, against the mean of all."""
+    def __init__(
+        self, spec: StudySpec, console: Console, weights: Mapping[str, float] | None = None, tail: float = 0.0
+    ) -> None:
+        """``weights``: criterion as labels name it -> how long its trials take, against the mean of all.
+
+        ``tail`` is that of `Remaining`.
+        """
         self.console, self._weights = console, weights or {}
         search = spec.search
         self._metric = search.objective.metric if search else PLAIN_METRIC
@@ -49,7 +54,7 @@ class StudyProgress:
         self._labels: dict[int, str] = {}
         #: trials that confirm: on other seeds, so that none is the best so far
         self._confirming: set[int] = set()
-        self._remaining = Remaining()
+        self._remaining = Remaining(tail)
         #: what the clock of the events is ahead of this process's
         self._ahead = 0.0
         self._best: tuple[float, str] | None = None

@@ -42,7 +42,9 @@ class _Running:
 class Remaining:
     """Seconds that are left of a study, by when its trials begin, go on and end, in seconds of one clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, tail: float = 0.0) -> None:
+        """``tail``: seconds that trials take beside their epochs after these, until one has ended that tells."""
+        self._tail = tail
         #: trials in all, and those that have ended
         self.planned = self.ended = 0
         self._running: dict[int, _Running] = {}
@@ -109,7 +111,11 @@ class Remaining:
         """
         if self._main:
             return fmean(self._main[self._slots :] or self._main)
-        found = [trial.pace * trial.epochs / trial.weight for trial in self._running.values() if trial.pace is not None]
+        found = [
+            (trial.pace * trial.epochs + self._tail) / trial.weight
+            for trial in self._running.values()
+            if trial.pace is not None
+        ]
         return fmean(found) if found else None
 
     def _before(self) -> float:
@@ -125,5 +131,5 @@ class Remaining:
         pace = trial.pace or (fmean(self._paces) * trial.weight if self._paces else None)
         if trial.last is None or pace is None:
             return max(0.0, self._before() + main * trial.weight - (now - trial.begun))
-        tail = fmean(self._tails) if self._tails else 0.0
+        tail = fmean(self._tails) if self._tails else self._tail
         return max(0.0, pace * (trial.epochs - trial.last[0]) + tail - (now - trial.last[1]))

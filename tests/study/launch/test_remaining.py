@@ -133,6 +133,16 @@ def test_from_a_third_of_the_way_on_it_is_within_15_per_cent(study: dict[str, An
     assert odd == []
 
 
+def test_what_comes_after_the_epochs_may_be_known_before() -> None:
+    remaining = Remaining(tail=5.0)
+    remaining.planned = 2
+    remaining.begin(0, 0.0)
+    remaining.epoch(0, 1, 10, 1.0)
+    remaining.epoch(0, 3, 10, 3.0)
+    # seven epochs of 1 s and 5 s, and a trial of ten and 5 s
+    assert remaining.left(3.0) == pytest.approx(27.0)
+
+
 def test_trials_of_earlier_launches_tell_nothing() -> None:
     remaining = Remaining()
     remaining.planned = 3
