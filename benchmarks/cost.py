@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.machine import describe
-from study.file.plan import criterion_in
 from study.file.spec import StudySpec
 from study.home import Home
 from study.launch import cost
@@ -66,7 +65,7 @@ class Followed:
     """Notes what the ETA says at each event, and when the first trial began."""
 
     def __init__(self, predicted: cost.Cost) -> None:
-        self.remaining, self.weights = Remaining(predicted.tail), predicted.weights
+        self.remaining = Remaining(predicted)
         self.said: list[tuple[float, float]] = []
         self.begun = self.last = 0.0
 
@@ -75,7 +74,7 @@ class Followed:
 
     def trial_started(self, number: int, label: str, role: str) -> None:
         self.begun = self.begun or time.monotonic()
-        self.remaining.begin(number, time.monotonic(), self.weights.get(criterion_in(label), 1.0))
+        self.remaining.begin(number, time.monotonic(), label)
 
     def epoch(self, number: int, epoch: int, epochs: int, means: Mapping[str, float]) -> None:
         self.remaining.epoch(number, epoch, epochs, time.monotonic())

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.live import Live
@@ -16,9 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.numbers import shortened
-from study.file.plan import criterion_in
 from study.file.spec import StudySpec
 from study.launch.remaining import Remaining
+
+if TYPE_CHECKING:
+    from study.launch.cost import Cost
 
 #: shown beside the coarse accuracy in a study without a search: every trial has it
 PLAIN_METRIC = "loss/train"
@@ -36,14 +38,9 @@ class StudyProgress:
     meanwhile, nor is one in a study without a search. `tell_time` is for events that are told later than they were.
     """
 
-    def __init__(
-        self, spec: StudySpec, console: Console, weights: Mapping[str, float] | None = None, tail: float = 0.0
-    ) -> None:
-        """``weights``: criterion as labels name it -> how long its trials take, against the mean of all.
-
-        ``tail`` is that of `Remaining`.
-        """
-        self.console, self._weights = console, weights or {}
+    def __init__(self, spec: StudySpec, console: Console, cost: Cost | None = None) -> None:
+        """``cost`` is what the study was predicted to take, where that is known."""
+        self.console = console
         search = spec.search
         self._metric = search.objective.metric if search else PLAIN_METRIC
         self._sign = -1.0 if search and search.objective.direction == "maximize" else 1.0
@@ -54,7 +51,7 @@ class StudyProgress:
         self._labels: dict[int, str] = {}
         #: trials that confirm: on other seeds, so that none is the best so far
         self._confirming: set[int] = set()
-        self._remaining = Remaining(tail)
+        self._remaining = Remaining(cost)
         #: what the clock of the events is ahead of this process's
         self._ahead = 0.0
         self._best: tuple[float, str] | None = None
@@ -96,7 +93,7 @@ class StudyProgress:
     def trial_started(self, number: int, label: str, role: str) -> None:
         label = next(short for short in shortened(label) if self._told.setdefault(short, label) == label)
         self._labels[number] = label
-        self._remaining.begin(number, self._now(), self._weights.get(criterion_in(label), 1.0))
+        self._remaining.begin(number, self._now(), label)
         if role == "confirm":
             self._confirming.add(number)
         if self._live is None:

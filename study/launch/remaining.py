@@ -10,6 +10,12 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass
 from statistics import fmean
+from typing import TYPE_CHECKING
+
+from study.file.plan import criterion_in
+
+if TYPE_CHECKING:
+    from study.launch.cost import Cost
 
 
 @dataclass
@@ -20,6 +26,7 @@ class _Running:
     """
 
     begun: float
+    #: how long it takes from its first epoch on, against the mean of all that are planned
     weight: float = 1.0
     first: tuple[int, float] | None = None
     last: tuple[int, float] | None = None
@@ -42,9 +49,10 @@ class _Running:
 class Remaining:
     """Seconds that are left of a study, by when its trials begin, go on and end, in seconds of one clock."""
 
-    def __init__(self, tail: float = 0.0) -> None:
-        """``tail``: seconds that trials take beside their epochs after these, until one has ended that tells."""
-        self._tail = tail
+    def __init__(self, cost: Cost | None = None) -> None:
+        """``cost`` tells which criteria take longer, and what trials take after their epochs until one has ended."""
+        self._weights = cost.weights if cost else {}
+        self._tail = cost.tail if cost else 0.0
         #: trials in all, and those that have ended
         self.planned = self.ended = 0
         self._running: dict[int, _Running] = {}
@@ -58,9 +66,9 @@ class Remaining:
         #: trials at work at the same time, at most
         self._slots = 1
 
-    def begin(self, number: int, now: float, weight: float = 1.0) -> None:
-        """Trial ``number`` begins, which takes so many times as long as the mean of all that are planned."""
-        self._running[number] = _Running(now, weight)
+    def begin(self, number: int, now: float, label: str = "") -> None:
+        """Trial ``number`` begins, of the criterion that its ``label`` names."""
+        self._running[number] = _Running(now, self._weights.get(criterion_in(label), 1.0))
 
     def epoch(self, number: int, epoch: int, epochs: int, now: float) -> None:
         """Trial ``number`` has done ``epoch`` of ``epochs``; the first that it tells is the first that it trains."""
@@ -99,9 +107,10 @@ class Remaining:
         waiting = self.planned - self.ended - len(self._running)
         # the weights of all add up to their number
         weights = self.planned - self._behind - sum(trial.weight for trial in self._running.values())
+        each = self._before() + main * max(0.0, weights) / max(1, waiting)
         # each trial that waits takes the place of the one that ends first
         for _ in range(waiting):
-            heapq.heapreplace(ends, ends[0] + self._before() + main * max(0.0, weights) / waiting)
+            heapq.heapreplace(ends, ends[0] + each)
         return max(ends)
 
     def _one(self) -> float | None:

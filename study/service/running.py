@@ -74,7 +74,7 @@ def shown(
     # Ray takes seconds to import
     from study.launch.sweep import run as sweep
 
-    with StudyProgress(spec, Console(), cost.weights if cost else {}, cost.tail if cost else 0.0) as progress:
+    with StudyProgress(spec, Console(), cost) as progress:
         if size:
             Guarded(progress).message(size)
         outcome = sweep(spec, home, observer=progress, address=address, retry_failed=retry_failed)

@@ -24,12 +24,14 @@ from study.cli import app
 from study.errors import UserError
 from study.file.spec import StudySpec, ready_made
 from study.home import Home
+from study.launch.cost import Cost, Kind
 from study.launch.events import BEGIN, Replay
 from study.launch.progress import StudyProgress
 from study.record.files import load_spec
 from study.service.ui import Server, serve
 from tests import launches
 from tests.launches import require_all_undisturbed, runs_of
+from trainables.trial import Trial
 
 TESTS = Path(__file__).resolve().parents[1]
 FIERCE = Path(sys.executable).with_name("fierce")
@@ -508,7 +510,12 @@ def test_criteria_that_take_longer_count_for_more(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("study.launch.progress.time.monotonic", lambda: now)
     stream = io.StringIO()
     console = Console(file=stream, width=200)
-    with StudyProgress(StudySpec.from_yaml(SEARCH), console, {"ce": 0.5, "fierce": 1.5}) as progress:
+    # 5 s and 15 s from the first epoch on
+    kinds = [
+        Kind(Trial("hyperspectral", name, (0,)), 1, pace=pace, epochs=1) for name, pace in (("ce", 5), ("fierce", 15))
+    ]
+    predicted = Cost(20, 20, 1, 0, 0, 0.0, kinds)
+    with StudyProgress(StudySpec.from_yaml(SEARCH), console, predicted) as progress:
         progress.started(2)
         progress.trial_started(0, "ce", "baseline")
         for epoch in (1, 2, 3):

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from study.launch.cost import Cost, Kind
 from study.launch.remaining import Remaining
+from trainables.trial import Trial
 
 #: seconds that Ray takes to start
 RAY = 9.0
@@ -53,6 +55,15 @@ def simulated(
         told += [(now, "end", number, 0) for number in group]
         heapq.heappush(free, (now, begun))
     return sorted(told, key=lambda event: (event[0], event[1] == "begin")), max(now for now, _ in free)
+
+
+def predicted(weights: Sequence[float], tail: float = 0.0) -> Cost:
+    """A cost of a trial of each weight, of a criterion of its own."""
+    kinds = [
+        Kind(Trial("hyperspectral", f"kind-{place}", (0,)), 1, fixed=tail, pace=weight, epochs=1)
+        for place, weight in enumerate(weights)
+    ]
+    return Cost(0, 0, 1, 0, 0, 0.0, kinds)
 
 
 @pytest.mark.parametrize(
@@ -114,12 +125,12 @@ def simulated(
 def test_from_a_third_of_the_way_on_it_is_within_15_per_cent(study: dict[str, Any]) -> None:
     told, whole = simulated(**study)
     weights = study.get("weights", (1.0,))
-    remaining = Remaining()
+    remaining = Remaining(predicted(weights))
     remaining.planned = int(study["trials"])
     odd = []
     for now, event, number, epoch in told:
         if event == "begin":
-            remaining.begin(number, now, weights[number % len(weights)])
+            remaining.begin(number, now, f"kind-{number % len(weights)} λ=1")
         elif event == "epoch":
             remaining.epoch(number, epoch, int(study["epochs"]), now)
         else:
@@ -134,7 +145,7 @@ def test_from_a_third_of_the_way_on_it_is_within_15_per_cent(study: dict[str, An
 
 
 def test_what_comes_after_the_epochs_may_be_known_before() -> None:
-    remaining = Remaining(tail=5.0)
+    remaining = Remaining(predicted((1.0,), tail=5.0))
     remaining.planned = 2
     remaining.begin(0, 0.0)
     remaining.epoch(0, 1, 10, 1.0)
