@@ -225,8 +225,8 @@ def _answer(judged: Sequence[Judged], pieces: Sequence[Piece], budget: str) -> S
 def _grid(judged: Sequence[Judged], out: Path, kept: sources.Sources) -> Section:
     """Tables ``grid-1``, ``grid-2``, …: a row per claim and probe, a column per study, a verdict in each cell.
 
-    Studies of different pages, or that judge no claim together, stand in tables of their own: in one, most cells would
-    be empty, and those to the right out of sight.
+    Studies of different pages, which judge other claims, stand in tables of their own: in one, most cells would be
+    empty, and those to the right out of sight.
     """
     title = "The paper's claims"
     if not judged:
@@ -235,7 +235,7 @@ def _grid(judged: Sequence[Judged], out: Path, kept: sources.Sources) -> Section
         "Claims × data set × protocol × probe. In each cell the verdict, and p adjusted by Holm over all tests of this "
         "page; – where a study does not judge it. Tests of which nothing was measured are left out."
     ]
-    parts = [part for of_page in _by_page(judged) for part in apart(_rows(of_page))]
+    parts = [rows for of_page in _by_page(judged) if (rows := _rows(of_page))]
     if not parts:
         return Section(title, ("None of the claims could be tested.",))
     items += [_verdicts(part, out, f"grid-{number}", kept) for number, part in enumerate(parts, 1)]
@@ -263,20 +263,6 @@ def _rows(judged: Sequence[Judged]) -> list[list[Judged]]:
         cells.setdefault((each.claim.sentence, each.claim.where, each.verdict.measure), []).append(each)
     rows = [row for row in cells.values() if any(each.outcome != UNTESTED for each in row)]
     return sorted(rows, key=lambda row: _order(judged, row[0].claim.sentence))
-
-
-def apart(rows: Sequence[Sequence[Judged]]) -> list[list[Sequence[Judged]]]:
-    """``rows`` in parts that have no study in common, in their order."""
-    parts: list[tuple[set[Piece], list[Sequence[Judged]]]] = []
-    for row in rows:
-        pieces = {each.piece for each in row}
-        joined = [part for part in parts if part[0] & pieces]
-        parts = [part for part in parts if part not in joined]
-        together = [earlier for _, members in joined for earlier in members]
-        parts.append((pieces.union(*(part[0] for part in joined)), [*together, row]))
-    place = {id(row): number for number, row in enumerate(rows)}
-    members = [sorted(part, key=lambda row: place[id(row)]) for _, part in parts]
-    return sorted(members, key=lambda part: place[id(part[0])])
 
 
 def _verdicts(rows: Sequence[Sequence[Judged]], out: Path, stem: str, kept: sources.Sources) -> Table:

@@ -14,9 +14,9 @@ from mlflow import MlflowClient
 
 from analysis import claims, statistics
 from analysis.across import paper
-from analysis.across.paper import Element, Judged, Piece
-from analysis.claims import Claim, Verdict
+from analysis.across.paper import Element, Piece
 from analysis.hyperspectral.table import COLUMNS
+from tests.analysis.age.known_age import write_age_store
 from tests.analysis.known_study import MORE, SEEDS, Store, write_store
 
 pytestmark = pytest.mark.slow
@@ -137,15 +137,13 @@ def test_the_grid_says_no_more_than_the_adjusted_p_bears(store: Store, page: Pat
     assert sure and all(re.search(r"p\s(<\s0\.001|0\.0[0-4]\d|0\.050)\)", text) for text in sure)
 
 
-def test_studies_that_judge_no_claim_together_stand_apart() -> None:
-    scene, lambdas, faces, anchors = (
-        Piece(name, "released", name, "", "Houston", 9600) for name in ("scene", "lambda", "faces", "anchors")
-    )
-
-    def row(sentence: str, *pieces: Piece) -> list[Judged]:
-        claim = Claim(sentence, "§5", ())
-        return [Judged(piece, claim, Verdict("probe", claims.HOLDS, ""), 0.01) for piece in pieces]
-
-    # the third row joins what the first and the fourth are of
-    rows = [row("a", scene), row("b", faces), row("c", lambdas, scene), row("d", lambdas, anchors)]
-    assert paper.apart(rows) == [[rows[0], rows[2], rows[3]], [rows[1]]]
+def test_studies_that_judge_no_claim_together_stand_apart(store: Store, tmp_path: Path) -> None:
+    faces = write_age_store(tmp_path / "store")
+    made = [*pieces(store)[:1], Piece("faces", "released", faces.name, faces.uri, "IMDB faces", 336000)]
+    tables = Tables()
+    tables.feed(paper.write(made, ELEMENTS, tmp_path / "out", "again", "30 min").read_text(encoding="utf-8"))
+    found: dict[str, set[str]] = {}
+    for item, _, column in tables.cells:
+        if "/grid-" in item and column not in ("claim", "where", "measured by"):
+            found.setdefault(item, set()).add(column.rpartition(" ")[2])
+    assert found == {"items/grid-1": {"scene"}, "items/grid-2": {"faces"}}
