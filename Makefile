@@ -4,7 +4,7 @@ WORKERS ?= 2
 BIN := .venv/bin
 COMPOSE := cd docker && docker compose
 
-.PHONY: study test test-thorough quick lint hooks bench clean up down logs secrets test-docker test-faults test-slurm lock audit
+.PHONY: study test test-thorough test-gpu quick lint hooks bench clean up down logs secrets test-docker test-faults test-slurm lock audit
 .DELETE_ON_ERROR:
 
 study: .venv/installed  ## install, run the quickstart study, write its report
@@ -16,6 +16,9 @@ test: .venv/installed-test  ## install the test extras and pass the tests
 
 test-thorough: .venv/installed-test  ## the tests that take longest: clusters, kills and whole studies
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m thorough
+
+test-gpu: .venv/installed-test  ## the tests that need a GPU
+	$(BIN)/python -m pytest tests/gpu
 
 quick: lint .venv/installed-test  ## lint, types and the tests that start no Ray and no server
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not ray and not server and not slow and not thorough and not docker"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import time
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
@@ -15,8 +16,12 @@ def describe() -> str:
     device = (
         torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} {platform.machine()} cores"
     )
-    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "ray", "mlflow", "optuna"))
-    return f"{device}; Python {platform.python_version()}, {versions}"
+    installed = []
+    for name in ("torch", "ray", "mlflow", "optuna"):
+        # `trainables` are measured where nothing else is installed, too
+        with suppress(PackageNotFoundError):
+            installed.append(f"{name} {version(name)}")
+    return f"{device}; Python {platform.python_version()}, {', '.join(installed)}"
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype = torch.float32) -> float:

@@ -18,9 +18,6 @@ import numpy as np
 import torch
 
 from benchmarks.machine import describe
-from study.file.spec import StudySpec
-from study.home import Home
-from study.launch.sweep import Cadence, run
 from trainables.kernels import stopwatch
 from trainables.points import Apart, Points
 from trainables.trial import Trial
@@ -77,6 +74,11 @@ def steps(given: argparse.Namespace) -> None:
 
 def study_seconds(given: argparse.Namespace, trial_count: int, points: int) -> float:
     """Wall seconds of a whole study of so many λ, Ray's start included."""
+    # trainings alone are timed where no study can run, too
+    from study.file.spec import StudySpec
+    from study.home import Home
+    from study.launch.sweep import Cadence, run
+
     text = (
         f"name: points\nbenchmark: '{given.benchmark}'\nseeds: {given.seeds}\ntraining: {{epochs: {given.epochs}}}\n"
         f"concurrency: 1\npoints_per_trial: {points}\ngrid: {{fierce: {{lambda: {strengths(trial_count)}}}}}\n"

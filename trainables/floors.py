@@ -89,13 +89,23 @@ def inputs(
 def principal(samples: Tensor, seed: int) -> Axes:
     """Mean (d,) and the first `MOST_INPUTS` principal axes (d, m) of samples (n, d), by a seeded subspace iteration.
 
-    After Halko, Martinsson and Tropp (2011), SIAM Review 53. m is n where there are fewer samples.
+    After Halko, Martinsson and Tropp (2011), SIAM Review 53, algorithm 5.1, as ``torch.svd_lowrank`` has it; that draws
+    on the samples' own device, where a GPU draws others. m is n − 1 where there are fewer samples: less their mean
+    they span no more, and what a sample held out has along any further axis says nothing.
     """
     centre = samples.mean(0)
-    with torch.random.fork_rng(devices=[samples.device] if samples.device.type == "cuda" else []):
-        torch.manual_seed(stream(seed, "components").initial_seed())
-        *_, basis = torch.svd_lowrank(samples - centre, min(MOST_INPUTS, *samples.shape), niter=_ITERATIONS)
-    return centre, basis
+    tall = samples - centre
+    is_wide = tall.shape[0] < tall.shape[1]
+    if is_wide:
+        tall = tall.mT
+    count = max(1, min(MOST_INPUTS, len(samples) - 1, samples.shape[1]))
+    start = torch.randn(tall.shape[1], count, dtype=tall.dtype, generator=stream(seed, "components"))
+    basis = torch.linalg.qr(tall @ start.to(tall.device)).Q
+    for _ in range(_ITERATIONS):
+        basis = torch.linalg.qr(tall.mT @ basis).Q
+        basis = torch.linalg.qr(tall @ basis).Q
+    left, _, right = torch.linalg.svd(basis.mT @ tall, full_matrices=False)
+    return centre, basis @ left if is_wide else right.mT
 
 
 def _flat(prepared: Callable[[Tensor], Tensor], indices: Tensor, axes: Axes | None, chunk: int) -> Tensor:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from trainables import criteria, kernel_choice, kernels
+from trainables import criteria, kernel_choice, kernels, replay
 from trainables.backbones import is_looped
 from trainables.training import Training
 
@@ -115,8 +115,11 @@ def _epoch(training: Training, count: int, clock: Callable[[], float]) -> float:
         act()
         return clock() - started
 
-    several.parts["train"] = whole[:, : recipe.batch_size]
-    steps = [seconds(lambda: several._train_epoch(1)) for _ in range(ROUNDS + 1)][1:]
+    # where steps are recorded, so many that most are replayed
+    batches = 1 if several._replays is None else 2 * (replay.WARM + replay.LEAST)
+    batches = min(batches, -(-whole.shape[1] // recipe.batch_size))
+    several.parts["train"] = whole[:, : batches * recipe.batch_size]
+    steps = [seconds(lambda: several._train_epoch(1)) / batches for _ in range(ROUNDS + 1)][1:]
     several.parts["train"] = whole
     evaluations = []
     # the first draws and allocates; the last epoch's is another one

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from types import MappingProxyType
 
@@ -35,8 +36,14 @@ def streams(seeds: Sequence[int], name: str, *counters: int) -> list[torch.Gener
     return [stream(seed, name, *counters) for seed in seeds]
 
 
+#: writes random values of one replica to a tensor, from its generator
+Fill = Callable[[Tensor, torch.Generator], object]
+#: what `drawn` goes through, while a step is noted or recorded
+Drawing = Callable[[Fill, tuple[int, ...], Sequence[torch.Generator], torch.dtype, torch.device], Tensor]
+
+
 def drawn(
-    fill: Callable[[Tensor, torch.Generator], object],
+    fill: Fill,
     shape: Sequence[int],
     generators: Sequence[torch.Generator],
     dtype: torch.dtype = torch.float32,
@@ -46,11 +53,32 @@ def drawn(
 
     They are drawn on the CPU, since a GPU draws others from the same seed, and sent without waiting for the device.
     """
-    elsewhere = torch.device(device).type != "cpu"
+    return _drawing(fill, tuple(shape), generators, dtype, torch.device(device))
+
+
+def draw(
+    fill: Fill, shape: tuple[int, ...], generators: Sequence[torch.Generator], dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """What `drawn` does where nothing stands in its place."""
+    elsewhere = device.type != "cpu"
     values = torch.empty(len(generators), *shape, dtype=dtype, pin_memory=elsewhere)
     for replica, generator in zip(values, generators, strict=True):
         fill(replica, generator)
     return values.to(device, non_blocking=True) if elsewhere else values
+
+
+_drawing: Drawing = draw
+
+
+@contextmanager
+def drawing(through: Drawing) -> Iterator[None]:
+    """Whatever is `drawn` within is asked of ``through``: see `trainables.replay`."""
+    global _drawing
+    before, _drawing = _drawing, through
+    try:
+        yield
+    finally:
+        _drawing = before
 
 
 @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainables import benchmarks, contract, criteria, floors, kernels, network_contract, twins, views
+from trainables import arithmetic, benchmarks, contract, criteria, floors, kernels, network_contract, twins, views
 from trainables.anchors import draw_anchors
 from trainables.backbones import Looped
 from trainables.benchmarks import Data, DataError, Split, make_options
@@ -23,6 +24,7 @@ from trainables.evaluators import shared
 from trainables.kernels import Kernel
 from trainables.metrics import Metric
 from trainables.projector import projected
+from trainables.replay import Replays, Tally, is_recordable
 from trainables.replicas import learning_rates, make_optimizer, stream, streams
 from trainables.trial import Trial
 
@@ -72,9 +74,7 @@ class Training:
         data: Data | None = None,
         own: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
-        # idle units drive Adam's moments and soft assignments below 1e-38, where CPU arithmetic is many times slower;
-        # threads inherit the setting, so it comes before the first parallel operation
-        torch.set_flush_denormal(True)
+        arithmetic.settle()
         self.trial = trial
         self.device = torch.device(device)
         self.benchmark = benchmarks.find(trial.benchmark)
@@ -125,6 +125,7 @@ class Training:
         self._augments = self.teacher is not None and views.augments(self.benchmark, self.data, self.options)
         # what the teacher says of each sample (S, N, C), once asked, where no augmentation changes it
         self._lessons: Tensor | None = None
+        self._replays = self._make_replays()
 
     def run(self) -> Iterator[Record]:
         """Train the remaining epochs, one record each; a teacher that is not ready is trained first."""
@@ -145,7 +146,7 @@ class Training:
             if teacher.epoch == teacher.recipe.epochs:
                 # a trained teacher needs neither optimizer state nor its own teacher, so their memory is freed
                 teacher.optimizer.state.clear()
-                teacher.teacher = None
+                teacher.teacher = teacher._replays = None
             yield
 
     def state(self) -> dict[str, Any]:
@@ -167,7 +168,7 @@ class Training:
         # before 0.2 no criterion had a state, so checkpoints lack it
         self.criterion.load_state_dict(state.get("criterion", {}))
         self.epoch = state["epoch"]
-        # what a checkpoint does not say was computed by the usual one
+        # the optimizer's memory is another from here on; what a checkpoint does not say was computed by the usual one
         self.compute_by(Kernel.from_dict(state["kernel"]) if "kernel" in state else None)
         if self.teacher is not None and "teacher" not in state and self.epoch == self.recipe.epochs:
             # a finished training is not taught any more, so its state holds no teacher
@@ -203,6 +204,8 @@ class Training:
     def compute_by(self, kernel: Kernel | None) -> None:
         """Compute by ``kernel`` from now on, and a teacher too; by the usual one where that is None."""
         kernels.use(self.network, kernel)
+        if self._replays is not None:
+            self._replays.forget()
         if self.teacher is not None:
             self.teacher.compute_by(kernel)
 
@@ -303,23 +306,41 @@ class Training:
         drawn_from = cache(lambda name: streams(seeds, name, epoch))
 
         indices = self._order(epoch)
-        losses = torch.zeros(len(seeds), dtype=self.dtype, device=self.device)
-        hits = torch.zeros_like(losses)
-        measured: dict[str, Tensor] = {}
         self.network.train()
         self.criterion.train()
-        for indices_of_batch in torch.split(indices, recipe.batch_size, dim=1):
-            loss, correct = self._step(indices_of_batch, augmentation, drawn_from)
-            losses += loss * indices_of_batch.shape[1]
-            for name, value in self.criterion.measured.items():
-                measured[name] = measured.get(name, 0) + value * indices_of_batch.shape[1]
-            hits += correct
+        batches = torch.split(indices, recipe.batch_size, dim=1)
+        if self._replays is not None:
+            tally = self._replays.tally
+            self._replays.run(batches, augmentation, drawn_from, self.learning_rates[epoch - 1])
+        else:
+            tally = Tally.of(len(seeds), self.dtype, self.device)
+            for batch in batches:
+                tally.add(*self._measured_step(batch, augmentation, drawn_from), batch.shape[1])
         samples = indices.shape[1]
         # a diverged network's logits are NaN, whose argmax is some class: its accuracy is NaN instead
-        counted = {"accuracy/train": hits, **measured}
-        diverged = ~losses.isfinite()
+        counted = {"accuracy/train": tally.hits, **tally.measured}
+        diverged = ~tally.losses.isfinite()
         means = {name: (value / samples).masked_fill(diverged, torch.nan) for name, value in counted.items()}
-        return {"loss/train": losses / samples, **means}
+        return {"loss/train": tally.losses / samples, **means}
+
+    def _measured_step(
+        self,
+        indices: Tensor,
+        augmentation: Sequence[torch.Generator],
+        drawn_from: Callable[[str], Sequence[torch.Generator]],
+    ) -> tuple[Tensor, Tensor, Mapping[str, Tensor]]:
+        """`_step`, and what the criterion measured in it."""
+        return *self._step(indices, augmentation, drawn_from), self.criterion.measured
+
+    def _make_replays(self) -> Replays | None:
+        recipe = self.recipe
+        networks = [self.network] if self.teacher is None else [self.network, self.teacher.network]
+        if self.device.type != "cuda" or not recipe.cuda_graphs or recipe.compile:
+            return None
+        if not is_recordable(self.benchmark, self.criterion, *networks):
+            return None
+        tally = Tally.of(len(self.trial.seeds), self.dtype, self.device)
+        return Replays(self._measured_step, tally, [self.network, self.criterion], partial(_recorded, self.optimizer))
 
     def _step(
         self,
@@ -475,6 +496,21 @@ class Training:
 
     def _pass_samples(self, replicas: int) -> int:
         return pass_samples(self.device, self.data.inputs[0].numel(), replicas)
+
+
+@contextmanager
+def _recorded(optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Lets a step of ``optimizer`` be recorded, which torch's Adam asks to be told of."""
+    before = [dict(group) for group in optimizer.param_groups]
+    for group in optimizer.param_groups:
+        if "capturable" in group:
+            group["capturable"] = True
+    try:
+        yield
+    finally:
+        for group, held in zip(optimizer.param_groups, before, strict=True):
+            if "capturable" in held:
+                group["capturable"] = held["capturable"]
 
 
 def _stack(splits: list[Split], device: torch.device) -> dict[str, Tensor]:

@@ -100,6 +100,8 @@ class Recipe:
     mixed_precision: bool = False
     #: torch.compile of the network, which takes a minute; on a CPU no faster, on a GPU to be measured first
     compile: bool = False
+    #: on a GPU, record the training step and replay it where that is faster; numbers are the same to the bit
+    cuda_graphs: bool = True
     #: criteria's hyperparameters where a study file gives none and their own defaults do not hold here, by name; ``e``
     #: is the number of anchors, under every criterion
     hyperparameters: Mapping[str, float] = field(default_factory=dict)

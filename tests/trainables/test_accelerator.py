@@ -8,7 +8,7 @@ import pytest
 import torch
 from accelerator import DEVICE, on_the_accelerator, within
 
-from tests.trainables.test_conformance import SMALL
+from tests.small import SMALL
 from trainables import criteria
 from trainables.benchmarks import BENCHMARKS
 from trainables.kernels import MODES

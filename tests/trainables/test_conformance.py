@@ -15,6 +15,7 @@ from torch.nn import functional
 from typer.testing import CliRunner
 
 from study.cli import app
+from tests.small import SMALL
 from tests.tiny import Tiny
 from trainables import criteria
 from trainables.benchmarks import BENCHMARKS
@@ -55,25 +56,6 @@ def test_the_criteria_conform_at_other_similarities(benchmark: str, names: Seque
     """A dot product, and a distance in one dimension, where the tiny benchmark has a cosine."""
     trials = [Trial(benchmark, name, (0,), options=SMALL[benchmark]) for name in names]
     assert {finding.name: finding.detail for finding in examine(trials) if not finding.ok} == {}
-
-
-#: options of benchmarks that make them small, where their defaults do not
-SMALL: Mapping[str, Mapping[str, Any]] = {
-    "hyperspectral": {"pixels": 200, "probe_epochs": 2, "validation": 0.2},
-    "age": {"samples": 120, "size": 16, "width": 2},
-    "cifar-fs": {"samples": 7, "size": 16, "width": 2, "queries": 2, "runs": 5},
-    "cub": {"samples": 7, "size": 16, "width": 2, "queries": 2, "runs": 5},
-    "cifar10-few-shot": {"samples": 12, "size": 16, "width": 2, "queries": 2, "runs": 5},
-    "cifar10": {"samples": 20, "size": 16, "width": 2},
-    "coarse-cifar10": {"samples": 20, "size": 16, "width": 2},
-    "table": {"data": str(Path(__file__).with_name("flowers.csv")), "coarse": "colour", "fine": "kind"},
-    "images": {
-        "data": str(Path(__file__).with_name("pets.zip")),
-        "groups": {"furred": ["cat", "dog"], "winged": ["owl", "wren"]},
-        "size": 8,
-        "width": 2,
-    },
-}
 
 
 @pytest.mark.slow

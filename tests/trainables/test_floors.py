@@ -101,3 +101,12 @@ def test_wide_inputs_are_read_by_their_principal_components(monkeypatch: pytest.
     features, logits = predict(torch.arange(50).expand(2, -1))
     assert logits.shape == (2, 50, 3)
     torch.testing.assert_close(features[0], (samples[:50] - centre) @ basis)
+
+
+def test_few_wide_samples_have_no_axis_beyond_their_own() -> None:
+    samples = torch.randn(20, 600, generator=stream(0, "few"), dtype=torch.float64)
+    centre, basis = floors.principal(samples, 0)
+    assert basis.shape == (600, 19)
+    torch.testing.assert_close(basis.mT @ basis, torch.eye(19, dtype=torch.float64))
+    # they lie where the axes do
+    torch.testing.assert_close((samples - centre) @ basis @ basis.mT, samples - centre)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from trainables.metrics import Metric
+from trainables.recording import Repeated
 
 #: fine labels recovered from the output (eq. 14), by the paper's probe, by better conditioned ones
 RAW = (
@@ -152,28 +154,57 @@ def probe_mse(
         logits = torch.bmm(torch.cat([scaled, bias], -1).flatten(1, 2), columns)
         return torch.softmax(torch.unflatten(logits, 1, (count, materials)), 2)
 
-    errors, step = [], 0
+    def train(rows: Tensor, rate: Tensor | float, growth: Tensor | float) -> None:
+        """One step on the ``rows`` (S·B,) of the table; see `_factors`."""
+        gathered = table.index_select(0, rows).view(replicas, -1, d + 1 + materials)
+        x, a = gathered[..., : d + 1], gathered[..., d + 1 :].transpose(1, 2).unsqueeze(1)
+        q = outputs(x.transpose(1, 2))
+        # gradient of the mean squared error through the softmax: q ⊙ (r − Σ q r), with r = q − a up to 2/(Bm)
+        slope = (q - a).mul_(q)
+        slope.sub_(q.mul_(slope.sum(2, keepdim=True)))
+        by_column = torch.bmm(slope.flatten(1, 2), x).mul_(2 / (x.shape[1] * materials)).view_as(weights)
+        torch.addcmul(by_column[..., :d], by_column[..., d:], offset, out=gradient[..., :d])
+        gradient[..., :d].mul_(scale)
+        gradient[..., d:] = by_column[..., d:]
+        first.lerp_(gradient, 1 - BETA1)
+        second.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
+        root = second.sqrt().mul_(growth).add_(EPSILON)
+        weights.addcmul_((first / root).mul_(rate), rates)
+
+    batches = -(-samples // batch_size)
+    factors = _factors(epochs, batches)
+    # of a step by the size of its batch: what it reads, and itself
+    kept: dict[int, tuple[Tensor, Tensor, Repeated]] = {}
+    # on a GPU a step reads its factors from memory, to be recorded; on a CPU numbers are quicker
+    sent = None if weights.device.type == "cpu" else factors.to(weights)
+    errors = []
     for epoch in range(epochs):
-        decay = 0.1 ** (4 * epoch // epochs)
         order = first_row + torch.stack([torch.randperm(samples, generator=g) for g in generators])
-        for batch in torch.split(order.to(weights.device), batch_size, dim=1):
-            gathered = table.index_select(0, batch.reshape(-1)).view(replicas, -1, d + 1 + materials)
-            x, a = gathered[..., : d + 1], gathered[..., d + 1 :].transpose(1, 2).unsqueeze(1)
-            q = outputs(x.transpose(1, 2))
-            # gradient of the mean squared error through the softmax: q ⊙ (r − Σ q r), with r = q − a up to 2/(Bm)
-            slope = (q - a).mul_(q)
-            slope.sub_(q.mul_(slope.sum(2, keepdim=True)))
-            by_column = torch.bmm(slope.flatten(1, 2), x).mul_(2 / (batch.shape[1] * materials)).view_as(weights)
-            torch.addcmul(by_column[..., :d], by_column[..., d:], offset, out=gradient[..., :d])
-            gradient[..., :d].mul_(scale)
-            gradient[..., d:] = by_column[..., d:]
-            step += 1
-            first.lerp_(gradient, 1 - BETA1)
-            second.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
-            root = second.sqrt().mul_((1 - BETA2**step) ** -0.5).add_(EPSILON)
-            weights.addcmul_(first / root, rates, value=-decay / (1 - BETA1**step))
+        for place, batch in enumerate(torch.split(order.to(weights.device), batch_size, dim=1)):
+            step = epoch * batches + place
+            if sent is None:
+                train(batch.reshape(-1), *factors[step].tolist())
+                continue
+            size = batch.shape[1]
+            if size not in kept:
+                rows, pair = batch.reshape(-1).clone(), sent[step].clone()
+                kept[size] = rows, pair, Repeated(partial(train, rows, pair[0], pair[1]), weights.device)
+            rows, pair, repeated = kept[size]
+            rows.copy_(batch.reshape(-1))
+            pair.copy_(sent[step])
+            repeated()
         errors.append(outputs(heldout_columns).sub_(heldout_wanted).square_().mean((2, 3)))
     return torch.stack(errors, -1).transpose(0, 1)
+
+
+def _factors(epochs: int, batches: int) -> Tensor:
+    """By step, in 64 bits (n, 2): Adam's rate over its first moment's share, and the root of its second one's inverse.
+
+    The rate is relative to the first epoch's.
+    """
+    steps = torch.arange(1, epochs * batches + 1, dtype=torch.float64)
+    decay = 0.1 ** (4 * torch.arange(epochs, dtype=torch.float64) // epochs).repeat_interleave(batches)
+    return torch.stack([-decay / (1 - BETA1**steps), (1 - BETA2**steps) ** -0.5], 1)
 
 
 def _moments(features: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,419 @@
+"""Training steps recorded once and replayed from then on, as CUDA graphs.
+
+The kernels of a small network run in less time than a host takes to start them one by one.
+A replayed step runs the very kernels of the step that was recorded, on the memory that it had, so that its numbers are
+the same to the bit. What changes from step to step is written to that memory beforehand: the samples' indices, and
+what is drawn at random, which threads draw ahead.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+
+import torch
+from torch import Tensor, nn
+
+from trainables.backbones import is_looped
+from trainables.kernels import SLACK, stopwatch
+from trainables.recording import Record, cuda_graph
+from trainables.replicas import Fill, draw, drawing
+
+log = logging.getLogger(__name__)
+
+Generators = Sequence[torch.Generator]
+#: stream name -> the replicas' generators of that name in an epoch, the same list each time
+Streams = Callable[[str], Generators]
+#: trains on samples (S, B) with augmentation's generators and all other streams: loss (S,), hits (S,), measured
+Step = Callable[[Tensor, Generators, Streams], tuple[Tensor, Tensor, Mapping[str, Tensor]]]
+
+#: steps that are taken as they come before one is recorded: the first ones allocate, and send constants
+WARM = 3
+#: a recording is made where it will serve so many steps before the next, of another learning rate say
+LEAST = 8
+#: where the host has told the device all of a step in less than this share of its time, it is no hindrance
+QUICK = 0.5
+#: steps that threads draw at a time, and how many threads at most
+AHEAD = 4
+MOST_THREADS = 8
+#: fewer bytes than these a step are drawn sooner than a thread is told to
+FEW_BYTES = 2**14
+_ALIGNED = 256
+
+
+@dataclass
+class Tally:
+    """Sums over an epoch's samples: losses and hits (S,), and what the criterion measures."""
+
+    losses: Tensor
+    hits: Tensor
+    measured: dict[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, replicas: int, dtype: torch.dtype, device: torch.device) -> Tally:
+        zeros = torch.zeros(2, replicas, dtype=dtype, device=device)
+        return cls(zeros[0], zeros[1])
+
+    def add(self, loss: Tensor, hits: Tensor, measured: Mapping[str, Tensor], samples: int) -> None:
+        """In place: one batch of so many ``samples`` of each replica."""
+        self.losses += loss * samples
+        self.hits += hits
+        for name, value in measured.items():
+            if name in self.measured:
+                self.measured[name] += value * samples
+            else:
+                self.measured[name] = value * samples
+
+    def clear(self) -> None:
+        for value in (self.losses, self.hits, *self.measured.values()):
+            value.zero_()
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Random values (S, *shape) that a step asks for, ``stream`` being None for augmentation's generators."""
+
+    fill: Fill
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    stream: str | None
+    #: place in the memory of all draws, in bytes
+    start: int
+
+    def within(self, memory: Tensor, replicas: int) -> Tensor:
+        """Its values (S, *shape) in ``memory``, (bytes,)."""
+        count = replicas * math.prod(self.shape) * self.dtype.itemsize
+        return memory[self.start : self.start + count].view(self.dtype).view(replicas, *self.shape)
+
+
+class Unrecordable(Exception):
+    """A step that cannot be recorded; it says why."""
+
+
+def is_recordable(*parts: object) -> bool:
+    """Whether ``parts``, a benchmark, a criterion, networks, are all of this package and torch, and go together.
+
+    Code of one's own may do one thing at one step and another at the next, which a recording would not.
+    """
+    for part in parts:
+        inner = part.modules() if isinstance(part, nn.Module) else (part,)
+        if any(type(each).__module__.partition(".")[0] not in ("trainables", "torch") for each in inner):
+            return False
+        if isinstance(part, nn.Module) and is_looped(part):
+            return False
+    return True
+
+
+@contextmanager
+def _unchanged_places(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Buffers that a step replaces by new tensors are written to the old ones, from which a recording reads."""
+    held = [(module, dict(module._buffers)) for whole in modules for module in whole.modules()]
+    is_over = False
+    try:
+        yield
+        is_over = True
+    finally:
+        with torch.no_grad():
+            for module, before in held:
+                for name, buffer in before.items():
+                    now = module._buffers.get(name)
+                    if buffer is not None and now is not None and now is not buffer:
+                        module._buffers[name] = buffer.copy_(now) if is_over else buffer
+
+
+class Replays:
+    """Runs the steps of a training's epochs, recorded where that gains time, and keeps their `Tally`.
+
+    ``modules`` hold the buffers that a step may replace; ``recording`` surrounds a step that is recorded. Where a step
+    cannot be recorded, or that gains nothing, all steps are taken as they come.
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        tally: Tally,
+        modules: Sequence[nn.Module],
+        recording: Callable[[], AbstractContextManager[None]] = nullcontext,
+        record: Record = cuda_graph,
+    ) -> None:
+        self.tally = tally
+        #: why steps are not recorded any more; None while they may be
+        self.reason: str | None = None
+        self._step, self._modules, self._recording, self._record = step, modules, recording, record
+        self._device = tally.losses.device
+        self._clock = stopwatch(self._device)
+        self._warm = 0
+        self.forget()
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether a recording is at hand."""
+        return self._replay is not None
+
+    def forget(self) -> None:
+        """Let go of what was recorded: whatever it reads and writes is another now."""
+        self._replay: Callable[[], None] | None = None
+        self._key: Hashable = None
+        self._draws: list[Draw] = []
+        self._indices = self._memory = torch.empty(0)
+        self._blocks: list[Tensor] = []
+        #: seconds of a step that was taken as it came, until replayed ones were seen to be faster
+        self._unproven: float | None = None
+
+    def run(self, batches: Sequence[Tensor], augmentation: Generators, streams: Streams, key: Hashable) -> None:
+        """One epoch over ``batches`` (S, B) of indices, the last of which may be smaller, into the cleared `tally`.
+
+        A recording holds for one ``key``, the learning rate say.
+        """
+        self.tally.clear()
+        noted = _Noted(augmentation, streams)
+        whole = [batch for batch in batches if batch.shape == batches[0].shape]
+        place = 0
+        if self.is_recorded and (key != self._key or self._indices.shape != batches[0].shape):
+            self.forget()
+        # of these the last is noted, and recorded
+        first = max(1, WARM - self._warm)
+        if self.reason is None and not self.is_recorded and len(whole) >= first + LEAST:
+            for batch in whole[: first - 1]:
+                self._plain(batch, noted)
+            self._warm, place = WARM, first
+            self._try_to_record(whole[first - 1], noted, key)
+        if self.is_recorded:
+            place += self._replayed(whole[place:], noted)
+        for batch in batches[place:]:
+            self._plain(batch, noted)
+
+    def _plain(self, indices: Tensor, noted: _Noted) -> None:
+        with _unchanged_places(self._modules):
+            self.tally.add(*self._step(indices, noted.augmentation, noted.streams), indices.shape[1])
+
+    def _try_to_record(self, indices: Tensor, noted: _Noted, key: Hashable) -> None:
+        """Take a step, noting what it draws; record it where the device has to wait for the host."""
+        started = self._clock()
+        with drawing(noted.note):
+            self._plain(indices, noted)
+        told = time.perf_counter() - started
+        seconds = self._clock() - started
+        if self._device.type == "cuda" and told < QUICK * seconds:
+            self._stop("the device is busy as it is")
+            return
+        try:
+            self._make(indices, noted, key)
+            self._unproven = seconds
+        except (Unrecordable, RuntimeError) as error:
+            self._stop(str(error))
+
+    def _make(self, indices: Tensor, noted: _Noted, key: Hashable) -> None:
+        draws = noted.draws()
+        on_cuda = self._device.type == "cuda"
+        size = _end(draws, len(indices))
+        self._indices = indices.clone()
+        self._memory = torch.zeros(size, dtype=torch.uint8, device=self._device)
+        self._blocks = [
+            torch.empty(size, dtype=torch.uint8, pin_memory=on_cuda) for _ in range(2 * AHEAD if size else 0)
+        ]
+
+        def run() -> None:
+            left = iter(draws)
+
+            def given(fill: Fill, shape: tuple[int, ...], generators: Generators, *kind: object) -> Tensor:
+                wanted = next(left, None)
+                if wanted is None or (wanted.shape, wanted.dtype, wanted.stream) != (
+                    shape,
+                    kind[0],
+                    noted.name(generators),
+                ):
+                    raise Unrecordable("a step draws other random numbers than the one before it")
+                return wanted.within(self._memory, len(indices))
+
+            with drawing(given):
+                self._plain(self._indices, noted)
+
+        with self._recording():
+            self._replay = self._record(run)
+        self._key, self._draws = key, draws
+
+    def _replayed(self, batches: Sequence[Tensor], noted: _Noted) -> int:
+        """Train on ``batches``, and say how many they were."""
+        assert self._replay is not None
+        trial = LEAST if self._unproven is not None else 0
+        started = self._clock() if trial else 0.0
+        with Ahead(self._draws, noted.sources(self._draws), self._blocks, len(batches)) as ahead:
+            for place, indices in enumerate(batches):
+                self._indices.copy_(indices)
+                if self._blocks:
+                    self._memory.copy_(ahead.filled(place), non_blocking=True)
+                    ahead.sent(place)
+                self._replay()
+                if place + 1 == trial:
+                    assert self._unproven is not None
+                    taken, before = (self._clock() - started) / trial, self._unproven
+                    log.info("a step takes %.3g ms recorded, and %.3g ms as it comes", 1e3 * taken, 1e3 * before)
+                    self._unproven = None
+                    if taken * SLACK > before:
+                        # threads have drawn for the steps to come, so that this epoch goes on
+                        self.reason = "a replay is no faster"
+        if self.reason is not None:
+            self._stop(self.reason)
+        return len(batches)
+
+    def _stop(self, reason: str) -> None:
+        self.reason = reason
+        self.forget()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        log.info("steps are taken as they come: %s", reason)
+
+
+class _Noted:
+    """An epoch's random streams, and what one step drew from them."""
+
+    def __init__(self, augmentation: Generators, streams: Streams) -> None:
+        self.augmentation, self._of = augmentation, streams
+        self._names: dict[int, str | None] = {id(augmentation): None}
+        self._draws: list[Draw] | None = []
+        self._end = 0
+
+    def streams(self, name: str) -> Generators:
+        found = self._of(name)
+        self._names[id(found)] = name
+        return found
+
+    def name(self, generators: Generators) -> str | None:
+        """Of the stream that ``generators`` are; `Unrecordable` where they are none."""
+        if id(generators) not in self._names:
+            raise Unrecordable("a step draws from generators of its own")
+        return self._names[id(generators)]
+
+    def note(
+        self,
+        fill: Fill,
+        shape: tuple[int, ...],
+        generators: Generators,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> Tensor:
+        """Draw, and note what."""
+        if self._draws is not None and id(generators) in self._names:
+            made = Draw(fill, shape, dtype, self._names[id(generators)], self._end)
+            self._draws.append(made)
+            self._end = -(-_end([made], len(generators)) // _ALIGNED) * _ALIGNED
+        else:
+            self._draws = None
+        return draw(fill, shape, generators, dtype, device)
+
+    def draws(self) -> list[Draw]:
+        """What was noted; `Unrecordable` where some of it came from elsewhere."""
+        if self._draws is None:
+            raise Unrecordable("a step draws from generators of its own")
+        return self._draws
+
+    def sources(self, draws: Sequence[Draw]) -> dict[str | None, Generators]:
+        """The generators of ``draws`` by their stream."""
+        return {each.stream: self.augmentation if each.stream is None else self.streams(each.stream) for each in draws}
+
+
+def _end(draws: Sequence[Draw], replicas: int) -> int:
+    """Bytes up to the last one of ``draws``."""
+    return max((d.start + replicas * math.prod(d.shape) * d.dtype.itemsize for d in draws), default=0)
+
+
+class Ahead:
+    """Draws what so many ``steps`` need into ``blocks`` of memory, which serve one after another, in threads.
+
+    Each thread draws for some of the replicas, in the order of the steps, so that every stream goes on as it would, and
+    for `AHEAD` steps at a time: threads that hand over each step do little else where a step takes half a millisecond.
+    """
+
+    def __init__(
+        self,
+        draws: Sequence[Draw],
+        sources: Mapping[str | None, Generators],
+        blocks: Sequence[Tensor],
+        steps: int,
+    ) -> None:
+        self._blocks, self._steps = blocks, steps
+        replicas = max((len(generators) for generators in sources.values()), default=0)
+        #: of each block and replica, what is filled
+        self._tasks = [
+            [
+                [(each.fill, each.within(block, replicas)[s], sources[each.stream][s]) for each in draws]
+                for s in range(replicas)
+            ]
+            for block in blocks
+        ]
+        few = not blocks or blocks[0].numel() < FEW_BYTES
+        count = 0 if few else min(torch.get_num_threads(), replicas, MOST_THREADS)
+        self._shares = [range(replicas)] if few else [range(first, replicas, count) for first in range(count)]
+        self._events: list[torch.cuda.Event | None] = [None] * len(blocks)
+        #: of each thread, for how many stretches of steps there is room, and how many it has drawn
+        self._free: list[SimpleQueue[None]] = [SimpleQueue() for _ in range(count)]
+        self._ready: list[SimpleQueue[None]] = [SimpleQueue() for _ in range(count)]
+        self._error: BaseException | None = None
+        self._is_over = False
+        self._threads = [threading.Thread(target=self._work, args=(each,), daemon=True) for each in range(count)]
+
+    def __enter__(self) -> Ahead:
+        for _ in range(len(self._blocks) // AHEAD):
+            self._release()
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._is_over = True
+        self._release()
+        for thread in self._threads:
+            thread.join()
+
+    def filled(self, step: int) -> Tensor:
+        """The block of ``step``, once it is drawn."""
+        if not self._threads:
+            self._fill(step, self._shares[0])
+        elif step % AHEAD == 0:
+            for ready in self._ready:
+                ready.get()
+            if self._error is not None:
+                raise self._error
+        return self._blocks[step % len(self._blocks)]
+
+    def sent(self, step: int) -> None:
+        """The block of ``step`` is on its way to the device: when it has arrived, it may be drawn into again."""
+        if torch.cuda.is_available():
+            event = torch.cuda.Event()
+            event.record()
+            self._events[step % len(self._blocks)] = event
+        if step % AHEAD == AHEAD - 1:
+            self._release()
+
+    def _release(self) -> None:
+        for free in self._free:
+            free.put(None)
+
+    def _work(self, number: int) -> None:
+        try:
+            for start in range(0, self._steps, AHEAD):
+                self._free[number].get()
+                for step in range(start, min(start + AHEAD, self._steps)):
+                    if self._is_over:
+                        return
+                    self._fill(step, self._shares[number])
+                self._ready[number].put(None)
+        except BaseException as error:
+            self._error = error
+            self._ready[number].put(None)
+
+    def _fill(self, step: int, replicas: Sequence[int]) -> None:
+        place = step % len(self._blocks)
+        event = self._events[place]
+        if event is not None:
+            event.synchronize()
+        for replica in replicas:
+            for fill, values, generator in self._tasks[place][replica]:
+                fill(values, generator)
