@@ -35,8 +35,10 @@ Step = Callable[[Tensor, Generators, Streams], tuple[Tensor, Tensor, Mapping[str
 
 #: steps that are taken as they come before one is recorded: the first ones allocate, and send constants
 WARM = 3
-#: a recording is made where it will serve so many steps before the next, of another learning rate say
+#: a recording is made where it will serve so many steps of an epoch
 LEAST = 8
+#: and made anew, for another learning rate say, where the steps until the next one gain so many times what it takes
+WORTH = 2.0
 #: where the host has told the device all of a step in less than this share of its time, it is no hindrance
 QUICK = 0.5
 #: steps that threads draw at a time, and how many threads at most
@@ -149,6 +151,9 @@ class Replays:
         self._device = tally.losses.device
         self._clock = stopwatch(self._device)
         self._warm = 0
+        #: seconds that a replayed step gains, once that is known, and that recording it takes
+        self._gain: float | None = None
+        self._cost = 0.0
         self.forget()
 
     @property
@@ -166,10 +171,12 @@ class Replays:
         #: seconds of a step that was taken as it came, until replayed ones were seen to be faster
         self._unproven: float | None = None
 
-    def run(self, batches: Sequence[Tensor], augmentation: Generators, streams: Streams, key: Hashable) -> None:
+    def run(
+        self, batches: Sequence[Tensor], augmentation: Generators, streams: Streams, key: Hashable, epochs: int = 1
+    ) -> None:
         """One epoch over ``batches`` (S, B) of indices, the last of which may be smaller, into the cleared `tally`.
 
-        A recording holds for one ``key``, the learning rate say.
+        A recording holds for one ``key``, the learning rate say, which this and the coming ``epochs`` - 1 have.
         """
         self.tally.clear()
         noted = _Noted(augmentation, streams)
@@ -179,7 +186,8 @@ class Replays:
             self.forget()
         # of these the last is noted, and recorded
         first = max(1, WARM - self._warm)
-        if self.reason is None and not self.is_recorded and len(whole) >= first + LEAST:
+        pays = self._gain is None or epochs * len(whole) * self._gain > WORTH * self._cost
+        if self.reason is None and not self.is_recorded and len(whole) >= first + LEAST and pays:
             for batch in whole[: first - 1]:
                 self._plain(batch, noted)
             self._warm, place = WARM, first
@@ -203,8 +211,10 @@ class Replays:
         if self._device.type == "cuda" and told < QUICK * seconds:
             self._stop("the device is busy as it is")
             return
+        started = self._clock()
         try:
             self._make(indices, noted, key)
+            self._cost = self._clock() - started
             self._unproven = seconds
         except (Unrecordable, RuntimeError) as error:
             self._stop(str(error))
@@ -255,7 +265,7 @@ class Replays:
                     assert self._unproven is not None
                     taken, before = (self._clock() - started) / trial, self._unproven
                     log.info("a step takes %.3g ms recorded, and %.3g ms as it comes", 1e3 * taken, 1e3 * before)
-                    self._unproven = None
+                    self._unproven, self._gain = None, before - taken
                     if taken * SLACK > before:
                         # threads have drawn for the steps to come, so that this epoch goes on
                         self.reason = "a replay is no faster"

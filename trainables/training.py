@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -310,8 +311,9 @@ class Training:
         self.criterion.train()
         batches = torch.split(indices, recipe.batch_size, dim=1)
         if self._replays is not None:
-            tally = self._replays.tally
-            self._replays.run(batches, augmentation, drawn_from, self.learning_rates[epoch - 1])
+            tally, rate = self._replays.tally, self.learning_rates[epoch - 1]
+            alike = len(list(takewhile(lambda other: other == rate, self.learning_rates[epoch - 1 :])))
+            self._replays.run(batches, augmentation, drawn_from, rate, alike)
         else:
             tally = Tally.of(len(seeds), self.dtype, self.device)
             for batch in batches:

@@ -171,6 +171,7 @@ def test_replayed_steps_are_those_that_come_one_by_one(
     monkeypatch.setattr(replay, "QUICK", 0.0)
     monkeypatch.setattr(replay, "SLACK", 0.0)
     monkeypatch.setattr(replay, "LEAST", 2)
+    monkeypatch.setattr(replay, "WORTH", float("-inf"))
     wanted = trial(benchmark, criterion, epochs=4, dtype="float32", milestones=[3], batch_size=SIZES.get(benchmark, 9))
     plain = Training(replace(wanted, training={**wanted.training, "cuda_graphs": False}), GPU)
     undisturbed = finished(plain)

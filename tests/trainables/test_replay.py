@@ -43,6 +43,7 @@ class Recorder:
 def worthwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     """A replay here is no faster, and is taken nonetheless; threads draw however little it is."""
     monkeypatch.setattr(replay, "SLACK", 0.0)
+    monkeypatch.setattr(replay, "WORTH", float("-inf"))
     monkeypatch.setattr(replay, "FEW_BYTES", 0)
 
 
@@ -154,6 +155,19 @@ def test_a_recording_that_gains_nothing_is_let_go(monkeypatch: pytest.MonkeyPatc
     assert replays.reason is not None and not replays.is_recorded
     run(replays, 20)
     assert recorder.recordings == 1 and recorder.replays == 20 - replay.WARM
+    assert replays.tally.losses.tolist() == [4 * 190, 4 * 190]
+
+
+def test_what_changes_often_is_recorded_again_where_that_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    replays, recorder = made(summed)
+    run(replays, 20, 1)
+    monkeypatch.setattr(replay, "WORTH", 2.0)
+    # by a step 1 ms is gained, and a recording takes 30 ms
+    replays._gain, replays._cost = 1e-3, 30e-3
+    run(replays, 20, 2)
+    assert not replays.is_recorded
+    replays.run(batches(20), streams((0, 1), "augmentation"), partial(streams, (0, 1)), 2, epochs=4)
+    assert replays.is_recorded and recorder.recordings == 2
     assert replays.tally.losses.tolist() == [4 * 190, 4 * 190]
 
 
