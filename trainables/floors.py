@@ -91,7 +91,7 @@ def principal(samples: Tensor, seed: int) -> Axes:
 
     After Halko, Martinsson and Tropp (2011), SIAM Review 53, algorithm 5.1, as ``torch.svd_lowrank`` has it; that draws
     on the samples' own device, where a GPU draws others. m is n − 1 where there are fewer samples: less their mean
-    they span no more, and what a sample held out has along any further axis says nothing.
+    they span no more, and what a sample held out has along another axis says nothing.
     """
     centre = samples.mean(0)
     tall = samples - centre

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -119,7 +120,9 @@ def _epoch(training: Training, count: int, clock: Callable[[], float]) -> float:
     batches = 1 if several._replays is None else 2 * (replay.WARM + replay.LEAST)
     batches = min(batches, -(-whole.shape[1] // recipe.batch_size))
     several.parts["train"] = whole[:, : batches * recipe.batch_size]
-    steps = [seconds(lambda: several._train_epoch(1)) / batches for _ in range(ROUNDS + 1)][1:]
+    # one after another, as a trial goes through them: a step is recorded anew with each learning rate
+    epochs = [place % recipe.epochs + 1 for place in range(ROUNDS + 1)]
+    steps = [seconds(partial(several._train_epoch, epoch)) / batches for epoch in epochs][1:]
     several.parts["train"] = whole
     evaluations = []
     # the first draws and allocates; the last epoch's is another one

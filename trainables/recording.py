@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 
 import torch
 
@@ -18,10 +19,17 @@ DEVICES = frozenset({"cuda"})
 
 def cuda_graph(run: Callable[[], None]) -> Callable[[], None]:
     """A `Record`; ``RuntimeError`` where ``run`` waits for the device, or memory runs out."""
-    graph = torch.cuda.CUDAGraph()
-    # other threads may go on using the device: one that sends numbers to a server, say
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        run()
+    graph, pool, stream = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle(), torch.cuda.current_stream()
+    try:
+        # other threads may go on using the device: one that sends numbers to a server, say
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+            run()
+    except BaseException:
+        # torch stays on the recording's stream, and before 2.12 in its memory too
+        torch.cuda.set_stream(stream)
+        with suppress(AttributeError, RuntimeError):
+            torch._C._cuda_endAllocateToPool(stream.device_index, pool)
+        raise
     replay: Callable[[], None] = graph.replay
     return replay
 

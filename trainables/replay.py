@@ -138,28 +138,31 @@ class Replays:
 
     def __init__(
         self,
-        step: Step,
         tally: Tally,
         modules: Sequence[nn.Module],
         recording: Callable[[], AbstractContextManager[None]] = nullcontext,
         record: Record = cuda_graph,
     ) -> None:
         self.tally = tally
-        #: why steps are not recorded any more; None while they may be
-        self.reason: str | None = None
-        self._step, self._modules, self._recording, self._record = step, modules, recording, record
+        self._modules, self._recording, self._record = modules, recording, record
         self._device = tally.losses.device
         self._clock = stopwatch(self._device)
-        self._warm = 0
-        #: seconds that a replayed step gains, once that is known, and that recording it takes
-        self._gain: float | None = None
-        self._cost = 0.0
-        self.forget()
+        self.reset()
 
     @property
     def is_recorded(self) -> bool:
         """Whether a recording is at hand."""
         return self._replay is not None
+
+    def reset(self) -> None:
+        """Begin as at first: steps are computed in another way from now on."""
+        #: why steps are not recorded any more; None while they may be
+        self.reason: str | None = None
+        self._warm = 0
+        #: seconds that a replayed step gains, once that is known, and that recording it takes
+        self._gain: float | None = None
+        self._cost = 0.0
+        self.forget()
 
     def forget(self) -> None:
         """Let go of what was recorded: whatever it reads and writes is another now."""
@@ -172,14 +175,20 @@ class Replays:
         self._unproven: float | None = None
 
     def run(
-        self, batches: Sequence[Tensor], augmentation: Generators, streams: Streams, key: Hashable, epochs: int = 1
+        self,
+        step: Step,
+        batches: Sequence[Tensor],
+        augmentation: Generators,
+        streams: Streams,
+        key: Hashable,
+        epochs: int = 1,
     ) -> None:
-        """One epoch over ``batches`` (S, B) of indices, the last of which may be smaller, into the cleared `tally`.
+        """One epoch of ``step`` over ``batches`` (S, B) of indices, of which the last may be smaller, into `tally`.
 
         A recording holds for one ``key``, the learning rate say, which this and the coming ``epochs`` - 1 have.
         """
         self.tally.clear()
-        noted = _Noted(augmentation, streams)
+        epoch = _Epoch(step, augmentation, streams)
         whole = [batch for batch in batches if batch.shape == batches[0].shape]
         place = 0
         if self.is_recorded and (key != self._key or self._indices.shape != batches[0].shape):
@@ -189,38 +198,45 @@ class Replays:
         pays = self._gain is None or epochs * len(whole) * self._gain > WORTH * self._cost
         if self.reason is None and not self.is_recorded and len(whole) >= first + LEAST and pays:
             for batch in whole[: first - 1]:
-                self._plain(batch, noted)
+                self._plain(batch, epoch)
             self._warm, place = WARM, first
-            self._try_to_record(whole[first - 1], noted, key)
+            self._try_to_record(whole[first - 1], epoch, key)
         if self.is_recorded:
-            place += self._replayed(whole[place:], noted)
+            place += self._replayed(whole[place:], epoch)
         for batch in batches[place:]:
-            self._plain(batch, noted)
+            self._plain(batch, epoch)
 
-    def _plain(self, indices: Tensor, noted: _Noted) -> None:
+    def _plain(self, indices: Tensor, epoch: _Epoch) -> None:
         with _unchanged_places(self._modules):
-            self.tally.add(*self._step(indices, noted.augmentation, noted.streams), indices.shape[1])
+            self.tally.add(*epoch.step(indices, epoch.augmentation, epoch.streams), indices.shape[1])
 
-    def _try_to_record(self, indices: Tensor, noted: _Noted, key: Hashable) -> None:
+    def _try_to_record(self, indices: Tensor, epoch: _Epoch, key: Hashable) -> None:
         """Take a step, noting what it draws; record it where the device has to wait for the host."""
         started = self._clock()
-        with drawing(noted.note):
-            self._plain(indices, noted)
+        with drawing(epoch.note):
+            self._plain(indices, epoch)
         told = time.perf_counter() - started
         seconds = self._clock() - started
         if self._device.type == "cuda" and told < QUICK * seconds:
             self._stop("the device is busy as it is")
             return
+        held = _Memory.now(self._device)
         started = self._clock()
+        reason = None
         try:
-            self._make(indices, noted, key)
+            self._make(indices, epoch, key)
             self._cost = self._clock() - started
             self._unproven = seconds
         except (Unrecordable, RuntimeError) as error:
-            self._stop(str(error))
+            # without the error, which holds what the recording had allocated
+            reason = str(error)
+        if reason is None and held is not None and not held.leaves_room(self._device):
+            reason = "memory would be short beside a recording"
+        if reason is not None:
+            self._stop(reason)
 
-    def _make(self, indices: Tensor, noted: _Noted, key: Hashable) -> None:
-        draws = noted.draws()
+    def _make(self, indices: Tensor, epoch: _Epoch, key: Hashable) -> None:
+        draws = epoch.draws()
         on_cuda = self._device.type == "cuda"
         size = _end(draws, len(indices))
         self._indices = indices.clone()
@@ -237,24 +253,26 @@ class Replays:
                 if wanted is None or (wanted.shape, wanted.dtype, wanted.stream) != (
                     shape,
                     kind[0],
-                    noted.name(generators),
+                    epoch.name(generators),
                 ):
                     raise Unrecordable("a step draws other random numbers than the one before it")
                 return wanted.within(self._memory, len(indices))
 
             with drawing(given):
-                self._plain(self._indices, noted)
+                self._plain(self._indices, epoch)
+            if next(left, None) is not None:
+                raise Unrecordable("a step draws fewer random numbers than the one before it")
 
         with self._recording():
             self._replay = self._record(run)
         self._key, self._draws = key, draws
 
-    def _replayed(self, batches: Sequence[Tensor], noted: _Noted) -> int:
+    def _replayed(self, batches: Sequence[Tensor], epoch: _Epoch) -> int:
         """Train on ``batches``, and say how many they were."""
         assert self._replay is not None
         trial = LEAST if self._unproven is not None else 0
         started = self._clock() if trial else 0.0
-        with Ahead(self._draws, noted.sources(self._draws), self._blocks, len(batches)) as ahead:
+        with Ahead(self._draws, epoch.sources(self._draws), self._blocks, len(batches)) as ahead:
             for place, indices in enumerate(batches):
                 self._indices.copy_(indices)
                 if self._blocks:
@@ -281,11 +299,33 @@ class Replays:
         log.info("steps are taken as they come: %s", reason)
 
 
-class _Noted:
-    """An epoch's random streams, and what one step drew from them."""
+@dataclass(frozen=True)
+class _Memory:
+    """Bytes of a GPU's memory that this process holds, and how many of these are in use, before a step is recorded."""
 
-    def __init__(self, augmentation: Generators, streams: Streams) -> None:
-        self.augmentation, self._of = augmentation, streams
+    reserved: int
+    allocated: int
+
+    @classmethod
+    def now(cls, device: torch.device) -> _Memory | None:
+        """On ``device``; None on a CPU."""
+        if device.type != "cuda":
+            return None
+        return cls(torch.cuda.memory_reserved(device), torch.cuda.memory_allocated(device))
+
+    def leaves_room(self, device: torch.device) -> bool:
+        """Whether what steps took that came as they do may be had again, beside what a recording holds since."""
+        free, total = torch.cuda.mem_get_info(device)
+        share = torch.cuda.get_per_process_memory_fraction(device)
+        left = min(free, int(share * total) - torch.cuda.memory_reserved(device))
+        return self.reserved - self.allocated <= left
+
+
+class _Epoch:
+    """An epoch's step and random streams, and what one step drew from them."""
+
+    def __init__(self, step: Step, augmentation: Generators, streams: Streams) -> None:
+        self.step, self.augmentation, self._of = step, augmentation, streams
         self._names: dict[int, str | None] = {id(augmentation): None}
         self._draws: list[Draw] | None = []
         self._end = 0
@@ -361,6 +401,7 @@ class Ahead:
         few = not blocks or blocks[0].numel() < FEW_BYTES
         count = 0 if few else min(torch.get_num_threads(), replicas, MOST_THREADS)
         self._shares = [range(replicas)] if few else [range(first, replicas, count) for first in range(count)]
+        self._is_pinned = bool(blocks) and blocks[0].is_pinned()
         self._events: list[torch.cuda.Event | None] = [None] * len(blocks)
         #: of each thread, for how many stretches of steps there is room, and how many it has drawn
         self._free: list[SimpleQueue[None]] = [SimpleQueue() for _ in range(count)]
@@ -372,15 +413,20 @@ class Ahead:
     def __enter__(self) -> Ahead:
         for _ in range(len(self._blocks) // AHEAD):
             self._release()
-        for thread in self._threads:
-            thread.start()
+        try:
+            for thread in self._threads:
+                thread.start()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *error: object) -> None:
         self._is_over = True
         self._release()
         for thread in self._threads:
-            thread.join()
+            if thread.ident is not None:
+                thread.join()
 
     def filled(self, step: int) -> Tensor:
         """The block of ``step``, once it is drawn."""
@@ -395,8 +441,9 @@ class Ahead:
 
     def sent(self, step: int) -> None:
         """The block of ``step`` is on its way to the device: when it has arrived, it may be drawn into again."""
-        if torch.cuda.is_available():
-            event = torch.cuda.Event()
+        if self._is_pinned:
+            # a thread that waits for it leaves its core to others
+            event = torch.cuda.Event(blocking=True)
             event.record()
             self._events[step % len(self._blocks)] = event
         if step % AHEAD == AHEAD - 1:

@@ -84,12 +84,18 @@ def _epochs(training: Training) -> tuple[float, int]:
         # the first step allocates, and compiles where that is asked for
         training.parts["train"] = whole[:, :size]
         training._train_epoch(1)
-        taken, count = 0.0, size
+        taken, count, epoch, seen = 0.0, size, 1, False
         while True:
             training.parts["train"] = part = whole[:, :count]
+            # where the learning rate changes with each epoch, a recorded step is recorded anew in each
+            epoch = epoch % training.recipe.epochs + 1
             started = time.perf_counter()
-            metrics = training._train_epoch(1)
+            metrics = training._train_epoch(epoch)
             spent = _since(started, training)
+            if training.is_recorded and not seen:
+                # the first recording is tried out, once a trial
+                seen = True
+                continue
             taken += spent
             if taken >= STEP_SECONDS:
                 break

@@ -198,6 +198,11 @@ class Training:
         return self.evaluation.arrays(self._snapshot())
 
     @property
+    def is_recorded(self) -> bool:
+        """Whether steps are replayed from a recording, see `trainables.replay`."""
+        return self._replays is not None and self._replays.is_recorded
+
+    @property
     def kernel(self) -> Kernel | None:
         """By which the replicas' convolutions are computed, see `trainables.kernels`; None where there is no choice."""
         return kernels.in_use(self.network, self.device)
@@ -206,7 +211,7 @@ class Training:
         """Compute by ``kernel`` from now on, and a teacher too; by the usual one where that is None."""
         kernels.use(self.network, kernel)
         if self._replays is not None:
-            self._replays.forget()
+            self._replays.reset()
         if self.teacher is not None:
             self.teacher.compute_by(kernel)
 
@@ -313,7 +318,7 @@ class Training:
         if self._replays is not None:
             tally, rate = self._replays.tally, self.learning_rates[epoch - 1]
             alike = len(list(takewhile(lambda other: other == rate, self.learning_rates[epoch - 1 :])))
-            self._replays.run(batches, augmentation, drawn_from, rate, alike)
+            self._replays.run(self._measured_step, batches, augmentation, drawn_from, rate, alike)
         else:
             tally = Tally.of(len(seeds), self.dtype, self.device)
             for batch in batches:
@@ -335,14 +340,17 @@ class Training:
         return *self._step(indices, augmentation, drawn_from), self.criterion.measured
 
     def _make_replays(self) -> Replays | None:
-        recipe = self.recipe
+        recipe, device = self.recipe, self.device
         networks = [self.network] if self.teacher is None else [self.network, self.teacher.network]
-        if self.device.type != "cuda" or not recipe.cuda_graphs or recipe.compile:
+        if device.type != "cuda" or not recipe.cuda_graphs or recipe.compile:
             return None
-        if not is_recordable(self.benchmark, self.criterion, *networks):
+        # a recording is of the GPU in use
+        if device.index not in (None, torch.cuda.current_device()):
             return None
-        tally = Tally.of(len(self.trial.seeds), self.dtype, self.device)
-        return Replays(self._measured_step, tally, [self.network, self.criterion], partial(_recorded, self.optimizer))
+        if not is_recordable(self, self.benchmark, self.criterion, *networks):
+            return None
+        tally = Tally.of(len(self.trial.seeds), self.dtype, device)
+        return Replays(tally, [self.network, self.criterion], partial(_recorded, self.optimizer))
 
     def _step(
         self,

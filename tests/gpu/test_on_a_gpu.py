@@ -171,7 +171,9 @@ def test_replayed_steps_are_those_that_come_one_by_one(
     monkeypatch.setattr(replay, "QUICK", 0.0)
     monkeypatch.setattr(replay, "SLACK", 0.0)
     monkeypatch.setattr(replay, "LEAST", 2)
-    monkeypatch.setattr(replay, "WORTH", float("-inf"))
+    monkeypatch.setattr(replay, "WORTH", -1e9)
+    # threads draw however little it is
+    monkeypatch.setattr(replay, "FEW_BYTES", 0)
     wanted = trial(benchmark, criterion, epochs=4, dtype="float32", milestones=[3], batch_size=SIZES.get(benchmark, 9))
     plain = Training(replace(wanted, training={**wanted.training, "cuda_graphs": False}), GPU)
     undisturbed = finished(plain)
@@ -181,6 +183,27 @@ def test_replayed_steps_are_those_that_come_one_by_one(
     resumed = Training(wanted, GPU)
     resumed.load(begun.state())
     assert_same(resumed, plain, ([*records, *finished(resumed)], undisturbed))
+
+
+def test_what_cannot_be_recorded_is_taken_as_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that waits for the GPU while it is recorded: the training goes on, and memory can be given back."""
+    monkeypatch.setattr(replay, "QUICK", 0.0)
+
+    def waiting(*given: Any) -> Any:
+        if torch.cuda.is_current_stream_capturing():
+            torch.ones((), device=GPU).item()
+        return measured(*given)
+
+    wanted = trial("hyperspectral", dtype="float32", batch_size=9)
+    training, plain = Training(wanted, GPU), Training(wanted, GPU)
+    plain._replays = None
+    measured = training._measured_step
+    monkeypatch.setattr(training, "_measured_step", waiting)
+    records = finished(training)
+    assert training._replays is not None and training._replays.reason is not None
+    torch.cuda.empty_cache()
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
+    assert_same(training, plain, (records, finished(plain)))
 
 
 @contextmanager

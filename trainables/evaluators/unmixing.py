@@ -176,14 +176,14 @@ def probe_mse(
     # of a step by the size of its batch: what it reads, and itself
     kept: dict[int, tuple[Tensor, Tensor, Repeated]] = {}
     # on a GPU a step reads its factors from memory, to be recorded; on a CPU numbers are quicker
-    sent = None if weights.device.type == "cpu" else factors.to(weights)
+    sent = None if weights.device.type == "cpu" else torch.tensor(factors).to(weights)
     errors = []
     for epoch in range(epochs):
         order = first_row + torch.stack([torch.randperm(samples, generator=g) for g in generators])
         for place, batch in enumerate(torch.split(order.to(weights.device), batch_size, dim=1)):
             step = epoch * batches + place
             if sent is None:
-                train(batch.reshape(-1), *factors[step].tolist())
+                train(batch.reshape(-1), *factors[step])
                 continue
             size = batch.shape[1]
             if size not in kept:
@@ -197,14 +197,14 @@ def probe_mse(
     return torch.stack(errors, -1).transpose(0, 1)
 
 
-def _factors(epochs: int, batches: int) -> Tensor:
-    """By step, in 64 bits (n, 2): Adam's rate over its first moment's share, and the root of its second one's inverse.
+def _factors(epochs: int, batches: int) -> list[tuple[float, float]]:
+    """By step, Adam's rate over its first moment's share, and the root of its second one's inverse.
 
     The rate is relative to the first epoch's.
     """
-    steps = torch.arange(1, epochs * batches + 1, dtype=torch.float64)
-    decay = 0.1 ** (4 * torch.arange(epochs, dtype=torch.float64) // epochs).repeat_interleave(batches)
-    return torch.stack([-decay / (1 - BETA1**steps), (1 - BETA2**steps) ** -0.5], 1)
+    steps = range(1, epochs * batches + 1)
+    decays = [0.1 ** (4 * epoch // epochs) for epoch in range(epochs) for _ in range(batches)]
+    return [(-decay / (1 - BETA1**t), (1 - BETA2**t) ** -0.5) for decay, t in zip(decays, steps, strict=True)]
 
 
 def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
