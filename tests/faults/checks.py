@@ -18,7 +18,7 @@ from study.file import plan
 from study.file.spec import StudySpec
 from study.launch import snapshots
 from study.record.trials import CRITERION, HYPERPARAMETER_VALUES, REASON
-from trainables.assignment import WHOLE
+from trainables.assignment import Assignment
 from trainables.storage import Folder
 from trainables.trainable import CHECKPOINT, place
 from trainables.training import Training
@@ -65,8 +65,8 @@ def _check_files(spec: StudySpec, folder: Folder, trials: Mapping[int, Trial], f
     ended = sorted((state["config"]["number"], state["status"]) for state in states)
     assert ended == [(number, "ERROR" if number in failed else "TERMINATED") for number in sorted(trials)]
     assert (folder / "trials").names() == sorted(map(str, trials))
-    for number in trials:
-        here = place(folder, number, WHOLE)
+    for number, trial in trials.items():
+        here = place(folder, Assignment(number, "grid", trial))
         assert set(here.names()) <= {CHECKPOINT, "lock"}
         with here.reading(CHECKPOINT) as file:
             checkpoint = torch.load(file, weights_only=True)

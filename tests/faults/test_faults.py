@@ -74,8 +74,8 @@ def open_runs(service: Service, spec: StudySpec) -> int:
 
 
 def said(launch: Launch) -> str:
-    """The messages of a launch, for the table."""
-    return "; ".join(f"“{text}”" for text in launch.messages)
+    """The messages of a launch, for the table, which has no room for where in the user's own code a trial failed."""
+    return "; ".join(f"“{text}”" for text in launch.messages if not text.startswith("  File "))
 
 
 def test_worker_process_killed(service: Service, row: Row) -> None:
