@@ -39,8 +39,9 @@ CHECKPOINT = "checkpoint.pt"
 STOP = "stop"
 #: files in the study's folder begin so: the fingerprint of the data that trials of the same options are trained on
 FINGERPRINT = "fingerprint"
-#: how long a trial waits for a predecessor that still writes in its folder
-PREDECESSOR_SECONDS = 120.0
+#: how long a trial waits for a predecessor that still writes in its folder: Ray on a node that is cut off ends its
+#: workers three minutes after the cut, of which one has gone by when another node is given the trial
+PREDECESSOR_SECONDS = 180.0
 #: a checkpoint is written at most this often, in multiples of the time that the last one took
 CHECKPOINT_SHARE = 20.0
 #: how long the records of a trial that a scheduler stopped, which are being sent then, are waited for
