@@ -72,7 +72,14 @@ def tracked(trial: Trial, spec: StudySpec, home: Home) -> tuple[float, float]:
 def through_server(epochs: int, seeds: int) -> None:
     """Print values tracked a second, requests and bytes a value of one trial, by how many points a seed's run holds."""
     text = "name: tracking\nbenchmark: 'tests.tiny:Tiny'\ncriteria: [fierce]\n"
-    training = Training(Trial("tests.tiny:Tiny", "fierce", tuple(range(seeds)), training={"epochs": epochs}))
+    trial = Trial(
+        "tests.tiny:Tiny",
+        "fierce",
+        tuple(range(seeds)),
+        training={"epochs": epochs},
+        hyperparameters={"lambda": 1.0, "e": 100},
+    )
+    training = Training(trial)
     random = np.random.default_rng(0)
     curves = np.exp(-np.arange(1, epochs + 1) / 50)[:, None, None] + random.normal(
         0.5, 0.01, (epochs, len(METRICS), seeds)

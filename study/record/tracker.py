@@ -220,9 +220,19 @@ class TrialTracker:
                 if seeds or not (made and line.fresh):
                     self._log(client, line)
             if self._dataset is not None:
-                with writing(self.tracking.uri):
-                    client.log_inputs(own.run_id, datasets=[self._dataset])
+                self._log_dataset(client, own.run_id)
                 self._dataset = None
+
+    def _log_dataset(self, client: MlflowClient, run: str) -> None:
+        # MLflow's import takes a second, which every command would pay
+        from mlflow.exceptions import MlflowException
+
+        with writing(self.tracking.uri):
+            try:
+                client.log_inputs(run, datasets=[self._dataset])
+            except MlflowException:
+                # another trial may have written the same data set since MLflow looked for it
+                client.log_inputs(run, datasets=[self._dataset])
 
     def _write_trajectories(self, own: _Line) -> None:
         """Write the values of all records as an artifact of the trial's run, where it lacks some of them."""

@@ -25,7 +25,9 @@ import pytest
 import requests
 import torch
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import DatasetInput, Run
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
 from scipy import stats
 
 from analysis import artifacts, schema
@@ -188,6 +190,27 @@ def test_the_tree_of_runs(home: Home, training: Training) -> None:
     torch.testing.assert_close(weights, training.weights())
     text = Path(client.download_artifacts(study.info.run_id, schema.STUDY_FILE)).read_text(encoding="utf-8")
     assert StudySpec.from_yaml(text) == SPEC
+
+
+def test_a_data_set_that_another_trial_writes_at_the_same_moment(
+    home: Home, training: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As PostgreSQL tells it: MLflow looks for the data set, and the other trial's is there when it writes its own."""
+    asked, log_inputs = [], MlflowClient.log_inputs
+
+    def beaten(client: MlflowClient, run: str, datasets: list[DatasetInput]) -> None:
+        asked.append(run)
+        if len(asked) == 1:
+            raise MlflowException("duplicate key value violates unique constraint", BAD_REQUEST)
+        log_inputs(client, run, datasets=datasets)
+
+    monkeypatch.setattr(MlflowClient, "log_inputs", beaten)
+    tracker = tracking.open_study(SPEC, home).open_trial(GIVEN)
+    tracker.describe(training)
+    tracker.flush()
+    assert len(asked) == 2
+    trial = MlflowClient(home.tracking_uri()).get_run(asked[0])
+    assert [each.dataset.name for each in trial.inputs.dataset_inputs] == ["tiny"]
 
 
 def test_another_recipe_is_not_mixed_in(home: Home) -> None:
