@@ -9,27 +9,24 @@ what is drawn at random, which threads draw ahead.
 from __future__ import annotations
 
 import logging
-import math
-import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from queue import SimpleQueue
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from trainables.ahead import AHEAD, Ahead, Draw, Generators, Noted, Streams, Unrecordable, end_of
 from trainables.backbones import is_looped
 from trainables.kernels import SLACK, stopwatch
 from trainables.recording import Record, cuda_graph
-from trainables.replicas import Fill, draw, drawing
+from trainables.replicas import Fill, drawing
 
 log = logging.getLogger(__name__)
 
-Generators = Sequence[torch.Generator]
-#: stream name -> the replicas' generators of that name in an epoch, the same list each time
-Streams = Callable[[str], Generators]
+
 #: trains on samples (S, B) with augmentation's generators and all other streams: loss (S,), hits (S,), measured
 Step = Callable[[Tensor, Generators, Streams], tuple[Tensor, Tensor, Mapping[str, Tensor]]]
 
@@ -41,12 +38,6 @@ LEAST = 8
 WORTH = 2.0
 #: where the host has told the device all of a step in less than this share of its time, it is no hindrance
 QUICK = 0.5
-#: steps that threads draw at a time, and how many threads at most
-AHEAD = 4
-MOST_THREADS = 8
-#: fewer bytes than these a step are drawn sooner than a thread is told to
-FEW_BYTES = 2**14
-_ALIGNED = 256
 
 
 @dataclass
@@ -75,27 +66,6 @@ class Tally:
     def clear(self) -> None:
         for value in (self.losses, self.hits, *self.measured.values()):
             value.zero_()
-
-
-@dataclass(frozen=True)
-class Draw:
-    """Random values (S, *shape) that a step asks for, ``stream`` being None for augmentation's generators."""
-
-    fill: Fill
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    stream: str | None
-    #: place in the memory of all draws, in bytes
-    start: int
-
-    def within(self, memory: Tensor, replicas: int) -> Tensor:
-        """Its values (S, *shape) in ``memory``, (bytes,)."""
-        count = replicas * math.prod(self.shape) * self.dtype.itemsize
-        return memory[self.start : self.start + count].view(self.dtype).view(replicas, *self.shape)
-
-
-class Unrecordable(Exception):
-    """A step that cannot be recorded; it says why."""
 
 
 def is_recordable(*parts: object) -> bool:
@@ -127,6 +97,13 @@ def _unchanged_places(modules: Sequence[nn.Module]) -> Iterator[None]:
                     now = module._buffers.get(name)
                     if buffer is not None and now is not None and now is not buffer:
                         module._buffers[name] = buffer.copy_(now) if is_over else buffer
+
+
+class _Epoch(NamedTuple):
+    """What is run in one epoch, and the streams that it draws from."""
+
+    step: Step
+    streams: Noted
 
 
 class Replays:
@@ -188,7 +165,7 @@ class Replays:
         A recording holds for one ``key``, the learning rate say, which this and the coming ``epochs`` - 1 have.
         """
         self.tally.clear()
-        epoch = _Epoch(step, augmentation, streams)
+        epoch = _Epoch(step, Noted(augmentation, streams))
         whole = [batch for batch in batches if batch.shape == batches[0].shape]
         place = 0
         if self.is_recorded and (key != self._key or self._indices.shape != batches[0].shape):
@@ -207,13 +184,14 @@ class Replays:
             self._plain(batch, epoch)
 
     def _plain(self, indices: Tensor, epoch: _Epoch) -> None:
+        streams = epoch.streams
         with _unchanged_places(self._modules):
-            self.tally.add(*epoch.step(indices, epoch.augmentation, epoch.streams), indices.shape[1])
+            self.tally.add(*epoch.step(indices, streams.augmentation, streams.of), indices.shape[1])
 
     def _try_to_record(self, indices: Tensor, epoch: _Epoch, key: Hashable) -> None:
         """Take a step, noting what it draws; record it where the device has to wait for the host."""
         started = self._clock()
-        with drawing(epoch.note):
+        with drawing(epoch.streams.note):
             self._plain(indices, epoch)
         told = time.perf_counter() - started
         seconds = self._clock() - started
@@ -236,9 +214,9 @@ class Replays:
             self._stop(reason)
 
     def _make(self, indices: Tensor, epoch: _Epoch, key: Hashable) -> None:
-        draws = epoch.draws()
+        draws = epoch.streams.draws()
         on_cuda = self._device.type == "cuda"
-        size = _end(draws, len(indices))
+        size = end_of(draws, len(indices))
         self._indices = indices.clone()
         self._memory = torch.zeros(size, dtype=torch.uint8, device=self._device)
         self._blocks = [
@@ -253,7 +231,7 @@ class Replays:
                 if wanted is None or (wanted.shape, wanted.dtype, wanted.stream) != (
                     shape,
                     kind[0],
-                    epoch.name(generators),
+                    epoch.streams.name(generators),
                 ):
                     raise Unrecordable("a step draws other random numbers than the one before it")
                 return wanted.within(self._memory, len(indices))
@@ -272,7 +250,7 @@ class Replays:
         assert self._replay is not None
         trial = LEAST if self._unproven is not None else 0
         started = self._clock() if trial else 0.0
-        with Ahead(self._draws, epoch.sources(self._draws), self._blocks, len(batches)) as ahead:
+        with Ahead(self._draws, epoch.streams.sources(self._draws), self._blocks, len(batches)) as ahead:
             for place, indices in enumerate(batches):
                 self._indices.copy_(indices)
                 if self._blocks:
@@ -316,161 +294,6 @@ class _Memory:
     def leaves_room(self, device: torch.device) -> bool:
         """Whether what steps took that came as they do may be had again, beside what a recording holds since."""
         free, total = torch.cuda.mem_get_info(device)
-        share = torch.cuda.get_per_process_memory_fraction(device)
+        share = torch.cuda.get_per_process_memory_fraction()
         left = min(free, int(share * total) - torch.cuda.memory_reserved(device))
         return self.reserved - self.allocated <= left
-
-
-class _Epoch:
-    """An epoch's step and random streams, and what one step drew from them."""
-
-    def __init__(self, step: Step, augmentation: Generators, streams: Streams) -> None:
-        self.step, self.augmentation, self._of = step, augmentation, streams
-        self._names: dict[int, str | None] = {id(augmentation): None}
-        self._draws: list[Draw] | None = []
-        self._end = 0
-
-    def streams(self, name: str) -> Generators:
-        found = self._of(name)
-        self._names[id(found)] = name
-        return found
-
-    def name(self, generators: Generators) -> str | None:
-        """Of the stream that ``generators`` are; `Unrecordable` where they are none."""
-        if id(generators) not in self._names:
-            raise Unrecordable("a step draws from generators of its own")
-        return self._names[id(generators)]
-
-    def note(
-        self,
-        fill: Fill,
-        shape: tuple[int, ...],
-        generators: Generators,
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> Tensor:
-        """Draw, and note what."""
-        if self._draws is not None and id(generators) in self._names:
-            made = Draw(fill, shape, dtype, self._names[id(generators)], self._end)
-            self._draws.append(made)
-            self._end = -(-_end([made], len(generators)) // _ALIGNED) * _ALIGNED
-        else:
-            self._draws = None
-        return draw(fill, shape, generators, dtype, device)
-
-    def draws(self) -> list[Draw]:
-        """What was noted; `Unrecordable` where some of it came from elsewhere."""
-        if self._draws is None:
-            raise Unrecordable("a step draws from generators of its own")
-        return self._draws
-
-    def sources(self, draws: Sequence[Draw]) -> dict[str | None, Generators]:
-        """The generators of ``draws`` by their stream."""
-        return {each.stream: self.augmentation if each.stream is None else self.streams(each.stream) for each in draws}
-
-
-def _end(draws: Sequence[Draw], replicas: int) -> int:
-    """Bytes up to the last one of ``draws``."""
-    return max((d.start + replicas * math.prod(d.shape) * d.dtype.itemsize for d in draws), default=0)
-
-
-class Ahead:
-    """Draws what so many ``steps`` need into ``blocks`` of memory, which serve one after another, in threads.
-
-    Each thread draws for some of the replicas, in the order of the steps, so that every stream goes on as it would, and
-    for `AHEAD` steps at a time: threads that hand over each step do little else where a step takes half a millisecond.
-    """
-
-    def __init__(
-        self,
-        draws: Sequence[Draw],
-        sources: Mapping[str | None, Generators],
-        blocks: Sequence[Tensor],
-        steps: int,
-    ) -> None:
-        self._blocks, self._steps = blocks, steps
-        replicas = max((len(generators) for generators in sources.values()), default=0)
-        #: of each block and replica, what is filled
-        self._tasks = [
-            [
-                [(each.fill, each.within(block, replicas)[s], sources[each.stream][s]) for each in draws]
-                for s in range(replicas)
-            ]
-            for block in blocks
-        ]
-        few = not blocks or blocks[0].numel() < FEW_BYTES
-        count = 0 if few else min(torch.get_num_threads(), replicas, MOST_THREADS)
-        self._shares = [range(replicas)] if few else [range(first, replicas, count) for first in range(count)]
-        self._is_pinned = bool(blocks) and blocks[0].is_pinned()
-        self._events: list[torch.cuda.Event | None] = [None] * len(blocks)
-        #: of each thread, for how many stretches of steps there is room, and how many it has drawn
-        self._free: list[SimpleQueue[None]] = [SimpleQueue() for _ in range(count)]
-        self._ready: list[SimpleQueue[None]] = [SimpleQueue() for _ in range(count)]
-        self._error: BaseException | None = None
-        self._is_over = False
-        self._threads = [threading.Thread(target=self._work, args=(each,), daemon=True) for each in range(count)]
-
-    def __enter__(self) -> Ahead:
-        for _ in range(len(self._blocks) // AHEAD):
-            self._release()
-        try:
-            for thread in self._threads:
-                thread.start()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._is_over = True
-        self._release()
-        for thread in self._threads:
-            if thread.ident is not None:
-                thread.join()
-
-    def filled(self, step: int) -> Tensor:
-        """The block of ``step``, once it is drawn."""
-        if not self._threads:
-            self._fill(step, self._shares[0])
-        elif step % AHEAD == 0:
-            for ready in self._ready:
-                ready.get()
-            if self._error is not None:
-                raise self._error
-        return self._blocks[step % len(self._blocks)]
-
-    def sent(self, step: int) -> None:
-        """The block of ``step`` is on its way to the device: when it has arrived, it may be drawn into again."""
-        if self._is_pinned:
-            # a thread that waits for it leaves its core to others
-            event = torch.cuda.Event(blocking=True)
-            event.record()
-            self._events[step % len(self._blocks)] = event
-        if step % AHEAD == AHEAD - 1:
-            self._release()
-
-    def _release(self) -> None:
-        for free in self._free:
-            free.put(None)
-
-    def _work(self, number: int) -> None:
-        try:
-            for start in range(0, self._steps, AHEAD):
-                self._free[number].get()
-                for step in range(start, min(start + AHEAD, self._steps)):
-                    if self._is_over:
-                        return
-                    self._fill(step, self._shares[number])
-                self._ready[number].put(None)
-        except BaseException as error:
-            self._error = error
-            self._ready[number].put(None)
-
-    def _fill(self, step: int, replicas: Sequence[int]) -> None:
-        place = step % len(self._blocks)
-        event = self._events[place]
-        if event is not None:
-            event.synchronize()
-        for replica in replicas:
-            for fill, values, generator in self._tasks[place][replica]:
-                fill(values, generator)

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from tests.small import SMALL
-from trainables import arithmetic, criteria, floors, kernel_choice, kernels, replay, timing
+from trainables import ahead, arithmetic, criteria, floors, kernel_choice, kernels, replay, timing
 from trainables.benchmarks import BENCHMARKS
 from trainables.evaluators.unmixing import Probe, probe_mse
 from trainables.kernels import MODES
@@ -173,7 +173,7 @@ def test_replayed_steps_are_those_that_come_one_by_one(
     monkeypatch.setattr(replay, "LEAST", 2)
     monkeypatch.setattr(replay, "WORTH", -1e9)
     # threads draw however little it is
-    monkeypatch.setattr(replay, "FEW_BYTES", 0)
+    monkeypatch.setattr(ahead, "FEW_BYTES", 0)
     wanted = trial(benchmark, criterion, epochs=4, dtype="float32", milestones=[3], batch_size=SIZES.get(benchmark, 9))
     plain = Training(replace(wanted, training={**wanted.training, "cuda_graphs": False}), GPU)
     undisturbed = finished(plain)

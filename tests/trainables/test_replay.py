@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from tests.small import SMALL
-from trainables import criteria, recording, replay
+from trainables import ahead, criteria, recording, replay
+from trainables.ahead import Ahead, Draw
 from trainables.recording import Repeated
-from trainables.replay import Ahead, Draw, Replays, Tally, is_recordable
+from trainables.replay import Replays, Tally, is_recordable
 from trainables.replicas import drawn, stream, streams
 from trainables.training import Training, _recorded
 from trainables.trial import Trial
@@ -53,7 +54,7 @@ def worthwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     """A replay here is no faster, and is taken nonetheless; threads draw however little it is."""
     monkeypatch.setattr(replay, "SLACK", 0.0)
     monkeypatch.setattr(replay, "WORTH", -1e9)
-    monkeypatch.setattr(replay, "FEW_BYTES", 0)
+    monkeypatch.setattr(ahead, "FEW_BYTES", 0)
 
 
 class Replaying(Training):
@@ -295,12 +296,12 @@ def test_memory_is_drawn_into_again_once_it_has_arrived(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(torch.cuda, "Event", Arrival)
     draws = [Draw(fill, (128,), torch.float32, None, 0)]
-    with Ahead(draws, {None: streams((0,), "noise")}, blocks, 30) as ahead:
-        ahead._is_pinned = True
+    with Ahead(draws, {None: streams((0,), "noise")}, blocks, 30) as drawing:
+        drawing._is_pinned = True
         for step in range(30):
-            assert ahead.filled(step) is blocks[step % 8]
+            assert drawing.filled(step) is blocks[step % 8]
             copied = step % 8
-            ahead.sent(step)
+            drawing.sent(step)
     for block in range(8):
         own = [event for event, of in log if of == block]
         count = len(range(block, 30, 8))
