@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from tests.small import SMALL
-from trainables import ahead, criteria, recording, replay
+from trainables import ahead, criteria, points, recording, replay
 from trainables.ahead import Ahead, Draw
+from trainables.points import Points
 from trainables.recording import Repeated
 from trainables.replay import Replays, Tally, is_recordable
 from trainables.replicas import drawn, stream, streams
-from trainables.training import Training, _recorded
+from trainables.training import Record, Training, _recorded
 from trainables.trial import Trial
 
 CPU = torch.device("cpu")
@@ -79,11 +80,15 @@ def trial(criterion: str = "ce", benchmark: str = "hyperspectral", **training: A
     return Trial(benchmark, criterion, (3, 1), options=SMALL[benchmark], training=settings)
 
 
+def same_metrics(one: Record, other: Record) -> None:
+    assert one.metrics.keys() == other.metrics.keys()
+    for name, values in one.metrics.items():
+        assert values == pytest.approx(other.metrics[name], rel=0, abs=0, nan_ok=True), name
+
+
 def assert_same(ours: Training, theirs: Training) -> None:
     for one, other in zip(ours.run(), theirs.run(), strict=True):
-        assert one.metrics.keys() == other.metrics.keys()
-        for name, values in one.metrics.items():
-            assert values == pytest.approx(other.metrics[name], rel=0, abs=0, nan_ok=True), name
+        same_metrics(one, other)
     weights = theirs.weights()
     assert all(torch.equal(value, weights[name]) for name, value in ours.weights().items())
 
@@ -100,12 +105,25 @@ def test_replayed_steps_are_those_that_were_recorded(criterion: str) -> None:
 
 
 @pytest.mark.slow
-def test_augmentation_is_drawn_as_it_would_be() -> None:
+@pytest.mark.parametrize("criterion", ["supcon", "distillation"])
+def test_augmentation_is_drawn_as_it_would_be(criterion: str) -> None:
     options = {"samples": 200, "size": 16, "width": 2, "augment": True, "evaluation": 10}
-    wanted = replace(trial("supcon", "age"), options=options)
+    wanted = replace(trial(criterion, "age"), options=options)
     ours = Replaying(wanted)
     assert_same(ours, Training(wanted))
     assert ours.recorder.replays
+
+
+@pytest.mark.slow
+def test_points_are_replayed_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    together = [replace(trial("fierce"), hyperparameters={"lambda": strength}) for strength in (0.1, 3.0)]
+    plain = Points(together)
+    monkeypatch.setattr(points, "Training", Replaying)
+    replayed = Points(together)
+    for ours, theirs in zip(replayed.run(), plain.run(), strict=True):
+        for one, other in zip(ours, theirs, strict=True):
+            same_metrics(one, other)
+    assert isinstance(replayed.training, Replaying) and replayed.training.recorder.replays
 
 
 @pytest.mark.slow
