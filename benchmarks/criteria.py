@@ -42,7 +42,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     clock = time.process_time if arguments.processor_time else time.perf_counter
     data = arguments.data if arguments.data == "simulated" else str(Path(arguments.data).resolve())
-    options = {"data": data, **_numbers(arguments.options)}
+    options = {"data": data, **numbers(arguments.options)}
     trainings = {}
     for named in dict.fromkeys([criteria.reference(), *(arguments.criteria or criteria.names())]):
         name, _, given = named.partition(":")
@@ -50,7 +50,7 @@ def main() -> None:
             arguments.benchmark,
             name,
             tuple(range(arguments.seeds)),
-            hyperparameters=_numbers(given.split(",") if given else []),
+            hyperparameters=numbers(given.split(",") if given else []),
             options=options,
         )
         trainings[named] = Training(trial, arguments.device)
@@ -76,7 +76,7 @@ def main() -> None:
         print(f"{name:20s} {1e3 * statistics.median(seconds[name][1:]) / steps:11.2f}  {ratio:.2f}")
 
 
-def _numbers(pairs: list[str]) -> dict[str, float]:
+def numbers(pairs: list[str]) -> dict[str, float]:
     """``name=number`` as a mapping; whole numbers are ints."""
     values = dict(pair.split("=") for pair in pairs)
     return {name: int(value) if value.isdigit() else float(value) for name, value in values.items()}

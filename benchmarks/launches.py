@@ -42,10 +42,6 @@ def _trial(benchmark: str, criterion: str, options: dict[str, Any], **settings: 
     return Trial(benchmark, criterion, SEEDS, options=options, training={"epochs": 3, "milestones": [], **settings})
 
 
-def _steps(training: Training) -> int:
-    return -(-training.parts["train"].shape[1] // training.recipe.batch_size)
-
-
 def counted(benchmark: str, criterion: str, options: dict[str, Any]) -> str:
     """Kernels of one step, and waits of all, on the device that is pretended."""
     from accelerator import DEVICE, on_the_accelerator, within
@@ -56,7 +52,7 @@ def counted(benchmark: str, criterion: str, options: dict[str, Any]) -> str:
             pass
         watch.kernels.clear()
         training._train_epoch(1)
-    return f"{watch.kernels.total() / _steps(training):.0f} kernels, {watch.waits.total()} waits"
+    return f"{watch.kernels.total() / training.batches:.0f} kernels, {watch.waits.total()} waits"
 
 
 def measured(
@@ -78,7 +74,7 @@ def measured(
         torch.cuda.synchronize()
     ran = [event for event in found.events() or () if event.device_type == DeviceType.CUDA]
     busy = sum(event.time_range.elapsed_us() for event in ran) / 1e6
-    return f"{len(ran) / _steps(training):.0f}, {1e3 * seconds / _steps(training):.2f} ms, {busy / seconds:.0%}"
+    return f"{len(ran) / training.batches:.0f}, {1e3 * seconds / training.batches:.2f} ms, {busy / seconds:.0%}"
 
 
 def main() -> None:

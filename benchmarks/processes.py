@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.criteria import _numbers
+from benchmarks.criteria import numbers
 from benchmarks.machine import describe
 from trainables import kernel_choice
 from trainables.training import Training
@@ -72,7 +72,7 @@ def main() -> None:
     settings |= {} if given.batch is None else {"batch_size": given.batch}
 
     def case(criterion: str, seeds: tuple[int, ...], beside: int) -> dict[str, Any]:
-        options = {"data": data, **_numbers(given.options)}
+        options = {"data": data, **numbers(given.options)}
         trial = Trial(given.benchmark, criterion, seeds, options=options, training=settings)
         return {"trial": trial.to_dict(), "threads": max(1, cores // beside), "device": given.device}
 

@@ -40,10 +40,13 @@ class Draw:
     #: place in the memory of all draws, in bytes
     start: int
 
+    def end(self, replicas: int) -> int:
+        """Where its place ends."""
+        return self.start + replicas * math.prod(self.shape) * self.dtype.itemsize
+
     def within(self, memory: Tensor, replicas: int) -> Tensor:
         """Its values (S, *shape) in ``memory``, (bytes,)."""
-        count = replicas * math.prod(self.shape) * self.dtype.itemsize
-        return memory[self.start : self.start + count].view(self.dtype).view(replicas, *self.shape)
+        return memory[self.start : self.end(replicas)].view(self.dtype).view(replicas, *self.shape)
 
 
 class Noted:
@@ -79,7 +82,7 @@ class Noted:
         if self._draws is not None and id(generators) in self._names:
             made = Draw(fill, shape, dtype, self._names[id(generators)], self._end)
             self._draws.append(made)
-            self._end = -(-end_of([made], len(generators)) // _ALIGNED) * _ALIGNED
+            self._end = -(-made.end(len(generators)) // _ALIGNED) * _ALIGNED
         else:
             self._draws = None
         return draw(fill, shape, generators, dtype, device)
@@ -93,11 +96,6 @@ class Noted:
     def sources(self, draws: Sequence[Draw]) -> dict[str | None, Generators]:
         """The generators of ``draws`` by their stream."""
         return {each.stream: self.augmentation if each.stream is None else self.of(each.stream) for each in draws}
-
-
-def end_of(draws: Sequence[Draw], replicas: int) -> int:
-    """Bytes up to the last one of ``draws``."""
-    return max((d.start + replicas * math.prod(d.shape) * d.dtype.itemsize for d in draws), default=0)
 
 
 class Ahead:

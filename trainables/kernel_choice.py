@@ -125,7 +125,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 def steps(training: Training) -> int:
     """Steps of the whole trial."""
-    return training.recipe.epochs * -(-training.parts["train"].shape[1] // training.recipe.batch_size)
+    return training.recipe.epochs * training.batches
 
 
 def _inputs(

@@ -109,7 +109,7 @@ def _epoch(training: Training, count: int, clock: Callable[[], float]) -> float:
     trial, recipe = training.trial, training.recipe
     several = Training(replace(trial, seeds=trial.seeds * count), training.device, training.data.to("cpu"))
     several.compute_by(training.kernel)
-    whole = several.parts["train"]
+    whole, all_batches = several.parts["train"], several.batches
 
     def seconds(act: Callable[[], object]) -> float:
         started = clock()
@@ -118,7 +118,7 @@ def _epoch(training: Training, count: int, clock: Callable[[], float]) -> float:
 
     # where steps are recorded, so many that most are replayed
     batches = 1 if several._replays is None else 2 * (replay.WARM + replay.LEAST)
-    batches = min(batches, -(-whole.shape[1] // recipe.batch_size))
+    batches = min(batches, all_batches)
     several.parts["train"] = whole[:, : batches * recipe.batch_size]
     # one after another, as a trial goes through them: a step is recorded anew with each learning rate
     epochs = [place % recipe.epochs + 1 for place in range(ROUNDS + 1)]
@@ -130,4 +130,4 @@ def _epoch(training: Training, count: int, clock: Callable[[], float]) -> float:
         several.epoch = epoch
         evaluations.append(seconds(several._evaluate))
     evaluation = fmean(evaluations[1:]) if evaluations else 0.0
-    return min(steps) * -(-whole.shape[1] // recipe.batch_size) + evaluation
+    return min(steps) * all_batches + evaluation

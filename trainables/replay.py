@@ -18,14 +18,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from trainables.ahead import AHEAD, Ahead, Draw, Generators, Noted, Streams, Unrecordable, end_of
+from trainables.ahead import AHEAD, Ahead, Draw, Generators, Noted, Streams, Unrecordable
 from trainables.backbones import is_looped
 from trainables.kernels import SLACK, stopwatch
 from trainables.recording import Record, cuda_graph
 from trainables.replicas import Fill, drawing
 
 log = logging.getLogger(__name__)
-
 
 #: trains on samples (S, B) with augmentation's generators and all other streams: loss (S,), hits (S,), measured
 Step = Callable[[Tensor, Generators, Streams], tuple[Tensor, Tensor, Mapping[str, Tensor]]]
@@ -179,7 +178,8 @@ class Replays:
             self._warm, place = WARM, first
             self._try_to_record(whole[first - 1], epoch, key)
         if self.is_recorded:
-            place += self._replayed(whole[place:], epoch)
+            self._replayed(whole[place:], epoch)
+            place = len(whole)
         for batch in batches[place:]:
             self._plain(batch, epoch)
 
@@ -198,7 +198,7 @@ class Replays:
         if self._device.type == "cuda" and told < QUICK * seconds:
             self._stop("the device is busy as it is")
             return
-        held = _Memory.now(self._device)
+        idle = _idle(self._device)
         started = self._clock()
         reason = None
         try:
@@ -208,7 +208,7 @@ class Replays:
         except (Unrecordable, RuntimeError) as error:
             # without the error, which holds what the recording had allocated
             reason = str(error)
-        if reason is None and held is not None and not held.leaves_room(self._device):
+        if reason is None and idle > _left(self._device):
             reason = "memory would be short beside a recording"
         if reason is not None:
             self._stop(reason)
@@ -216,7 +216,7 @@ class Replays:
     def _make(self, indices: Tensor, epoch: _Epoch, key: Hashable) -> None:
         draws = epoch.streams.draws()
         on_cuda = self._device.type == "cuda"
-        size = end_of(draws, len(indices))
+        size = max((each.end(len(indices)) for each in draws), default=0)
         self._indices = indices.clone()
         self._memory = torch.zeros(size, dtype=torch.uint8, device=self._device)
         self._blocks = [
@@ -226,13 +226,11 @@ class Replays:
         def run() -> None:
             left = iter(draws)
 
-            def given(fill: Fill, shape: tuple[int, ...], generators: Generators, *kind: object) -> Tensor:
-                wanted = next(left, None)
-                if wanted is None or (wanted.shape, wanted.dtype, wanted.stream) != (
-                    shape,
-                    kind[0],
-                    epoch.streams.name(generators),
-                ):
+            def given(
+                fill: Fill, shape: tuple[int, ...], generators: Generators, dtype: torch.dtype, device: torch.device
+            ) -> Tensor:
+                wanted, asked = next(left, None), (shape, dtype, epoch.streams.name(generators))
+                if wanted is None or (wanted.shape, wanted.dtype, wanted.stream) != asked:
                     raise Unrecordable("a step draws other random numbers than the one before it")
                 return wanted.within(self._memory, len(indices))
 
@@ -245,8 +243,7 @@ class Replays:
             self._replay = self._record(run)
         self._key, self._draws = key, draws
 
-    def _replayed(self, batches: Sequence[Tensor], epoch: _Epoch) -> int:
-        """Train on ``batches``, and say how many they were."""
+    def _replayed(self, batches: Sequence[Tensor], epoch: _Epoch) -> None:
         assert self._replay is not None
         trial = LEAST if self._unproven is not None else 0
         started = self._clock() if trial else 0.0
@@ -267,7 +264,6 @@ class Replays:
                         self.reason = "a replay is no faster"
         if self.reason is not None:
             self._stop(self.reason)
-        return len(batches)
 
     def _stop(self, reason: str) -> None:
         self.reason = reason
@@ -277,23 +273,17 @@ class Replays:
         log.info("steps are taken as they come: %s", reason)
 
 
-@dataclass(frozen=True)
-class _Memory:
-    """Bytes of a GPU's memory that this process holds, and how many of these are in use, before a step is recorded."""
+def _idle(device: torch.device) -> int:
+    """Bytes that steps took on the way and that this process holds for the next ones; 0 on a CPU."""
+    if device.type != "cuda":
+        return 0
+    return torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
-    reserved: int
-    allocated: int
 
-    @classmethod
-    def now(cls, device: torch.device) -> _Memory | None:
-        """On ``device``; None on a CPU."""
-        if device.type != "cuda":
-            return None
-        return cls(torch.cuda.memory_reserved(device), torch.cuda.memory_allocated(device))
-
-    def leaves_room(self, device: torch.device) -> bool:
-        """Whether what steps took that came as they do may be had again, beside what a recording holds since."""
-        free, total = torch.cuda.mem_get_info(device)
-        share = torch.cuda.get_per_process_memory_fraction()
-        left = min(free, int(share * total) - torch.cuda.memory_reserved(device))
-        return self.reserved - self.allocated <= left
+def _left(device: torch.device) -> float:
+    """Bytes that this process may still ask of ``device``; without bound on a CPU."""
+    if device.type != "cuda":
+        return float("inf")
+    free, total = torch.cuda.mem_get_info(device)
+    share = torch.cuda.get_per_process_memory_fraction()
+    return min(free, int(share * total) - torch.cuda.memory_reserved(device))

@@ -198,6 +198,11 @@ class Training:
         return self.evaluation.arrays(self._snapshot())
 
     @property
+    def batches(self) -> int:
+        """How many there are in an epoch."""
+        return -(-self.parts["train"].shape[1] // self.recipe.batch_size)
+
+    @property
     def is_recorded(self) -> bool:
         """Whether steps are replayed from a recording, see `trainables.replay`."""
         return self._replays is not None and self._replays.is_recorded
@@ -511,16 +516,15 @@ class Training:
 @contextmanager
 def _recorded(optimizer: torch.optim.Optimizer) -> Iterator[None]:
     """Lets a step of ``optimizer`` be recorded, which torch's Adam asks to be told of."""
-    before = [dict(group) for group in optimizer.param_groups]
-    for group in optimizer.param_groups:
-        if "capturable" in group:
-            group["capturable"] = True
+    groups = [group for group in optimizer.param_groups if "capturable" in group]
+    before = [group["capturable"] for group in groups]
+    for group in groups:
+        group["capturable"] = True
     try:
         yield
     finally:
-        for group, held in zip(optimizer.param_groups, before, strict=True):
-            if "capturable" in held:
-                group["capturable"] = held["capturable"]
+        for group, held in zip(groups, before, strict=True):
+            group["capturable"] = held
 
 
 def _stack(splits: list[Split], device: torch.device) -> dict[str, Tensor]:

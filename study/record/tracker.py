@@ -226,11 +226,14 @@ class TrialTracker:
     def _log_dataset(self, client: MlflowClient, run: str) -> None:
         # MLflow's import takes a second, which every command would pay
         from mlflow.exceptions import MlflowException
+        from mlflow.protos.databricks_pb2 import BAD_REQUEST, ErrorCode
 
         with writing(self.tracking.uri):
             try:
                 client.log_inputs(run, datasets=[self._dataset])
-            except MlflowException:
+            except MlflowException as error:
+                if error.error_code != ErrorCode.Name(BAD_REQUEST):
+                    raise
                 # another trial may have written the same data set since MLflow looked for it
                 client.log_inputs(run, datasets=[self._dataset])
 
